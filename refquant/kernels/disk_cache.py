@@ -1,0 +1,145 @@
+"""Compiled kernels on disk: one folder per state of the sources, one file per compiled signature.
+
+    <cache>/                              $REFQUANT_CACHE_DIR, else the user's cache folder, else a private temporary one
+        3f9c…/                            hash of sources, versions and processor
+            gemm._tiles-81ab….kernel      SHA-256 of the rest, then the pickled machine code
+
+Numba's own cache keeps an index file per function, which two processes can overwrite for one another, and looks only at the
+file that a function stands in. Here a file's name is the hash of everything that its content depends on, it appears in one
+atomic step, and any failure to read or write means "compile", never an error.
+"""
+
+import hashlib
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import llvmlite
+import numba
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+__all__ = ["DiskCache", "cache_folder", "source_key"]
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_SOURCES = ("kernels", "core", "isa")
+_KEEP_DAYS = 14
+
+
+def source_key(package=_PACKAGE):
+    """Return the hash of all sources that kernels depend on, and of Numba's and llvmlite's versions."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
+    for folder in _SOURCES:
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(f"\0{path.relative_to(package)}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def _candidates():
+    given = os.environ.get("REFQUANT_CACHE_DIR")
+    if given:
+        yield Path(given)
+    elif sys.platform == "win32":
+        yield Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "refquant" / "kernels"
+    elif sys.platform == "darwin":
+        yield Path.home() / "Library" / "Caches" / "refquant" / "kernels"
+    else:
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refquant" / "kernels"
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    yield Path(tempfile.gettempdir()) / f"refquant-kernels-{user}"
+
+
+def _trusted(folder):
+    """Whether what is unpickled from `folder` was written by this user or by the administrator."""
+    state = folder.stat()
+    return not hasattr(os, "getuid") or (state.st_uid in (os.getuid(), 0) and not state.st_mode & 0o002)
+
+
+@lru_cache(maxsize=None)
+def cache_folder():
+    """Return the folder for the kernels of these sources, or None where there is none to trust and write.
+
+    A folder that already holds this state of the sources serves even where it is read-only.
+    """
+    key = source_key()
+    for base in _candidates():
+        folder = base / key
+        try:
+            fresh = not folder.is_dir()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (_trusted(base) and _trusted(folder)):
+                continue
+            if fresh:
+                _prune(base)
+        except (OSError, RuntimeError):
+            continue
+        return folder
+    return None
+
+
+def _prune(base):
+    """Remove the folders of sources that nobody has compiled for two weeks."""
+    oldest = time.time() - _KEEP_DAYS * 86400
+    for folder in base.iterdir():
+        try:
+            if len(folder.name) == 20 and folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue
+
+
+class DiskCache(NullCache):
+    """The cache of one kernel, in the place of Numba's ``FunctionCache``."""
+
+    def __init__(self, function):
+        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+        cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+        self._function = (function.__code__.co_filename, function.__code__.co_code, repr(function.__code__.co_consts), cells)
+        self.hits = 0
+
+    @property
+    def cache_path(self):
+        return str(cache_folder())
+
+    def _path(self, signature, codegen):
+        folder = cache_folder()
+        if folder is None:
+            return None
+        key = hashlib.sha256(dumps((self._function, repr(signature), codegen.magic_tuple()))).hexdigest()[:24]
+        return folder / f"{self._name.replace('<locals>.', '')}-{key}.kernel"
+
+    def load_overload(self, sig, target_context):
+        target_context.refresh()
+        try:
+            content = self._path(sig, target_context.codegen()).read_bytes()
+            if hashlib.sha256(content[32:]).digest() != content[:32]:
+                return None
+            result = CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
+        except Exception:  # whatever is wrong with the file or the folder, compiling is always possible
+            return None
+        self.hits += 1
+        return result
+
+    def save_overload(self, sig, cres):
+        if cres.library.has_dynamic_globals or any(not lifted.can_cache for lifted in cres.lifted):
+            return
+        try:
+            path = self._path(sig, cres.codegen)
+            content = dumps(cres._reduce())
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(content).digest() + content)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except Exception:  # a full or read-only disk costs time, never a result
+            return

@@ -1,0 +1,145 @@
+"""The one decorator of the kernels, the processor they are compiled for, and the threads they run on.
+
+Every Numba option of the project stands in `kernel`. A kernel is compiled when it is first called, and kept on disk
+under a folder whose name is a hash of all sources that kernels are made of, of the Numba and llvmlite versions and of the
+processor: an edited helper can never be answered by yesterday's machine code.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numba
+from llvmlite import binding as llvm
+from numba.core import config
+
+from refquant.errors import ArgumentError, RangeError
+from refquant.kernels.disk_cache import DiskCache
+
+__all__ = ["kernel", "jit_disabled", "cpu_features", "get_num_threads", "set_num_threads", "parallel_for"]
+
+
+def kernel(function=None, *, forceinline=False):
+    """Compile a function with Numba, lazily and with a cache on disk: the only decorator kernels use.
+
+    No fast-math, so that every line is the IEEE operation that it spells; division by zero as in NumPy; no bounds
+    checks; the interpreter lock is released, so that `parallel_for` can run a kernel on several threads.
+
+    Parameters
+    ----------
+    function : callable
+    forceinline : bool
+        Ask LLVM to merge the function into its callers.
+
+    Returns
+    -------
+    numba dispatcher
+        With ``NUMBA_DISABLE_JIT=1`` the plain function.
+    """
+
+    def decorate(f):
+        compiled = numba.njit(
+            nogil=True, fastmath=False, error_model="numpy", boundscheck=False, forceinline=forceinline
+        )(f)
+        if not jit_disabled():
+            compiled._cache = DiskCache(f)
+        return compiled
+
+    return decorate if function is None else decorate(function)
+
+
+def jit_disabled():
+    """Whether kernels run as plain Python (``NUMBA_DISABLE_JIT=1``): correct and slow."""
+    return bool(config.DISABLE_JIT)
+
+
+@lru_cache(maxsize=None)
+def cpu_features():
+    """Return the instruction sets that LLVM may use here, as LLVM spells them.
+
+    Ask before a kernel with a hardware intrinsic is compiled: on an instruction that the processor lacks, LLVM
+    aborts the process. Numba's own settings (``NUMBA_CPU_FEATURES``, ``NUMBA_ENABLE_AVX``) are respected.
+
+    Returns
+    -------
+    frozenset of str
+        ``"avx2"``, ``"avx512vnni"``, ``"avxvnni"``, ``"fma"``, …
+    """
+    if config.CPU_FEATURES is not None:
+        listed = [name for name in config.CPU_FEATURES.split(",") if name]
+        return frozenset(name[1:] for name in listed if name.startswith("+"))
+    try:
+        host = llvm.get_host_cpu_features()
+    except RuntimeError:
+        return frozenset()
+    allowed = (lambda name: True) if config.ENABLE_AVX else (lambda name: not name.startswith("avx"))
+    return frozenset(name for name, present in host.items() if present and allowed(name))
+
+
+_threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+_pool = None
+
+
+def get_num_threads():
+    """Return on how many threads kernels run."""
+    return _threads
+
+
+def set_num_threads(n):
+    """Let every kernel run on `n` threads. Results do not depend on it.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. Until it is set, the number of processors that this process may use.
+
+    Raises
+    ------
+    ArgumentError
+        `n` is not an integer.
+    RangeError
+        `n` is less than 1.
+    """
+    global _threads, _pool
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise ArgumentError(f"set_num_threads: n={n!r} is a {type(n).__name__}; it must be an int of at least 1")
+    n = n.__index__()
+    if n < 1:
+        raise RangeError(f"set_num_threads: n={n} is less than 1; one thread is the least, set_num_threads(1)")
+    _threads, _pool = n, None
+
+
+def _forget_pool():
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def parallel_for(worker, count, *args, grain=1):
+    """Call ``worker(start, stop, *args)`` over disjoint parts of ``range(count)``, one part a thread.
+
+    Parameters
+    ----------
+    worker : kernel
+        Must write to disjoint places for disjoint ranges.
+    count : int
+    grain : int
+        The least part worth a thread of its own; up to that much runs on the calling thread alone.
+    """
+    global _pool
+    parts = min(_threads, count // grain) if grain > 1 else min(_threads, count)
+    if parts <= 1:
+        if count > 0:
+            worker(0, count, *args)
+        return
+    pool = _pool
+    if pool is None:
+        pool = _pool = ThreadPoolExecutor(_threads, "refquant")
+    cuts = [count * i // parts for i in range(parts + 1)]
+    others = [pool.submit(worker, cuts[i], cuts[i + 1], *args) for i in range(1, parts)]
+    worker(0, cuts[1], *args)
+    for other in others:
+        other.result()
