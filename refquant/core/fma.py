@@ -1,0 +1,40 @@
+"""Fused multiply-add in float32, exact on any machine."""
+
+import numpy as np
+
+__all__ = ["fma32"]
+
+
+def fma32(a, b, c):
+    """Return ``a * b + c``, rounded once to float32.
+
+    The product of two float32 is exact in float64. The float64 sum is then rounded to odd
+    (its last bit is set where it is inexact), which keeps 53 bits enough for the final rounding to
+    24 bits to come out as if it had seen the real number.
+
+    Parameters
+    ----------
+    a, b, c : array_like of float32
+
+    Returns
+    -------
+    ndarray of float32
+
+    Examples
+    --------
+    >>> a = np.float32(1 + 2**-12)
+    >>> float(a * a - np.float32(1)), float(fma32(a, a, np.float32(-1)))
+    (0.00048828125, 0.0004883408546447754)
+    """
+    a, b, c = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
+    with np.errstate(invalid="ignore", over="ignore"):
+        product = a * b
+        total = np.asarray(product + c)
+        shift = total - product
+        error = (product - (total - shift)) + (c - shift)
+    bits = total.view(np.int64)
+    inexact = np.isfinite(total) & (error != 0) & ((bits & 1) == 0)
+    away = (error > 0) == (total > 0)
+    fixed = np.where(inexact, np.where(away, bits + 1, bits - 1), bits).view(np.float64)
+    with np.errstate(over="ignore"):
+        return fixed.astype(np.float32)[()]

@@ -1,0 +1,45 @@
+"""Memory formats, told from strides as PyTorch tells them."""
+
+import numpy as np
+
+__all__ = ["is_channels_last", "empty_channels_last", "to_channels_last"]
+
+
+def is_channels_last(x):
+    """Whether a (N, C, H, W) or (N, C, D, H, W) array lies in memory as (N, H, W, C).
+
+    PyTorch's rule, ``is_channels_last_strides_2d``: strides grow from C over W and H to N; the ambiguous cases
+    (N111 and NC11 in contiguous strides) count as contiguous.
+
+    Examples
+    --------
+    >>> x = np.zeros((2, 3, 4, 5))
+    >>> is_channels_last(x), is_channels_last(to_channels_last(x))
+    (False, True)
+    """
+    if x.ndim not in (4, 5):
+        return False
+    strides = [s // x.itemsize for s in x.strides]
+    least = 0
+    if strides[1] == 0:
+        return False
+    for d in (1, *range(x.ndim - 1, 1, -1), 0):
+        if x.shape[d] == 0 or strides[d] < least:
+            return False
+        if d == 0 and least == strides[1]:
+            return False
+        least = strides[d]
+        if x.shape[d] > 1:
+            least *= x.shape[d]
+    return True
+
+
+def empty_channels_last(shape, dtype):
+    """Return an uninitialised (N, C, …) array whose memory is (N, …, C)."""
+    inner = (shape[0], *shape[2:], shape[1])
+    return np.moveaxis(np.empty(inner, dtype), -1, 1)
+
+
+def to_channels_last(x):
+    """Return `x` (N, C, …) with channels-last strides; a copy only where it is needed."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)

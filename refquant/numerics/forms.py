@@ -1,0 +1,251 @@
+"""The forms that a profile fills in: one frozen dataclass for each kind of arithmetic, without defaults.
+
+Every field is an enumeration, a number or a flag, so a profile is data: it can be printed, compared, searched over
+and changed (`Numerics.replace`). A wrong value is refused with the list of the right ones.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from refquant.core.rounding import Round
+from refquant.errors import ArgumentError, choose
+
+__all__ = ["Form", "QuantizeForm", "DequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "PoolForm", "CatForm", "form_choices"]
+
+
+def form_choices(cls):
+    """Return ``{field: allowed values}`` of a form; a type stands for "any value of that type"."""
+    hints = get_type_hints(cls)
+    out = {}
+    for f in fields(cls):
+        hint = hints[f.name]
+        if get_origin(hint) is Literal:
+            out[f.name] = get_args(hint)
+        elif hint is Round:
+            out[f.name] = tuple(Round)
+        else:
+            out[f.name] = hint
+    return out
+
+
+class Form:
+    """Base of all forms: checks every field against its annotation."""
+
+    def __post_init__(self):
+        place = type(self).__name__
+        for name, allowed in form_choices(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(allowed, tuple):
+                names = [getattr(a, "value", a) for a in allowed]
+                choose(place, name, getattr(value, "value", value), names)
+                if allowed[0].__class__ is Round:
+                    object.__setattr__(self, name, Round(value))
+            elif allowed is int and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise ArgumentError(f"{place}: {name}={value!r} must be a non-negative integer")
+            elif allowed is bool and not isinstance(value, bool):
+                raise ArgumentError(f"{place}: {name}={value!r} must be True or False")
+
+    def replace(self, **changes):
+        """Return a copy with some fields changed; an unknown field is refused with the list of fields."""
+        names = [f.name for f in fields(self)]
+        for name in changes:
+            choose(type(self).__name__, "field", name, names)
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeForm(Form):
+    """Real to code: ``clip(round(x / scale) + zero_point)`` in one of its many readings.
+
+    Attributes
+    ----------
+    scaling
+        ``divide``: x / s; ``reciprocal``: x · f32(1 / f32(s)); ``reciprocal64``: x · f32(1 / s), the inner division in double.
+    zero_point
+        ``after``: an integer added to the rounded value; ``before``: a float added before rounding; ``fma``: the same,
+        with scaling and addition rounded once.
+    rounding
+    overflow
+        ``saturate``: huge values reach the nearer end; ``indefinite``: the x86 conversion turns them into −2³¹ first
+        (and an integer zero point is then added with wrap-around); ``int64``: they become −2⁶³.
+    nan
+        The code of NaN: an end of the dtype, or the number 0.
+    """
+
+    scaling: Literal["divide", "reciprocal", "reciprocal64"]
+    zero_point: Literal["after", "before", "fma"]
+    rounding: Round
+    overflow: Literal["saturate", "indefinite", "int64"]
+    nan: Literal["qmin", "qmax", "zero"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DequantizeForm(Form):
+    """Code to real.
+
+    Attributes
+    ----------
+    formula
+        ``sub_mul``: f32(q − z) · s; ``mul_add``: q·s + f32(−z·s), two roundings; ``fma``: fma(q, s, f32(−z·s)).
+    """
+
+    formula: Literal["sub_mul", "mul_add", "fma"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductForm(Form):
+    """Integer product with requantized output: linear and convolution.
+
+    Attributes
+    ----------
+    accumulator
+        ``exact``: int32, modulo 2³²; ``fbgemm_depthwise``: exact but for FBGEMM's depthwise kernels, where pairs of taps saturate to int16.
+    arithmetic
+        Of the output stage: ``float32``, ``float64``, or an integer multiplier: ``fixed_gemmlowp``, ``fixed_half_up``.
+    multiplier
+        The order of the scale product. With f each rounding to float32:
+        ``(xw)/y``: acc · f(f(sx·sw)/sy); ``(xw)*(1/y)``: acc · f(f(sx·sw)·f(1/sy)); ``x*(w/y)``: acc · f(sx·f(sw/sy));
+        ``x,w,1/y``: ((acc·sx)·sw + b) · f(1/sy), a rounding at each step; ``x,w,/y``: the same, divided by sy;
+        ``(xw),/y``: (acc·f(sx·sw) + b) / sy.
+    x_scale, w_scale, y_scale
+        ``direct``: the float32 scale; ``reciprocals``: 1 / f(1 / s), as oneDNN's wrapper passes inverse scales.
+    bias
+        ``before``: a float, divided by f(sx·sw) and added to the accumulator (FBGEMM);
+        ``after``: a float, added to the scaled value; ``int32_reciprocal``: rounded to int32 as b · (1 / f(sx·sw));
+        ``int32``: rounded to int32 as b / f(sx·sw), or given as int32.
+    zero_point
+        ``after`` or ``before`` rounding.
+    rounding
+    overflow
+        ``saturate``, or ``indefinite``: beyond int32 the x86 conversion gives −2³¹.
+    relu
+        ``real``: max(v, 0) before the output scale; ``code``: max(q, zero point) at the end.
+    """
+
+    accumulator: Literal["exact", "fbgemm_depthwise"]
+    arithmetic: Literal["float32", "float64", "fixed_gemmlowp", "fixed_half_up"]
+    multiplier: Literal["(xw)/y", "(xw)*(1/y)", "x*(w/y)", "x,w,1/y", "x,w,/y", "(xw),/y"]
+    x_scale: Literal["direct", "reciprocals"]
+    w_scale: Literal["direct", "reciprocals"]
+    y_scale: Literal["direct", "reciprocals"]
+    bias: Literal["before", "after", "int32_reciprocal", "int32"]
+    zero_point: Literal["after", "before"]
+    rounding: Round
+    overflow: Literal["saturate", "indefinite"]
+    relu: Literal["real", "code"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealForm(Form):
+    """Integer product with a float32 output (dynamic quantization).
+
+    Attributes
+    ----------
+    multiplier
+        ``(xw)``: acc · f(sx·sw); ``x,w``: (acc · sx) · sw.
+    x_scale, w_scale
+        As in `ProductForm`.
+    bias
+        ``fma``: scaling and bias rounded once; ``add``: twice; ``int32``: added to the accumulator.
+    """
+
+    multiplier: Literal["(xw)", "x,w"]
+    x_scale: Literal["direct", "reciprocals"]
+    w_scale: Literal["direct", "reciprocals"]
+    bias: Literal["fma", "add", "int32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddForm(Form):
+    """Elementwise sum by way of real numbers, with a vector body and a scalar tail of their own.
+
+    Attributes
+    ----------
+    dequantize, tail_dequantize
+        As in `DequantizeForm`.
+    scaling
+        As in `QuantizeForm`.
+    zero_point, tail_zero_point
+        ``after`` or ``before`` rounding.
+    rounding
+    vector
+        Elements that one step of the vector body takes; the rest of a range is tail. 0: all is body.
+    grain
+        Ranges of more elements than this are cut among the threads, each with its own tail. 0: never.
+    """
+
+    dequantize: Literal["sub_mul", "mul_add", "fma"]
+    tail_dequantize: Literal["sub_mul", "mul_add", "fma"]
+    scaling: Literal["divide", "reciprocal", "reciprocal64"]
+    zero_point: Literal["after", "before"]
+    tail_zero_point: Literal["after", "before"]
+    rounding: Round
+    vector: int
+    grain: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldedAddForm(Form):
+    """Elementwise sum on raw codes, all zero points folded into one constant: MLAS.
+
+    ``ra = sa/sy, rb = sb/sy; k = zy − (za·ra + zb·rb); q = round(a·ra + (b·rb + k))``
+
+    Attributes
+    ----------
+    contraction
+        ``fma``: fused as MLAS's AVX2 kernel and its compiler do; ``none``: every step rounded.
+    rounding
+    """
+
+    contraction: Literal["fma", "none"]
+    rounding: Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolForm(Form):
+    """Average pooling; `A` is the sum over the window of (q − z), `n` its size.
+
+    Attributes
+    ----------
+    contiguous, channels_last
+        The formula for either memory format:
+
+        ``scaled``: clip(round(A·m + z)), m = f(sx/sy)/n;
+        ``vector``: clip(round(A·m) + z), m = f(sx/sy)/n, for whole blocks of `vector` channels, the rest clip(round(A·f(1/f(1/m)) + z));
+        ``adaptive_vector``: the same with fma(A, f(1/f(1/m)), z) in the blocks;
+        ``raw_mean``: round(sum(q) · k), k = 1 divided by each side of the window in turn;
+        ``global``: clip(round(A · f(sx / f(sy·n))) + z);
+        ``sequential``: dequantized values summed in float32 in order, divided by n, quantized as round(v / sy + z);
+        ``spec``: dequantized values averaged in float64, rounded to float32, quantized by the profile's quantize form.
+    vector
+        Channels in a block.
+    rounding
+    """
+
+    contiguous: Literal["scaled", "raw_mean", "global", "sequential", "spec"]
+    channels_last: Literal["scaled", "vector", "adaptive_vector", "raw_mean", "global", "sequential", "spec"]
+    vector: int
+    rounding: Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatForm(Form):
+    """Concatenation of tensors with different parameters.
+
+    Attributes
+    ----------
+    contiguous
+        ``quantize``: dequantize, then the profile's quantize form.
+    channels_last
+        ``quantize``: the same; ``vector``: a body of whole blocks of `vector` channels (fma dequantize, round(x · f(1/s)) + z) and a
+        scalar tail (zero point before rounding).
+    copy_equal
+        Inputs that have the output's parameters are copied (channels last; on the other path it makes no difference
+        unless a tie moves).
+    vector
+    """
+
+    contiguous: Literal["quantize"]
+    channels_last: Literal["quantize", "vector"]
+    copy_equal: bool
+    vector: int

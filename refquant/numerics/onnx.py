@@ -1,0 +1,57 @@
+"""ONNX: the specification, and ONNX Runtime's CPU provider."""
+
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm
+from refquant.numerics.profile import Numerics
+
+__all__ = ["ONNX", "ONNXRUNTIME"]
+
+# QuantizeLinear: true division, rounding before the zero point. NaN is left open by the text; ONNX Runtime's answer is taken.
+_QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_even", overflow="saturate", nan="qmin")
+
+# mlas MlasRequantizeOutput: one float32 multiplier a channel, int32 bias in the accumulator.
+_ORT_PRODUCT = ProductForm(
+    accumulator="exact", arithmetic="float32", multiplier="(xw)/y", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="int32", zero_point="after", rounding="half_even", overflow="saturate", relu="code",
+)  # fmt: skip
+
+# QLinearMatMul as DequantizeLinear, MatMul, QuantizeLinear: the text's own expansion, each step once in float32.
+_SPEC_PRODUCT = _ORT_PRODUCT.replace(multiplier="(xw),/y", relu="real")
+
+ONNX = Numerics(
+    name="onnx",
+    engine="the ONNX specification (opset 28), each operator as its DequantizeLinear/QuantizeLinear expansion",
+    source="onnx docs/Operators.md: QuantizeLinear, DequantizeLinear, QLinearMatMul, QLinearConv",
+    quantize=_QUANTIZE,
+    quantize_channel=_QUANTIZE,
+    fake_quantize=_QUANTIZE,
+    dequantize=DequantizeForm(formula="sub_mul"),
+    linear=_SPEC_PRODUCT,
+    linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="int32"),
+    conv=_SPEC_PRODUCT,
+    conv_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="int32"),
+    add=AddForm(
+        dequantize="sub_mul", tail_dequantize="sub_mul", scaling="divide", zero_point="after", tail_zero_point="after",
+        rounding="half_even", vector=0, grain=0,
+    ),  # fmt: skip
+    avg_pool=PoolForm(contiguous="spec", channels_last="spec", vector=0, rounding="half_even"),
+    adaptive_avg_pool=PoolForm(contiguous="spec", channels_last="spec", vector=0, rounding="half_even"),
+    cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
+)
+
+ONNXRUNTIME = Numerics(
+    name="onnxruntime",
+    engine="ONNX Runtime 1.31/1.32 CPU, x86-64 with AVX512-VNNI",
+    source="onnxruntime/core/mlas/lib (quantize.cpp, qladd_avx2.cpp, qlgavgpool.cpp), core/providers/cpu/quantization, contrib_ops/cpu/quantization",
+    quantize=_QUANTIZE,
+    quantize_channel=_QUANTIZE,
+    fake_quantize=_QUANTIZE,
+    dequantize=DequantizeForm(formula="sub_mul"),
+    linear=_ORT_PRODUCT,
+    linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
+    conv=_ORT_PRODUCT,
+    conv_real=None,
+    add=FoldedAddForm(contraction="fma", rounding="half_even"),
+    avg_pool=PoolForm(contiguous="sequential", channels_last="sequential", vector=0, rounding="half_even"),
+    adaptive_avg_pool=PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even"),
+    cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
+)

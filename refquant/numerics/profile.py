@@ -1,0 +1,176 @@
+"""`Numerics`: the arithmetic of one engine as a filled-in form."""
+
+from dataclasses import dataclass, fields, replace
+
+from refquant.errors import ArgumentError, UnsupportedError, choose
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, Form, PoolForm, ProductForm, QuantizeForm, RealForm
+
+__all__ = ["Numerics", "Dispatch", "section_types"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch(Form):
+    """Two forms and the rule that chooses between them at weight packing.
+
+    Attributes
+    ----------
+    rule
+        ``x86``: PyTorch's ``should_use_onednn_quant``, see `refquant.numerics.dispatch`.
+    vnni
+        Whether the CPU that is modelled has AVX512-VNNI.
+    yes, no
+        The form where the rule holds, and where it does not.
+    """
+
+    rule: str
+    vnni: bool
+    yes: ProductForm
+    no: ProductForm
+
+    def __post_init__(self):
+        choose("Dispatch", "rule", self.rule, ["x86"])
+
+    def replace(self, **changes):
+        own = {k: v for k, v in changes.items() if k in ("rule", "vnni", "yes", "no")}
+        rest = {k: v for k, v in changes.items() if k not in own}
+        own.setdefault("yes", self.yes.replace(**rest) if rest else self.yes)
+        own.setdefault("no", self.no.replace(**rest) if rest else self.no)
+        return replace(self, **own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """How an engine rounds, scales, adds a bias and saturates, for each operator.
+
+    Profiles come from `refquant.numerics.get`; a profile of your own is a changed one, see `replace`.
+    A section that is None says that the engine has no such operation.
+
+    Attributes
+    ----------
+    name, engine, source : str
+        What it is called, which version of what it describes, and where that stands.
+    quantize, quantize_channel, fake_quantize : QuantizeForm
+    dequantize : DequantizeForm
+    linear, conv : ProductForm or Dispatch
+    linear_real, conv_real : RealForm or None
+    add : AddForm or FoldedAddForm
+    avg_pool, adaptive_avg_pool : PoolForm or None
+    cat : CatForm
+    """
+
+    name: str
+    engine: str
+    source: str
+    quantize: QuantizeForm
+    quantize_channel: QuantizeForm
+    fake_quantize: QuantizeForm
+    dequantize: DequantizeForm
+    linear: ProductForm
+    linear_real: RealForm
+    conv: ProductForm
+    conv_real: RealForm
+    add: AddForm
+    avg_pool: PoolForm
+    adaptive_avg_pool: PoolForm
+    cat: CatForm
+
+    def __post_init__(self):
+        for section, types in section_types().items():
+            value = getattr(self, section)
+            if value is not None and not isinstance(value, types):
+                names = " or ".join(t.__name__ for t in types)
+                raise ArgumentError(f"Numerics[{self.name}]: section {section} must be a {names} or None, not {value!r}")
+
+    def replace(self, **changes):
+        """Return a changed profile.
+
+        Parameters
+        ----------
+        **changes
+            ``linear={"rounding": "half_away"}`` changes fields of one section, ``linear=None`` takes the operation away,
+            ``rounding="half_away"`` changes that field in every section that has it, ``name="mine"`` names the result.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown section, field or value, with the list of what is valid.
+
+        Examples
+        --------
+        >>> from refquant import numerics
+        >>> mine = numerics.get("fbgemm").replace(rounding="half_away")
+        >>> mine.linear.rounding, mine.name
+        (<Round.HALF_AWAY: 'half_away'>, 'fbgemm*')
+        """
+        sections = section_types()
+        known_fields = {f.name for types in sections.values() for t in types if t is not Dispatch for f in fields(t)}
+        new = {"name": self.name if self.name.endswith("*") else self.name + "*"}
+        for name, value in changes.items():
+            if name in ("name", "engine", "source"):
+                new[name] = value
+            elif name in sections:
+                new[name] = _changed(self, name, value)
+            else:
+                choose(f"Numerics[{self.name}].replace", "field", name, [*sections, *sorted(known_fields)])
+                for section in sections:
+                    form = new.get(section, getattr(self, section))
+                    if form is not None and _has(form, name):
+                        new[section] = form.replace(**{name: value})
+        return replace(self, **new)
+
+    def section(self, name, place):
+        """Return a section, or say that the engine has no such operation."""
+        form = getattr(self, name)
+        if form is None:
+            raise UnsupportedError(f"{place}[{self.name}]: {self.engine} has no such operation ({name}); choose another profile, see refquant.numerics.names()")
+        return form
+
+    def differences(self, other):
+        """Return ``[(section, field, mine, theirs)]`` of all fields in which two profiles differ."""
+        rows = []
+        for section in section_types():
+            mine, theirs = _flat(getattr(self, section)), _flat(getattr(other, section))
+            rows += [(section, k, mine.get(k), theirs.get(k)) for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)]
+        return rows
+
+
+def section_types():
+    """Return ``{section: types that may fill it}``."""
+    product = (ProductForm, Dispatch)
+    return {
+        "quantize": (QuantizeForm,),
+        "quantize_channel": (QuantizeForm,),
+        "fake_quantize": (QuantizeForm,),
+        "dequantize": (DequantizeForm,),
+        "linear": product,
+        "linear_real": (RealForm,),
+        "conv": product,
+        "conv_real": (RealForm,),
+        "add": (AddForm, FoldedAddForm),
+        "avg_pool": (PoolForm,),
+        "adaptive_avg_pool": (PoolForm,),
+        "cat": (CatForm,),
+    }
+
+
+def _changed(profile, section, value):
+    if isinstance(value, dict):
+        return profile.section(section, "replace").replace(**value)
+    return value
+
+
+def _has(form, name):
+    if isinstance(form, Dispatch):
+        return _has(form.yes, name)
+    return name in {f.name for f in fields(form)}
+
+
+def _flat(form):
+    if form is None:
+        return {"offered": False}
+    if isinstance(form, Dispatch):
+        rows = {"rule": form.rule, "vnni": form.vnni}
+        rows.update({f"yes.{k}": v for k, v in _flat(form.yes).items()})
+        rows.update({f"no.{k}": v for k, v in _flat(form.no).items()})
+        return rows
+    return {f.name: str(getattr(form, f.name)) if not isinstance(getattr(form, f.name), (bool, int)) else getattr(form, f.name) for f in fields(form)}

@@ -1,0 +1,79 @@
+"""PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86."""
+
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, PoolForm, ProductForm, QuantizeForm, RealForm
+from refquant.numerics.profile import Dispatch, Numerics
+
+__all__ = ["FBGEMM", "ONEDNN", "X86"]
+
+# AffineQuantizerBase.cpp calls fbgemm::Quantize, whose vector and scalar code both add the zero point before rounding (since 2.13).
+_QUANTIZE = QuantizeForm(scaling="reciprocal", zero_point="fma", rounding="half_even", overflow="saturate", nan="qmax")
+# QuantizedOpKernels.cpp, quantize_tensor_per_channel_affine_cpu: product and sum rounded apart.
+_QUANTIZE_CHANNEL = QuantizeForm(scaling="reciprocal", zero_point="before", rounding="half_even", overflow="saturate", nan="zero")
+# fake_quant_per_tensor_affine: rounds first.
+_FAKE_QUANTIZE = QuantizeForm(scaling="reciprocal", zero_point="after", rounding="half_even", overflow="saturate", nan="zero")
+# QuantizedOpKernels.cpp, qadd_kernel, compiled for AVX2 also where AVX512 is there: 64 codes a step, at::parallel_for grain 32768.
+_ADD = AddForm(
+    dequantize="fma", tail_dequantize="sub_mul", scaling="reciprocal", zero_point="after", tail_zero_point="before",
+    rounding="half_even", vector=64, grain=32768,
+)  # fmt: skip
+# QuantizedOpKernels.cpp: _qavg_pool_nhwc_kernel (16 channels a step with AVX512) and AveragePool2d.cpp for contiguous tensors.
+_AVG_POOL = PoolForm(contiguous="scaled", channels_last="vector", vector=16, rounding="half_even")
+# AdaptiveAveragePooling.cpp and qadaptive_avg_pool2d_nhwc_kernel.
+_ADAPTIVE = PoolForm(contiguous="raw_mean", channels_last="adaptive_vector", vector=8, rounding="half_even")
+# TensorShape.cpp, qcat_nhwc_kernel.
+_CAT = CatForm(contiguous="quantize", channels_last="vector", copy_equal=True, vector=8)
+
+_SHARED = dict(
+    quantize=_QUANTIZE,
+    quantize_channel=_QUANTIZE_CHANNEL,
+    fake_quantize=_FAKE_QUANTIZE,
+    dequantize=DequantizeForm(formula="sub_mul"),
+    add=_ADD,
+    avg_pool=_AVG_POOL,
+    adaptive_avg_pool=_ADAPTIVE,
+    cat=_CAT,
+    conv_real=None,
+)
+
+# fbgemm/src/QuantUtilsAvx2.cc, requantizeOutputProcessingAvx2.
+_FBGEMM_PRODUCT = ProductForm(
+    accumulator="fbgemm_depthwise", arithmetic="float32", multiplier="(xw)/y", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="before", zero_point="after", rounding="half_even", overflow="indefinite", relu="code",
+)  # fmt: skip
+
+# ideep attributes and oneDNN jit_brgemm_kernel.cpp: runtime scales reach the kernel as reciprocals of reciprocals.
+_ONEDNN_LINEAR = ProductForm(
+    accumulator="exact", arithmetic="float32", multiplier="x,w,1/y", x_scale="reciprocals", w_scale="reciprocals", y_scale="reciprocals",
+    bias="after", zero_point="before", rounding="half_even", overflow="saturate", relu="real",
+)  # fmt: skip
+_ONEDNN_CONV = _ONEDNN_LINEAR.replace(w_scale="direct")
+
+FBGEMM = Numerics(
+    name="fbgemm",
+    engine="FBGEMM as bundled with PyTorch 2.13.0, x86-64",
+    source="aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp), fbgemm QuantUtilsAvx2.cc, OutputProcessing-inl.h",
+    linear=_FBGEMM_PRODUCT.replace(accumulator="exact"),
+    linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="fma"),
+    conv=_FBGEMM_PRODUCT,
+    **_SHARED,
+)
+
+ONEDNN = Numerics(
+    name="onednn",
+    engine="oneDNN 3.12 as bundled with PyTorch 2.13.0, x86-64 with AVX512-VNNI",
+    source="aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp, OnednnUtils.h), ideep, oneDNN jit_brgemm_kernel.cpp",
+    linear=_ONEDNN_LINEAR,
+    linear_real=RealForm(multiplier="x,w", x_scale="reciprocals", w_scale="reciprocals", bias="add"),
+    conv=_ONEDNN_CONV,
+    **_SHARED,
+)
+
+X86 = Numerics(
+    name="x86",
+    engine="the unified x86 engine of PyTorch 2.13.0 on a CPU with AVX512-VNNI",
+    source="OnednnUtils.h, should_use_onednn_quant: convolutions by rule, linear always FBGEMM",
+    linear=FBGEMM.linear,
+    linear_real=FBGEMM.linear_real,
+    conv=Dispatch(rule="x86", vnni=True, yes=_ONEDNN_CONV, no=_FBGEMM_PRODUCT),
+    **_SHARED,
+)

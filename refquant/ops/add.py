@@ -1,0 +1,159 @@
+"""add: the sum of two quantized tensors, and of its ReLU."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.epilogue import to_int32
+from refquant.core.fma import fma32
+from refquant.core.layout import is_channels_last
+from refquant.core.qtensor import QTensor
+from refquant.core.wrap import saturate
+from refquant.errors import ShapeError, choose
+from refquant.numerics.forms import FoldedAddForm
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.lookup import pair_table, take_pairs
+
+__all__ = ["add", "add_reference", "body_mask"]
+
+
+def _plan(a, b, out, numerics, activation, threads):
+    profile = profiles.get(numerics)
+    place = f"add[{profile.name}]"
+    choose(place, "activation", activation, [None, "relu"])
+    sides(threads, "threads", 1, place, least=1)
+    for name, q in (("a", a), ("b", b)):
+        check_eight_bit(check_qtensor(q, name, place), name, place)
+    if a.shape != b.shape:
+        raise ShapeError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal")
+    check_out(out, place)
+    return profile.section("add", "add")
+
+
+def body_mask(n, vector, grain, threads):
+    """Return which of `n` elements, in memory order, a vectorized loop takes in its body.
+
+    ``at::parallel_for`` cuts more than `grain` elements into equal ranges, one a thread; in each, whole steps of `vector`
+    elements are the body and the rest is the tail. None stands for "all".
+
+    Examples
+    --------
+    >>> body_mask(5, 2, 0, 1).tolist()
+    [True, True, True, True, False]
+    """
+    if not vector:
+        return None
+    tasks = min(threads, -(-n // grain)) if grain and n > grain else 1
+    chunk = -(-n // tasks) if tasks else n
+    position = np.arange(n)
+    start = position // max(chunk, 1) * chunk
+    length = np.minimum(start + chunk, n) - start
+    return position - start < length // vector * vector
+
+
+def _sum_real(form, qa, qb, out, codes_a, codes_b, activation, dequantize, add):
+    real = dequantize_codes(codes_a, qa.scale, qa.zero_point, dequantize)
+    real = real + dequantize_codes(codes_b, qb.scale, qb.zero_point, dequantize)
+    if activation == "relu":
+        real = np.where(real > 0, real, np.float32(0))
+    kind = out._type
+    return quantize_real(
+        real, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=form.scaling, add=add, rounding=form.rounding
+    )  # fmt: skip
+
+
+def _sum_folded(form, qa, qb, out, codes_a, codes_b, activation):
+    f = np.float32
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        ra, rb = f(qa.scale) / f(out.scale), f(qb.scale) / f(out.scale)
+        za, zb, zy = f(qa.zero_point), f(qb.zero_point), f(out.zero_point)
+        a, b = codes_a.astype(f), codes_b.astype(f)
+        if form.contraction == "fma":
+            constant = zy - fma32(ra, za, rb * zb)
+            v = fma32(a, ra, fma32(b, rb, constant))
+        else:
+            v = a * ra + (b * rb + (zy - (ra * za + rb * zb)))
+    kind = out._type
+    low = max(kind.qmin, out.zero_point) if activation == "relu" else kind.qmin
+    v = np.where(v > kind.qmin, v, f(kind.qmin))
+    return saturate(to_int32(np.where(v < kind.qmax, v, f(kind.qmax)), form.rounding), low, kind.qmax)
+
+
+def _codes(form, a, b, out, activation, tail, codes_a, codes_b):
+    """Return the sum of codes by the body's formula, or the tail's."""
+    if isinstance(form, FoldedAddForm):
+        return _sum_folded(form, a.qparams, b.qparams, out, codes_a, codes_b, activation)
+    dequantize, zero = (form.tail_dequantize, form.tail_zero_point) if tail else (form.dequantize, form.zero_point)
+    return _sum_real(form, a.qparams, b.qparams, out, codes_a, codes_b, activation, dequantize, zero)
+
+
+def _memory_order(a, b):
+    """Return (a, b, back): the codes in the order in which they lie in memory, and the way back."""
+    if is_channels_last(a.values) and is_channels_last(b.values):
+        moved = np.moveaxis(a.values, 1, -1)
+        return moved.reshape(-1), np.moveaxis(b.values, 1, -1).reshape(-1), lambda y: np.moveaxis(y.reshape(moved.shape), -1, 1)
+    return a.values.reshape(-1), b.values.reshape(-1), lambda y: y.reshape(a.shape)
+
+
+def _add(a, b, out, numerics, activation, threads, evaluate):
+    form = _plan(a, b, out, numerics, activation, threads)
+    flat_a, flat_b, back = _memory_order(a, b)
+    vector, grain = (0, 0) if isinstance(form, FoldedAddForm) else (form.vector, form.grain)
+    body = body_mask(flat_a.size, vector, grain, threads)
+    y = np.empty(flat_a.size, out.storage)
+    for tail, mask in ((False, body), (True, None if body is None else ~body)):
+        if body is None and tail:
+            continue
+        chosen = slice(None) if mask is None or mask.all() else mask
+        if mask is not None and not mask.any():
+            continue
+        y[chosen] = evaluate(lambda u, v, tail=tail: _codes(form, a, b, out, activation, tail, u, v), flat_a[chosen], flat_b[chosen])
+    return QTensor(back(y), out)
+
+
+def add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
+    """Add two quantized tensors: ``quantize(dequantize(a) + dequantize(b))`` as the engine computes it.
+
+    Parameters
+    ----------
+    a, b : QTensor
+        Of one shape; per tensor.
+    out : QParams
+    numerics : str or Numerics
+    activation : {None, "relu"}
+    threads : int
+        Of the engine that is modelled: PyTorch cuts large tensors among its threads, and each range ends in a scalar tail that
+        rounds otherwise than the vector body.
+
+    Returns
+    -------
+    QTensor
+        Channels last where both inputs are.
+
+    Exactness
+    ---------
+    Bit-exact. PyTorch: fma dequantize, sum, product with 1/s, then rounding, then the zero point in the body;
+    another order in the tail. ONNX Runtime: raw codes with all zero points folded into one constant, which is *inside* of the rounding.
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> qp = rq.QParams(1.0, 1, "uint8")
+    >>> a = rq.QTensor(np.array([3], np.uint8), qp)
+    >>> add(a, a, out=rq.QParams(8.0, 1, "uint8"), numerics="onnx").values
+    array([1], dtype=uint8)
+    >>> add(a, a, out=rq.QParams(8.0, 1, "uint8"), numerics="onnxruntime").values
+    array([2], dtype=uint8)
+    """
+
+    def evaluate(function, u, v):
+        if u.size < 4 * 65536:
+            return function(u, v)
+        return take_pairs(pair_table(function, u.dtype, v.dtype, out.storage), u, v)
+
+    return _add(a, b, out, numerics, activation, threads, evaluate)
+
+
+def add_reference(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
+    """Same result as `add`, without the table."""
+    return _add(a, b, out, numerics, activation, threads, lambda function, u, v: function(u, v))

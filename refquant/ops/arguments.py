@@ -1,0 +1,54 @@
+"""The checks that operators share, each with one message."""
+
+import numpy as np
+
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, RangeError, ShapeError
+
+__all__ = ["check_qtensor", "check_out", "check_weight", "sides", "check_eight_bit"]
+
+
+def check_qtensor(q, name, place, *, per_channel=False):
+    """Refuse anything but a QTensor (per tensor unless `per_channel`)."""
+    if not isinstance(q, QTensor):
+        raise ArgumentError(f"{place}: {name} must be a QTensor, not {type(q).__name__}; wrap the codes: refquant.QTensor(values, qparams)")
+    if q.qparams.per_channel and not per_channel:
+        raise ArgumentError(f"{place}: {name} is quantized per channel but this argument must be per tensor; quantize it with a scalar scale")
+    return q
+
+
+def check_eight_bit(q, name, place):
+    """Refuse codes that are not 8 bits wide."""
+    if q.values.dtype.itemsize != 1:
+        raise ArgumentError(f"{place}: {name} has dtype {q.dtype} but products take 8-bit codes; use uint8 or int8")
+    return q
+
+
+def check_out(out, place):
+    """Refuse output parameters that are not per tensor."""
+    if not isinstance(out, QParams):
+        raise ArgumentError(f"{place}: out must be a QParams, not {type(out).__name__}; build one with refquant.QParams")
+    if out.per_channel:
+        raise ArgumentError(f"{place}: out is per channel but activations are quantized per tensor; give a scalar scale and zero point")
+    return out
+
+
+def check_weight(w, place, ndim):
+    """Refuse weights of another rank, or quantized along anything but their output channels."""
+    if w.ndim != ndim:
+        raise ShapeError(f"{place}: w has shape {w.shape} but must have {ndim} dimensions, output channels first")
+    if w.qparams.per_channel and w.qparams.axis != 0:
+        raise ArgumentError(f"{place}: w is quantized along axis {w.qparams.axis} but output channels are axis 0; quantize along axis 0")
+    return w
+
+
+def sides(value, name, dims, place, *, least):
+    """Return `value` as a tuple of `dims` integers, each at least `least`."""
+    items = value if isinstance(value, (tuple, list, np.ndarray)) else (value,) * dims
+    if len(items) != dims:
+        raise ArgumentError(f"{place}: {name}={value!r} must be one integer or {dims} of them")
+    for v in items:
+        if isinstance(v, (bool, float)) or int(v) != v or v < least:
+            raise RangeError(f"{place}: {name}={value!r} must be integers of at least {least}")
+    return tuple(int(v) for v in items)

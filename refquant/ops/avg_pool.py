@@ -1,0 +1,222 @@
+"""avg_pool2d, adaptive_avg_pool2d, global_avg_pool2d: means over windows, of which every engine has its own."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.epilogue import to_int32
+from refquant.core.fma import fma32
+from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.qtensor import QTensor
+from refquant.core.wrap import saturate
+from refquant.errors import RangeError, ShapeError, UnsupportedError
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds, window_sums
+
+__all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d"]
+
+_F = np.float32
+_OWN_OUTPUT = ("global", "sequential", "spec")
+
+
+class _Windows:
+    """The windows of one call: codes, bounds, sizes, divisors and parameters, as the formulas want them."""
+
+    def __init__(self, x, out, form, profile, rows, columns, divisor):
+        self.x, self.out, self.form, self.profile = x, out, form, profile
+        self.rows, self.columns = rows, columns
+        self.count = (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
+        self.divisor = divisor.astype(np.int64)
+        self.zero = int(x.qparams.zero_point)
+
+    def raw_sum(self):
+        return window_sums(self.x.values, self.rows, self.columns)
+
+    def centred_sum(self):
+        return (self.raw_sum() - self.count * self.zero).astype(_F)
+
+    def multiplier(self):
+        return (_F(self.x.qparams.scale) / _F(self.out.scale)) / self.divisor.astype(_F)
+
+    def rounded(self, v, offset=0):
+        return to_int32(v, self.form.rounding) + offset
+
+
+def _scaled(win):
+    return win.rounded(win.centred_sum() * win.multiplier() + _F(win.out.zero_point))
+
+
+def _body_of_channels(win):
+    channels = win.x.shape[1]
+    return (np.arange(channels) < channels // win.form.vector * win.form.vector)[:, None, None]
+
+
+def _tail(win, total):
+    inverse = _F(1) / (_F(1) / win.multiplier())
+    return win.rounded(total * inverse + _F(win.out.zero_point))
+
+
+def _vector(win):
+    total = win.centred_sum()
+    return np.where(_body_of_channels(win), win.rounded(total * win.multiplier(), win.out.zero_point), _tail(win, total))
+
+
+def _adaptive_vector(win):
+    total = win.centred_sum()
+    inverse = _F(1) / (_F(1) / win.multiplier())
+    return np.where(_body_of_channels(win), win.rounded(fma32(total, inverse, _F(win.out.zero_point))), _tail(win, total))
+
+
+def _raw_mean(win):
+    rows, columns = (win.rows[1] - win.rows[0]).astype(_F), (win.columns[1] - win.columns[0]).astype(_F)
+    factor = (_F(1) / rows)[:, None] / columns
+    return win.rounded(win.raw_sum().astype(_F) * factor)
+
+
+def _global(win):
+    factor = _F(win.x.qparams.scale) / (_F(win.out.scale) * win.divisor.astype(_F))
+    return win.rounded(win.centred_sum() * factor, win.out.zero_point)
+
+
+def _sequential(win):
+    """Add dequantized codes one after the other in float32, row by row of the window."""
+    q = win.x.qparams
+    real = _F(q.scale) * (win.x.values.astype(np.int64) - win.zero).astype(_F)
+    total = np.zeros((*win.x.shape[:2], len(win.rows[0]), len(win.columns[0])), _F)
+    heights, widths = win.rows[1] - win.rows[0], win.columns[1] - win.columns[0]
+    for i in range(int(heights.max(initial=0))):
+        for j in range(int(widths.max(initial=0))):
+            r, c = np.minimum(win.rows[0] + i, win.x.shape[2] - 1), np.minimum(win.columns[0] + j, win.x.shape[3] - 1)
+            inside = (i < heights)[:, None] & (j < widths)
+            total = np.where(inside, total + real[:, :, r][:, :, :, c], total)
+    return win.rounded(total / win.divisor.astype(_F) / _F(win.out.scale) + _F(win.out.zero_point))
+
+
+def _spec(win):
+    form, q, out = win.profile.quantize, win.x.qparams, win.out
+    real = dequantize_codes(win.x.values, q.scale, q.zero_point, win.profile.dequantize.formula).astype(np.float64)
+    total = np.zeros((*win.x.shape[:2], len(win.rows[0]), len(win.columns[0])))
+    for i, (r0, r1) in enumerate(zip(*win.rows)):
+        for j, (c0, c1) in enumerate(zip(*win.columns)):
+            total[:, :, i, j] = real[:, :, r0:r1, c0:c1].sum((2, 3))
+    mean = (total / win.divisor).astype(_F)
+    return quantize_real(
+        mean, out.scale, out.zero_point, out._type.qmin, out._type.qmax, scaling=form.scaling, add=form.zero_point, rounding=form.rounding
+    )
+
+
+_FORMULAS = {
+    "scaled": _scaled,
+    "vector": _vector,
+    "adaptive_vector": _adaptive_vector,
+    "raw_mean": _raw_mean,
+    "global": _global,
+    "sequential": _sequential,
+    "spec": _spec,
+}
+
+
+def _pool(x, out, numerics, section, op, bounds):
+    profile = profiles.get(numerics)
+    place = f"{op}[{profile.name}]"
+    check_eight_bit(check_qtensor(x, "x", place), "x", place)
+    form = profile.section(section, op)
+    last = is_channels_last(x.values)
+    formula = form.channels_last if last else form.contiguous
+    if out is None:
+        out = x.qparams
+    elif formula not in _OWN_OUTPUT and check_out(out, place) != x.qparams:
+        raise UnsupportedError(f"{place}: {profile.engine} pools into the parameters of its input; leave out=None and requantize afterwards")
+    check_out(out, place)
+    rows, columns, divisor = bounds(place)
+    codes = _FORMULAS[formula](_Windows(x, out, form, profile, rows, columns, divisor))
+    codes = saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
+    return QTensor(to_channels_last(codes) if last else codes, out)
+
+
+def avg_pool2d(
+    x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None, *, out=None, numerics="fbgemm"
+):  # fmt: skip
+    """Average over windows.
+
+    Parameters
+    ----------
+    x : QTensor, (N, C, H, W)
+        PyTorch rounds contiguous and channels-last tensors in two different ways; the strides of ``x.values`` decide.
+    kernel_size, stride, padding : int or pair of int
+    ceil_mode, count_include_pad : bool
+    divisor_override : int, optional
+    out : QParams, optional
+        PyTorch keeps the input's parameters; ONNX Runtime takes others.
+    numerics : str or Numerics
+
+    Returns
+    -------
+    QTensor
+        In the memory format of `x`.
+
+    Exactness
+    ---------
+    Integer sums are exact; the division rounds as `refquant.numerics.forms.PoolForm` says; bit-exact.
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> x = rq.QTensor(np.array([[[[0, 1], [2, 3]]]], np.uint8), rq.QParams(1.0, 0, "uint8"))
+    >>> avg_pool2d(x, 2).values
+    array([[[[2]]]], dtype=uint8)
+    """
+
+    def bounds(place):
+        g = pool_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode, place)
+        (r0, r1, rn), (c0, c1, cn) = window_bounds(g, x.shape)
+        divisor = rn[:, None] * cn if count_include_pad else (r1 - r0)[:, None] * (c1 - c0)
+        if divisor_override is not None:
+            if divisor_override == 0:
+                raise RangeError(f"{place}: divisor_override=0 must not be zero; leave it out to divide by the window's size")
+            divisor = np.full_like(divisor, divisor_override)
+        return (r0, r1), (c0, c1), divisor
+
+    return _pool(x, out, numerics, "avg_pool", "avg_pool2d", bounds)
+
+
+def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
+    """Average over windows that divide the input into `output_size` parts.
+
+    Parameters
+    ----------
+    x : QTensor, (N, C, H, W)
+    output_size : int or pair of int
+    out : QParams, optional
+    numerics : str or Numerics
+        ONNX Runtime has the global form alone (``output_size=1``).
+
+    Returns
+    -------
+    QTensor
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> x = rq.QTensor(np.array([[[[0, 1], [2, 4]]]], np.uint8), rq.QParams(1.0, 0, "uint8"))
+    >>> adaptive_avg_pool2d(x, 1).values.ravel()
+    array([2], dtype=uint8)
+    """
+
+    def bounds(place):
+        if x.ndim != 4:
+            raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W)")
+        size = sides(output_size, "output_size", 2, place, least=1)
+        if profiles.get(numerics).adaptive_avg_pool.contiguous == "global" and size != (1, 1):
+            raise UnsupportedError(f"{place}: output_size={output_size} but this engine pools globally only; use output_size=1")
+        if 0 in x.shape[2:]:
+            raise ShapeError(f"{place}: x has shape {x.shape}; its height and width must not be 0")
+        rows, columns = (adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size))
+        return rows, columns, (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
+
+    return _pool(x, out, numerics, "adaptive_avg_pool", "adaptive_avg_pool2d", bounds)
+
+
+def global_avg_pool2d(x, *, out=None, numerics="fbgemm"):
+    """Average over the whole image: `adaptive_avg_pool2d` with ``output_size=1``."""
+    return adaptive_avg_pool2d(x, 1, out=out, numerics=numerics)

@@ -1,0 +1,97 @@
+"""cat: concatenation of tensors with different parameters."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, ShapeError, choose
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.lookup import code_table, take_codes
+
+__all__ = ["cat"]
+
+
+def _requantize(q, out, dequantize, scaling, zero, rounding, activation, codes, nan="qmin"):
+    real = dequantize_codes(codes, q.scale, q.zero_point, dequantize)
+    if activation == "relu":
+        real = np.where(real > 0, real, np.float32(0))
+    kind = out._type
+    return quantize_real(real, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=scaling, add=zero, rounding=rounding, nan=nan)
+
+
+def _tables(profile, q, out, activation):
+    """Return the tables of one input: for the channels-last vector body, its scalar tail, and all else."""
+    form = profile.quantize
+
+    def table(dequantize, scaling, zero):
+        return code_table(lambda codes: _requantize(q, out, dequantize, scaling, zero, form.rounding, activation, codes), q.storage, out.storage)
+
+    return table("fma", "reciprocal64", "after"), table("sub_mul", "reciprocal", "before"), table(profile.dequantize.formula, form.scaling, form.zero_point)
+
+
+def _converted(x, form, profile, out, activation, vectorized):
+    copies = form.copy_equal and vectorized and activation is None
+    if copies and x.qparams.scale == out.scale and x.qparams.zero_point == out.zero_point:
+        return x.values
+    body, tail, plain = _tables(profile, x.qparams, out, activation)
+    if not vectorized:
+        return take_codes(plain, np.ascontiguousarray(x.values)).reshape(x.shape)
+    split = x.shape[1] // form.vector * form.vector
+    inner = np.ascontiguousarray(np.moveaxis(x.values, 1, -1))
+    y = take_codes(body, inner)
+    y[..., split:] = take_codes(tail, inner[..., split:].copy())
+    return np.moveaxis(y, -1, 1)
+
+
+def cat(tensors, dim=1, *, out, numerics="fbgemm", activation=None):
+    """Concatenate quantized tensors into one set of parameters.
+
+    Parameters
+    ----------
+    tensors : sequence of QTensor
+        Equal shapes but for `dim`.
+    dim : int
+    out : QParams
+    numerics : str or Numerics
+    activation : {None, "relu"}
+
+    Returns
+    -------
+    QTensor
+        Channels last where all inputs are.
+
+    Exactness
+    ---------
+    Bit-exact. PyTorch takes another path (and other formulas) when all inputs are four-dimensional, channels last, and joined along channels.
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> a = rq.QTensor(np.array([[4]], np.uint8), rq.QParams(1.0, 0, "uint8"))
+    >>> b = rq.QTensor(np.array([[4]], np.uint8), rq.QParams(0.5, 0, "uint8"))
+    >>> cat([a, b], out=rq.QParams(1.0, 0, "uint8")).values
+    array([[4, 2]], dtype=uint8)
+    """
+    profile = profiles.get(numerics)
+    place = f"cat[{profile.name}]"
+    choose(place, "activation", activation, [None, "relu"])
+    tensors = list(tensors)
+    if not tensors:
+        raise ArgumentError(f"{place}: tensors is empty; give at least one QTensor")
+    for i, x in enumerate(tensors):
+        check_eight_bit(check_qtensor(x, f"tensors[{i}]", place), f"tensors[{i}]", place)
+    first = tensors[0]
+    if not -first.ndim <= dim < first.ndim:
+        raise ArgumentError(f"{place}: dim={dim} but tensors have {first.ndim} dimensions; choose {-first.ndim} … {first.ndim - 1}")
+    dim %= first.ndim
+    for i, x in enumerate(tensors):
+        if x.ndim != first.ndim or any(n != m for d, (n, m) in enumerate(zip(x.shape, first.shape)) if d != dim):
+            raise ShapeError(f"{place}: tensors[{i}] has shape {x.shape} and tensors[0] {first.shape}; all axes but {dim} must agree")
+    check_out(out, place)
+    form = profile.section("cat", "cat")
+    last = dim == 1 and all(is_channels_last(x.values) for x in tensors)
+    vectorized = last and form.channels_last == "vector"
+    y = np.concatenate([_converted(x, form, profile, out, activation, vectorized) for x in tensors], axis=dim)
+    return QTensor(to_channels_last(y) if last else np.ascontiguousarray(y), out)

@@ -1,0 +1,51 @@
+"""dequantize: codes to real numbers, as each engine does it."""
+
+from refquant import numerics as profiles
+from refquant.core.affine import dequantize_codes
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError
+
+__all__ = ["dequantize", "dequantize_reference"]
+
+
+def _plan(q, numerics):
+    profile = profiles.get(numerics)
+    place = f"dequantize[{profile.name}]"
+    if not isinstance(q, QTensor):
+        raise ArgumentError(f"{place}: q must be a QTensor, not {type(q).__name__}; wrap the codes: refquant.QTensor(values, qparams)")
+    return profile.section("dequantize", "dequantize")
+
+
+def dequantize(q, *, numerics="fbgemm"):
+    """Dequantize codes: ``(code - zero_point) * scale`` as the engine computes it.
+
+    Parameters
+    ----------
+    q : QTensor
+    numerics : str or Numerics
+        Whose arithmetic: which profile's ``dequantize`` form.
+
+    Returns
+    -------
+    ndarray of float32
+        The shape and memory format of `q`.
+
+    Exactness
+    ---------
+    One or two float32 roundings, see `refquant.numerics.forms.DequantizeForm`; bit-exact.
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> q = rq.QTensor(np.array([0, 130], np.uint8), rq.QParams(0.5, 128, "uint8"))
+    >>> dequantize(q, numerics="onnx")
+    array([-64.,   1.], dtype=float32)
+    """
+    return dequantize_reference(q, numerics=numerics)
+
+
+def dequantize_reference(q, *, numerics="fbgemm"):
+    """Same result as `dequantize`, in NumPy."""
+    form = _plan(q, numerics)
+    scale, zero = q.qparams.along(q.ndim)
+    return dequantize_codes(q.values, scale, zero, form.formula)

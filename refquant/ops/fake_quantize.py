@@ -1,0 +1,55 @@
+"""fake_quantize: real numbers moved onto the grid of a quantized dtype, still real."""
+
+from refquant import numerics as profiles
+from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.qparams import QParams
+from refquant.errors import ArgumentError
+from refquant.ops.quantize import real_array
+
+__all__ = ["fake_quantize", "fake_quantize_reference"]
+
+
+def fake_quantize(x, qparams, *, numerics="fbgemm"):
+    """Move real numbers onto the grid: quantize within [quant_min, quant_max], then dequantize.
+
+    Engines round here in another way than in `quantize`: PyTorch's fake-quantize rounds before it adds the zero
+    point, its quantize after, so that the two differ on ties.
+
+    Parameters
+    ----------
+    x : array_like of float
+    qparams : QParams
+        Its ``quant_min`` and ``quant_max`` bound the grid.
+    numerics : str or Numerics
+
+    Returns
+    -------
+    ndarray of float32
+
+    Exactness
+    ---------
+    Bit-exact to the profile's ``fake_quantize`` form, then ``f32(q - z) * s``.
+
+    Examples
+    --------
+    >>> from refquant import QParams
+    >>> fake_quantize([0.5, 1.5, 2.5], QParams(1.0, 1, "uint8"), numerics="fbgemm").tolist()
+    [0.0, 2.0, 2.0]
+    """
+    return fake_quantize_reference(x, qparams, numerics=numerics)
+
+
+def fake_quantize_reference(x, qparams, *, numerics="fbgemm"):
+    """Same result as `fake_quantize`, in NumPy."""
+    profile = profiles.get(numerics)
+    place = f"fake_quantize[{profile.name}]"
+    if not isinstance(qparams, QParams):
+        raise ArgumentError(f"{place}: qparams must be a QParams, not {type(qparams).__name__}; build one with refquant.QParams")
+    x = real_array(x, place)
+    form = profile.section("fake_quantize", "fake_quantize")
+    scale, zero = qparams.along(x.ndim)
+    codes = quantize_real(
+        x, scale, zero, qparams.qmin, qparams.qmax,
+        scaling=form.scaling, add=form.zero_point, rounding=form.rounding, overflow=form.overflow, nan=form.nan,
+    )  # fmt: skip
+    return dequantize_codes(codes, scale, zero, "sub_mul")

@@ -1,0 +1,96 @@
+"""matmul_integer: the integer product alone."""
+
+import numpy as np
+
+from refquant.core.wrap import saturate_int16, wrap_int32
+from refquant.errors import ArgumentError, RangeError, ShapeError, choose
+from refquant.kernels.gemm import gemm_s32
+from refquant.ops.pack_weights import PackedWeights, pack_weights
+
+__all__ = ["matmul_integer", "matmul_integer_reference"]
+
+_EXACT = (None, "avx512_vnni", "avx_vnni")
+_PAIRS = ("avx2", "avx512")
+
+
+def _plan(a, b, a_zero_point, b_zero_point, isa):
+    place = "matmul_integer"
+    choose(place, "isa", isa, [*_EXACT, *_PAIRS])
+    a = np.asarray(a)
+    packed = b if isinstance(b, PackedWeights) else None
+    values = b.values if packed is not None else np.asarray(b)
+    for name, v in (("a", a), ("b", values)):
+        if v.dtype not in (np.uint8, np.int8):
+            raise ArgumentError(f"{place}: {name} has dtype {v.dtype} but must be uint8 or int8; convert the codes")
+    if values.ndim != 2 or a.ndim < 1 or a.shape[-1] != values.shape[0]:
+        raise ShapeError(f"{place}: a has shape {a.shape} and b {values.shape}; a must be (..., K) and b (K, N)")
+    a_zero = np.asarray(a_zero_point, np.int64)
+    b_zero = np.asarray(b_zero_point, np.int64)
+    if a_zero.ndim or b_zero.ndim > 1 or (b_zero.ndim and b_zero.shape != (values.shape[1],)):
+        raise ShapeError(f"{place}: a_zero_point must be a scalar and b_zero_point a scalar or ({values.shape[1]},), not {a_zero.shape} and {b_zero.shape}")
+    for name, zero, v in (("a_zero_point", a_zero, a), ("b_zero_point", b_zero, values)):
+        info = np.iinfo(v.dtype)
+        if zero.size and (zero.min() < info.min or zero.max() > info.max):
+            raise RangeError(f"{place}: {name} spans [{zero.min()}, {zero.max()}] outside of {v.dtype} [{info.min}, {info.max}]; clamp it")
+    return a, values, packed, int(a_zero), b_zero
+
+
+def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
+    """Multiply matrices of codes into int32: ``Σ_k (a[m, k] − za) · (b[k, n] − zb[n])``.
+
+    Parameters
+    ----------
+    a : array_like of uint8 or int8, (..., K)
+    b : array_like of uint8 or int8, (K, N), or PackedWeights
+    a_zero_point : int
+    b_zero_point : int or array_like of int, (N,)
+    isa : str, optional
+        None (or a VNNI level) gives the exact product modulo 2**32. ``"avx2"`` (or ``"avx512"``, without VNNI) gives what ``vpmaddubsw`` does with
+        unsigned `a` and signed `b`: products of neighbouring k are added in int16 with saturation. Other sign combinations are
+        computed on 16 bits by engines, and are exact.
+
+    Returns
+    -------
+    ndarray of int32, (..., N)
+
+    Exactness
+    ---------
+    Exact modulo 2**32: overflow wraps, as in ONNX's MatMulInteger and on hardware.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a, b = np.full((1, 4), 255, np.uint8), np.full((4, 1), 127, np.int8)
+    >>> int(matmul_integer(a, b)[0, 0]), int(matmul_integer(a, b, isa="avx2")[0, 0])
+    (129540, 65534)
+    """
+    a, values, packed, za, zb = _plan(a, b, a_zero_point, b_zero_point, isa)
+    if isa in _PAIRS and a.dtype == np.uint8 and values.dtype == np.int8:
+        return _saturating(a, values, za, zb)
+    packed = packed or pack_weights(values)
+    acc = gemm_s32(a.reshape(-1, a.shape[-1]), packed.packed, a_zero=za, b_zero=zb[()])
+    return acc.reshape(*a.shape[:-1], values.shape[1])
+
+
+def _saturating(a, b, za, zb):
+    from refquant.kernels.pairs import gemm_s16pair_s32
+
+    acc = gemm_s16pair_s32(a.reshape(-1, a.shape[-1]), b).astype(np.int64)
+    return wrap_int32(acc + _zero_terms(a.reshape(-1, a.shape[-1]), b, za, zb)).reshape(*a.shape[:-1], b.shape[1])
+
+
+def _zero_terms(a, b, za, zb):
+    a, b = a.astype(np.int64), b.astype(np.int64)
+    return -za * b.sum(0) - a.sum(-1, keepdims=True) * zb + a.shape[-1] * za * zb
+
+
+def matmul_integer_reference(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
+    """Same result as `matmul_integer`, in NumPy."""
+    a, b, _, za, zb = _plan(a, b, a_zero_point, b_zero_point, isa)
+    wide_a, wide_b = a.astype(np.int64), b.astype(np.int64)
+    if isa not in _PAIRS or a.dtype != np.uint8 or b.dtype != np.int8:
+        return wrap_int32((wide_a - za) @ (wide_b - zb))
+    products = wide_a[..., None] * wide_b
+    even = products.shape[-2] // 2 * 2
+    acc = saturate_int16(products[..., 0:even:2, :] + products[..., 1:even:2, :]).sum(-2) + products[..., even:, :].sum(-2)
+    return wrap_int32(acc + _zero_terms(a, b, za, zb))

@@ -1,0 +1,52 @@
+"""max_pool2d: on codes it is an integer maximum, in every engine."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.layout import empty_channels_last, is_channels_last
+from refquant.core.qtensor import QTensor
+from refquant.ops.arguments import check_qtensor
+from refquant.ops.windows import pool_geometry
+
+__all__ = ["max_pool2d"]
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, numerics="fbgemm"):
+    """Take the maximum over windows; padding does not count.
+
+    Parameters
+    ----------
+    x : QTensor, (N, C, H, W)
+    kernel_size, stride, padding, dilation : int or pair of int
+        `stride` is `kernel_size` unless given.
+    ceil_mode : bool
+        Keep a last window that hangs over the edge, if it starts inside of the input or its left padding.
+    numerics : str or Numerics
+        All profiles agree.
+
+    Returns
+    -------
+    QTensor
+        With the parameters and the memory format of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> x = rq.QTensor(np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4), rq.QParams(1.0, 0, "uint8"))
+    >>> max_pool2d(x, 2).values[0, 0].tolist()
+    [[5, 7], [13, 15]]
+    """
+    place = f"max_pool2d[{profiles.get(numerics).name}]"
+    check_qtensor(x, "x", place)
+    g = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode, place)
+    low = np.iinfo(x.values.dtype).min
+    hang = [max((o - 1) * s + (k - 1) * d + 1 - n - p, p) for o, s, k, d, n, p in zip(g.out, g.stride, g.kernel, g.dilation, x.shape[2:], g.padding)]
+    padded = np.pad(np.moveaxis(x.values, 1, -1), ((0, 0), (g.padding[0], hang[0]), (g.padding[1], hang[1]), (0, 0)), constant_values=low)
+    shape = (x.shape[0], x.shape[1], *g.out)
+    y = empty_channels_last(shape, x.values.dtype)
+    inner = np.moveaxis(y, 1, -1)
+    inner[...] = low
+    for i in range(g.kernel[0]):
+        for j in range(g.kernel[1]):
+            np.maximum(inner, g.tap(padded, i, j), out=inner)
+    return QTensor(y if is_channels_last(x.values) else np.ascontiguousarray(y), x.qparams)

@@ -1,0 +1,180 @@
+"""From a profile's `ProductForm` and the parameters at hand to an `Epilogue`: the only translation of that form."""
+
+import numpy as np
+
+from refquant.core import epilogue as E
+from refquant.core.rounding import Round, round_real
+from refquant.errors import ArgumentError, ShapeError, choose
+
+__all__ = ["output_stage", "real_stage", "check_bias", "quantized_multiplier"]
+
+_F = np.float32
+
+
+def check_bias(bias, channels, place):
+    """Return the bias as a float32 or int32 vector of `channels` entries, or None."""
+    if bias is None:
+        return None
+    bias = np.asarray(bias)
+    if bias.dtype.kind == "f":
+        bias = bias.astype(np.float32)
+    elif bias.dtype.kind in "iu":
+        bias = bias.astype(np.int32)
+    else:
+        raise ArgumentError(f"{place}: bias has dtype {bias.dtype}; give float32 (real units) or int32 (units of x.scale * w.scale)")
+    if bias.shape != (channels,):
+        raise ShapeError(f"{place}: bias has shape {bias.shape} but there are {channels} output channels; bias must be ({channels},)")
+    return bias
+
+
+def _reciprocals(scale):
+    # oneDNN is handed inverse scales: from doubles for a scalar, in float32 for a vector.
+    if np.ndim(scale) == 0:
+        return _F(1) / _F(1.0 / np.float64(scale))
+    return _F(1) / (_F(1) / scale.astype(_F))
+
+
+def _scale(scale, how):
+    return _reciprocals(scale) if how == "reciprocals" else np.asarray(scale).astype(_F)[()]
+
+
+def _combined(order, x, w, y):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if order == "(xw)/y":
+            return (x * w) / y
+        if order == "(xw)*(1/y)":
+            return (w * x) * (_F(1) / y)
+        return x * (w / y)
+
+
+def output_stage(form, x, w, out, bias, channels, activation, place):
+    """Build the output stage of a linear layer or convolution.
+
+    Parameters
+    ----------
+    form : ProductForm
+    x, w, out : QParams
+        Of activation, weight (per tensor or per output channel) and output (per tensor).
+    bias : ndarray or None
+        As `check_bias` returns it.
+    channels : int
+    activation : {None, "relu"}
+    place : str
+
+    Returns
+    -------
+    Epilogue
+    """
+    choose(place, "activation", activation, [None, "relu"])
+    kind = {"float32": E.FLOAT32, "float64": E.FLOAT64, "fixed_gemmlowp": E.FIXED_GEMMLOWP, "fixed_half_up": E.FIXED_HALF_UP}[form.arithmetic]
+    sx, sw, sy = _scale(x.scale, form.x_scale), _scale(w.scale, form.w_scale), np.float32(out.scale)
+    zero = int(out.zero_point)
+    qmin, qmax = out._type.qmin, out._type.qmax
+    parts = {"kind": kind, "flags": 0, "rounding": form.rounding, "qlo": qmin, "qhi": qmax}
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if kind == E.FLOAT32:
+            _scales(parts, form, sx, sw, sy, out)
+            _bias(parts, form, bias, sx, sw, sy, w.per_channel)
+        else:
+            real = np.float64(sx) * np.asarray(sw, np.float64) / np.float64(sy)
+            parts["m64"] = real
+            if kind != E.FLOAT64:
+                parts["mult"], parts["shift"] = quantized_multiplier(np.broadcast_to(real, (channels,)))
+            if bias is not None:
+                parts["bias_i"] = _bias_codes(bias, sx * sw, "int32")
+    inside = form.zero_point == "before" and kind in (E.FLOAT32, E.FLOAT64)
+    if inside:
+        parts["flags"] |= E.ZERO_FLOAT
+        parts["zf"] = zero
+    else:
+        parts["zi"] = zero
+    if form.overflow == "saturate":
+        parts["flags"] |= E.CLAMP
+        parts["lo"], parts["hi"] = (qmin, qmax) if inside else (qmin - zero, qmax - zero)
+    if activation == "relu":
+        if form.relu == "real" and kind == E.FLOAT32:
+            parts["flags"] |= E.RELU
+        else:
+            parts["qlo"] = max(qmin, zero)
+    return E.make_epilogue(channels, **parts)
+
+
+def _scales(parts, form, sx, sw, sy, out):
+    if form.multiplier in ("(xw)/y", "(xw)*(1/y)", "x*(w/y)"):
+        y = _reciprocals(out.scale) if form.y_scale == "reciprocals" else sy
+        parts["s2"] = _combined(form.multiplier, sx, sw, y)
+        return
+    if form.multiplier == "(xw),/y":
+        parts["s2"] = sx * sw
+    else:
+        parts["flags"] |= E.SCALE1
+        parts["s1"], parts["s2"] = sx, sw
+    y = _reciprocals(out.scale) if form.y_scale == "reciprocals" else sy
+    divides = form.multiplier.endswith("/y") and not form.multiplier.endswith("1/y")
+    parts["flags"] |= E.DST_DIV if divides else E.DST_MUL
+    parts["d"] = y if divides else _F(1) / y
+
+
+def _bias(parts, form, bias, sx, sw, sy, per_channel):
+    if bias is None:
+        return
+    if bias.dtype == np.int32 or form.bias.startswith("int32"):
+        parts["bias_i"] = _bias_codes(bias, sx * sw, form.bias)
+    elif form.bias == "before":
+        parts["flags"] |= E.PRE_BIAS
+        product = sx * sw
+        # FBGEMM divides per channel; per tensor the compiler fuses the product with the inverse into an FMA.
+        parts["pre_b"], parts["pre_k"] = (bias / product, 1) if per_channel else (bias, _F(1) / product)
+    else:
+        parts["flags"] |= E.BIAS
+        parts["b"] = bias if parts["flags"] & (E.DST_MUL | E.DST_DIV) else bias / sy
+
+
+def _bias_codes(bias, product, how):
+    if bias.dtype == np.int32:
+        return bias
+    if how == "int32_reciprocal":
+        scaled = bias.astype(np.float64) * (1.0 / np.asarray(product, np.float64))
+    else:
+        scaled = bias / product
+    scaled = np.nan_to_num(np.asarray(scaled, np.float64), nan=0.0)
+    return np.clip(round_real(scaled, Round.HALF_EVEN), -(2.0**31), 2.0**31 - 1).astype(np.int32)
+
+
+def real_stage(form, x, w, bias, channels, activation, place):
+    """Build the output stage of a product with float32 output (dynamic quantization)."""
+    choose(place, "activation", activation, [None, "relu"])
+    sx, sw = _scale(x.scale, form.x_scale), _scale(w.scale, form.w_scale)
+    parts = {"flags": E.RELU if activation == "relu" else 0}
+    if form.multiplier == "(xw)":
+        parts["s2"] = sx * sw
+    else:
+        parts["flags"] |= E.SCALE1
+        parts["s1"], parts["s2"] = sx, sw
+    if bias is not None:
+        if bias.dtype == np.int32 or form.bias == "int32":
+            parts["bias_i"] = _bias_codes(bias, sx * sw, "int32")
+        else:
+            parts["flags"] |= E.SCALE_FMA if form.bias == "fma" else E.BIAS
+            parts["b"] = bias
+    return E.make_epilogue(channels, **parts)
+
+
+def quantized_multiplier(real):
+    """Return (mult, shift) with ``real ≈ mult * 2**(shift - 31)``, mult in [2**30, 2**31).
+
+    Source
+    ------
+    TensorFlow Lite ``QuantizeMultiplier`` (kernels/internal/quantization_util.cc): half away from zero.
+
+    Examples
+    --------
+    >>> [int(v) for v in quantized_multiplier(0.75)]
+    [1610612736, 0]
+    """
+    fraction, exponent = np.frexp(np.asarray(real, np.float64))
+    mult = round_real(fraction * 2.0**31, Round.HALF_AWAY)
+    top = mult == 2.0**31
+    mult, exponent = np.where(top, 2.0**30, mult), exponent + top
+    tiny = exponent < -31
+    return np.where(tiny, 0, mult).astype(np.int32)[()], np.where(tiny, 0, exponent).astype(np.int32)[()]

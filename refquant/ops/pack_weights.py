@@ -1,0 +1,90 @@
+"""Packed weights: laid out once for the kernels, reused by every call."""
+
+import numpy as np
+
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, ShapeError
+from refquant.kernels.conv import pack_conv
+from refquant.kernels.pack import pack_b
+
+__all__ = ["PackedWeights", "pack_weights"]
+
+
+class PackedWeights:
+    """Weights in the kernels' own layout; made by `pack_weights`, immutable.
+
+    Attributes
+    ----------
+    values : ndarray
+        The codes as they were given.
+    qparams : QParams or None
+        None for the integer operators.
+    groups : int
+    packed : object
+        What the kernels read.
+    """
+
+    __slots__ = ("values", "qparams", "groups", "packed")
+
+    def __init__(self, values, qparams, groups, packed):
+        for name, value in zip(self.__slots__, (values, qparams, groups, packed)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"PackedWeights is immutable; pack anew instead of setting {name!r}")
+
+    shape = property(lambda self: self.values.shape, doc="The shape of the codes.")
+    ndim = property(lambda self: self.values.ndim, doc="The number of dimensions.")
+    dtype = property(lambda self: self.values.dtype.name, doc="The name of the dtype.")
+
+    def __repr__(self):
+        return f"PackedWeights(shape={self.shape}, dtype={self.dtype!r}, groups={self.groups})"
+
+
+def pack_weights(w, *, groups=1):
+    """Lay weights out for the kernels, to be used again and again.
+
+    Parameters
+    ----------
+    w : QTensor or array_like of int8 or uint8
+        A QTensor (OC, K) for `linear`, (OC, IC / groups, KH, KW) for `conv2d`; a plain array (K, N) for `matmul_integer`.
+    groups : int
+        Of a convolution.
+
+    Returns
+    -------
+    PackedWeights
+        Accepted wherever `w` (or `b`) is.
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> b = rq.ops.pack_weights(np.eye(3, dtype=np.int8))
+    >>> rq.ops.matmul_integer(np.array([[1, 2, 3]], np.uint8), b)
+    array([[1, 2, 3]], dtype=int32)
+    """
+    if isinstance(w, PackedWeights):
+        return w
+    qparams = w.qparams if isinstance(w, QTensor) else None
+    values = w.values if isinstance(w, QTensor) else np.asarray(w)
+    if values.dtype not in (np.uint8, np.int8):
+        raise ArgumentError(f"pack_weights: w has dtype {values.dtype} but kernels take int8 or uint8; convert the codes")
+    if values.ndim < 2:
+        raise ShapeError(f"pack_weights: w has shape {values.shape}; give at least two dimensions")
+    if qparams is None:
+        if values.ndim != 2:
+            raise ShapeError(f"pack_weights: a plain array must be (K, N) but has shape {values.shape}; give a QTensor for convolutions")
+        return PackedWeights(values, None, 1, pack_b(values))
+    if values.ndim == 2:
+        return PackedWeights(values, qparams, 1, pack_b(values.T))
+    return PackedWeights(values, qparams, groups, pack_conv(values, groups))
+
+
+def as_qtensor(w, name, place):
+    """Return (QTensor, PackedWeights or None) of a weight argument."""
+    if isinstance(w, PackedWeights):
+        if not isinstance(w.qparams, QParams):
+            raise ArgumentError(f"{place}: {name} was packed without parameters; pack a QTensor")
+        return QTensor(w.values, w.qparams), w
+    return w, None

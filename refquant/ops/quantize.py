@@ -1,0 +1,82 @@
+"""quantize: real numbers to codes, as each engine does it."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.affine import quantize_real
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, ShapeError
+
+__all__ = ["quantize", "quantize_reference"]
+
+
+def real_array(x, place):
+    """Return `x` as float32, or say why not."""
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        raise ArgumentError(f"{place}: x has dtype {x.dtype} but must be real numbers; convert with x.astype(np.float32)")
+    with np.errstate(over="ignore"):
+        return x.astype(np.float32, copy=False)
+
+
+def _plan(x, qparams, numerics):
+    profile = profiles.get(numerics)
+    place = f"quantize[{profile.name}]"
+    if not isinstance(qparams, QParams):
+        raise ArgumentError(f"{place}: qparams must be a QParams, not {type(qparams).__name__}; build one with refquant.QParams")
+    x = real_array(x, place)
+    if qparams.per_channel and (qparams.axis >= x.ndim or x.shape[qparams.axis] != len(qparams.scale)):
+        raise ShapeError(f"{place}: {len(qparams.scale)} scales along axis {qparams.axis} but x has shape {x.shape}; they must agree")
+    form = profile.section("quantize_channel" if qparams.per_channel else "quantize", "quantize")
+    return x, form
+
+
+def quantize(x, qparams, *, numerics="fbgemm"):
+    """Quantize real numbers: ``clip(round(x / scale) + zero_point)`` as the engine computes it.
+
+    Parameters
+    ----------
+    x : array_like of float
+        Any shape; float64 is rounded to float32 first.
+    qparams : QParams
+        Per tensor, or per channel along ``qparams.axis``.
+    numerics : str or Numerics
+        Whose arithmetic: which profile's ``quantize`` (or ``quantize_channel``) form.
+
+    Returns
+    -------
+    QTensor
+        Codes saturated to the whole dtype, with the memory format of `x`.
+
+    Raises
+    ------
+    ArgumentError, ShapeError
+        Integers for `x`; as many scales as the axis has channels are needed.
+
+    Exactness
+    ---------
+    Bit-exact for every float32, NaN and infinities included. See `refquant.numerics.forms.QuantizeForm`.
+
+    Examples
+    --------
+    >>> from refquant import QParams
+    >>> x = [0.5, 1.5, 2.5]
+    >>> quantize(x, QParams(1.0, 1, "uint8"), numerics="fbgemm").values.tolist()
+    [2, 2, 4]
+    >>> quantize(x, QParams(1.0, 1, "uint8"), numerics="onnx").values.tolist()
+    [1, 3, 3]
+    """
+    return quantize_reference(x, qparams, numerics=numerics)
+
+
+def quantize_reference(x, qparams, *, numerics="fbgemm"):
+    """Same result as `quantize`, in NumPy."""
+    x, form = _plan(x, qparams, numerics)
+    scale, zero = qparams.along(x.ndim)
+    kind = qparams._type
+    codes = quantize_real(
+        x, scale, zero, kind.qmin, kind.qmax,
+        scaling=form.scaling, add=form.zero_point, rounding=form.rounding, overflow=form.overflow, nan=form.nan,
+    )  # fmt: skip
+    return QTensor(codes.astype(qparams.storage), qparams)

@@ -1,0 +1,84 @@
+"""The windows of pooling: geometry and sums."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant.errors import ShapeError
+from refquant.ops.arguments import sides
+
+__all__ = ["PoolGeometry", "pool_geometry", "window_bounds", "adaptive_bounds", "window_sums"]
+
+
+class PoolGeometry(NamedTuple):
+    """Kernel, stride, padding, dilation and output size, height before width."""
+
+    kernel: tuple
+    stride: tuple
+    padding: tuple
+    dilation: tuple
+    out: tuple
+
+    def tap(self, padded, i, j):
+        """Return what tap (i, j) sees of a padded (N, H, W, C) array, one entry an output."""
+        (sh, sw), (dh, dw), (oh, ow) = self.stride, self.dilation, self.out
+        return padded[:, i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
+
+
+def pool_geometry(shape, kernel_size, stride, padding, dilation, ceil_mode, place):
+    """Check the arguments of a pooling operator and work out its output size."""
+    if len(shape) != 4:
+        raise ShapeError(f"{place}: x has shape {shape} but must be (N, C, H, W)")
+    kernel = sides(kernel_size, "kernel_size", 2, place, least=1)
+    stride = kernel if stride is None else sides(stride, "stride", 2, place, least=1)
+    padding = sides(padding, "padding", 2, place, least=0)
+    dilation = sides(dilation, "dilation", 2, place, least=1)
+    out = []
+    for n, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation):
+        if 2 * p > k:
+            raise ShapeError(f"{place}: padding {padding} is more than half of kernel_size {kernel}; reduce it")
+        room = n + 2 * p - d * (k - 1) - 1
+        if room < 0:
+            raise ShapeError(f"{place}: kernel_size {kernel} with dilation {dilation} is larger than the padded input {shape[2:]} + 2*{padding}")
+        size = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (size - 1) * s >= n + p:
+            size -= 1
+        out.append(size)
+    return PoolGeometry(kernel, stride, padding, dilation, tuple(out))
+
+
+def window_bounds(geometry, shape):
+    """Return, for either axis, (start, end) clipped to the input, and the window's size with padding."""
+    bounds = []
+    for n, k, s, p, o in zip(shape[2:], geometry.kernel, geometry.stride, geometry.padding, geometry.out):
+        start = np.arange(o) * s - p
+        end = np.minimum(start + k, n + p)
+        bounds.append((np.maximum(start, 0), np.minimum(end, n), end - start))
+    return bounds
+
+
+def adaptive_bounds(size, out):
+    """Return (start, end) of adaptive windows along one axis: ``floor(i·n/o)`` to ``ceil((i+1)·n/o)``."""
+    i = np.arange(out)
+    return i * size // out, -(-(i + 1) * size // out)
+
+
+def window_sums(values, rows, columns):
+    """Sum codes over rectangular windows, exactly, by two-dimensional prefix sums.
+
+    Parameters
+    ----------
+    values : ndarray of int, (N, C, H, W)
+    rows, columns : pair of ndarray of int
+        Start and end of the windows along either axis.
+
+    Returns
+    -------
+    ndarray of int64, (N, C, len(rows), len(columns))
+    """
+    n, c, h, w = values.shape
+    prefix = np.zeros((n, c, h + 1, w + 1), np.int64)
+    np.cumsum(np.cumsum(values, axis=2, dtype=np.int64), axis=3, out=prefix[:, :, 1:, 1:])
+    (r0, r1), (c0, c1) = rows, columns
+    pick = lambda r, c: prefix[:, :, r][:, :, :, c]  # noqa: E731
+    return pick(r1, c1) - pick(r0, c1) - pick(r1, c0) + pick(r0, c0)
