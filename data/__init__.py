@@ -81,7 +81,11 @@ def load_arrays(name):
     """
     file = path(name)
     content = _read(file)
-    expected = json.loads(_read(_FOLDER / "checksums.json")).get(file.name)
+    listing = _FOLDER / "checksums.json"
+    try:
+        expected = json.loads(_read(listing)).get(file.name)
+    except ValueError as error:
+        raise _broken(f"{listing} must be JSON but is not ({error})") from error
     actual = hashlib.sha256(content).hexdigest()
     if actual != expected:
         raise _broken(f"{file} must have SHA-256 {expected} (checksums.json) but has {actual}")
