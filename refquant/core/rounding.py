@@ -74,8 +74,7 @@ def round_real(x, mode):
     Returns
     -------
     ndarray of the dtype of `x`
-        Integral values. No step rounds: the fraction ``x - floor(x)`` decides only by its
-        comparison with one half, and where that subtraction is inexact it lies in (0.5, 1].
+        Integral values. No step rounds: ``x - trunc(x)`` is exact (``x - floor(x)`` is not, just below −0.5).
 
     Examples
     --------
@@ -90,19 +89,14 @@ def round_real(x, mode):
         return np.trunc(x)
     if mode is Round.CEIL:
         return np.ceil(x)
-    below = np.floor(x)
     if mode is Round.FLOOR:
-        return below
+        return np.floor(x)
+    whole = np.trunc(x)
     with np.errstate(invalid="ignore"):
-        fraction = x - below
-    half, more = fraction == 0.5, fraction > 0.5
-    up = {
-        Round.HALF_UP: half,
-        Round.HALF_DOWN: False,
-        Round.HALF_AWAY: half & (x > 0),
-        Round.HALF_TO_ZERO: half & (x < 0),
-    }[mode]
-    return np.where(more | up, below + x.dtype.type(1), below)[()]
+        part = np.abs(x - whole)
+    half = part == 0.5
+    away = {Round.HALF_AWAY: half, Round.HALF_UP: half & (x > 0), Round.HALF_DOWN: half & (x < 0), Round.HALF_TO_ZERO: False}[mode]
+    return np.where((part > 0.5) | away, whole + np.copysign(x.dtype.type(1), x), whole)[()]
 
 
 def round_shift(x, shift, mode):
