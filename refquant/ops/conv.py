@@ -10,7 +10,8 @@ from refquant.core.layout import empty_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate_int16, wrap_int32
 from refquant.errors import ArgumentError, ShapeError
-from refquant.kernels.conv import conv_requantize, depthwise_pair16_s32
+from refquant.kernels.conv import conv_requantize
+from refquant.kernels.depthwise import depthwise_pair16_s32
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import uses_onednn
 from refquant.numerics.profile import Dispatch

@@ -1,5 +1,6 @@
 """linear: a fully connected layer on codes."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,8 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
     """
     plan = _plan(x, w, bias, out, numerics, activation)
     packed = plan.packed or pack_weights(plan.w)
-    flat = plan.x.values.reshape(-1, plan.x.shape[-1])
+    rows = math.prod(plan.x.shape[:-1])
+    flat = plan.x.values.reshape(rows, plan.x.shape[-1])
     y = gemm_requantize(
         flat, packed.packed, plan.epilogue, plan.dtype, a_zero=plan.x.qparams.zero_point, b_zero=plan.w.qparams.zero_point
     )

@@ -1,5 +1,7 @@
 """matmul_integer: the integer product alone."""
 
+import math
+
 import numpy as np
 
 from refquant.core.wrap import saturate_int16, wrap_int32
@@ -68,15 +70,19 @@ def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
     if isa in _PAIRS and a.dtype == np.uint8 and values.dtype == np.int8:
         return _saturating(a, values, za, zb)
     packed = packed or pack_weights(values)
-    acc = gemm_s32(a.reshape(-1, a.shape[-1]), packed.packed, a_zero=za, b_zero=zb[()])
+    acc = gemm_s32(_rows(a), packed.packed, a_zero=za, b_zero=zb[()])
     return acc.reshape(*a.shape[:-1], values.shape[1])
+
+
+def _rows(a):
+    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
 def _saturating(a, b, za, zb):
     from refquant.kernels.pairs import gemm_s16pair_s32
 
-    acc = gemm_s16pair_s32(a.reshape(-1, a.shape[-1]), b).astype(np.int64)
-    return wrap_int32(acc + _zero_terms(a.reshape(-1, a.shape[-1]), b, za, zb)).reshape(*a.shape[:-1], b.shape[1])
+    acc = gemm_s16pair_s32(_rows(a), b).astype(np.int64)
+    return wrap_int32(acc + _zero_terms(_rows(a), b, za, zb)).reshape(*a.shape[:-1], b.shape[1])
 
 
 def _zero_terms(a, b, za, zb):
