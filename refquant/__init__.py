@@ -9,8 +9,14 @@ Public names load on first use, so ``import refquant`` is light.
 """
 
 from importlib import import_module
+from pathlib import Path
 
 from refquant.version import VERSION as __version__
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+if (_CHECKOUT / "data" / "checksums.json").is_file():
+    # Installed, data/ is the package refquant.data; in a checkout it stands beside this folder.
+    __path__.append(str(_CHECKOUT))
 
 _MODULES = ("numerics", "isa", "ops", "observers", "graph", "workflow", "interop", "verify", "drift", "perf", "zoo", "testing", "errors")
 _NAMES = {
