@@ -149,7 +149,7 @@ class DigitsMobileNet(nn.Module):
 
 
 class GlyphsNet(nn.Module):
-    """A network of 22 convolutions on (1, 32, 32) glyphs, with every kind of block above."""
+    """A network of 21 convolutions on (1, 32, 32) glyphs, with every kind of block above."""
 
     def __init__(self):
         super().__init__()
