@@ -55,6 +55,8 @@ def main(arguments=None):
 
     import torch
 
+    from refquant.errors import RefquantError
+
     torch.set_num_threads(options.threads)
     wanted = [name for name in known if not options.what or name in options.what]
     try:
@@ -63,8 +65,8 @@ def main(arguments=None):
         else:
             options.out.mkdir(parents=True, exist_ok=True)
             make(wanted, options.out, options.epochs)
-    except OSError as error:
-        print(f"make_data: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+    except (OSError, RefquantError) as error:
+        print(f"make_data: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nmake_data: stopped; files already written are whole, the one in work was left as it was", file=sys.stderr)

@@ -199,6 +199,20 @@ def test_the_command_names_missing_packages(monkeypatch, capsys):
     assert "pip install torch scikit-learn" in capsys.readouterr().err
 
 
+def test_the_command_reports_what_it_cannot_read_or_write(copied, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from refquant.data import make_data
+
+    (copied / "digits_resnet.npz").unlink()
+    assert make_data.main(["--measure", "digits_resnet"]) == 1
+    assert "digits_resnet.npz must be a readable file" in capsys.readouterr().err
+    blocked = tmp_path / "a file"
+    blocked.touch()
+    assert make_data.main(["--out", str(blocked), "digits"]) == 1
+    assert "a file" in capsys.readouterr().err
+
+
 def test_the_command_makes_the_bundled_digits(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
