@@ -1,5 +1,8 @@
-"""Build script: everything but the mapping of ``data/`` to ``refquant.data`` stands in setup.cfg."""
+"""Build script: setup.cfg holds the metadata, this file the packages, because data/ becomes ``refquant.data``."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup(package_dir={"refquant.data": "data"})
+setup(
+    packages=[*find_packages(include=["refquant", "refquant.*"]), "refquant.data"],
+    package_dir={"refquant.data": "data"},
+)
