@@ -1,0 +1,115 @@
+"""Each operator on PyTorch's own quantized kernels: codes in, codes out. Imports torch when imported."""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from refquant.backends.torch_tensors import TYPES, quantized, to_numpy, to_torch
+
+__all__ = ["CALLS", "dynamic_input"]
+
+_ops = torch.ops.quantized
+
+
+def _relu(name, problem):
+    return getattr(_ops, name + "_relu" if problem.get("activation") == "relu" else name)
+
+
+def _bias(problem):
+    bias = problem.get("bias")
+    return None if bias is None else torch.from_numpy(np.array(bias, np.float32))
+
+
+def dynamic_input(x):
+    """Return float32 numbers that dynamic quantization turns into the codes and parameters of `x`, or None where there are none.
+
+    Their minimum and maximum must be the ends of uint8, and each product of code and scale must be exact.
+    """
+    p = x.qparams
+    codes = x.values.astype(np.int64)
+    real = (codes - p.zero_point) * p.scale
+    exact = np.array_equal(real.astype(np.float32).astype(np.float64), real)
+    if x.dtype != "uint8" or not codes.size or codes.min() != 0 or codes.max() != 255 or not exact or p.scale < 6.2e-5:
+        return None
+    return real.astype(np.float32)
+
+
+def _linear(problem):
+    packed = _ops.linear_prepack(quantized(problem["w"]), _bias(problem))
+    out = problem.get("out")
+    if out is None:
+        call = _ops.linear_relu_dynamic if problem.get("activation") == "relu" else _ops.linear_dynamic
+        return call(to_torch(dynamic_input(problem["x"])), packed, False)
+    return _relu("linear", problem)(quantized(problem["x"]), packed, out.scale, out.zero_point)
+
+
+def _conv(problem):
+    dims = int(problem.op[4])
+    geometry = [_sides(problem.get(name, usual), dims) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))]
+    pack = getattr(_ops, f"{problem.op}_prepack")
+    packed = pack(quantized(problem["w"]), _bias(problem), *geometry, problem.get("groups", 1))
+    out = problem["out"]
+    return _relu(problem.op, problem)(quantized(problem["x"]), packed, out.scale, out.zero_point)
+
+
+def _sides(value, dims):
+    return list(value) if isinstance(value, tuple) else [value] * dims
+
+
+def _quantize(problem):
+    x, p = to_torch(problem["x"]), problem["qparams"]
+    if not p.per_channel:
+        return torch.quantize_per_tensor(x, p.scale, p.zero_point, TYPES[p.dtype])
+    scales, zeros = torch.tensor(p.scale, dtype=torch.float64), torch.tensor(p.zero_point, dtype=torch.int64)
+    return torch.quantize_per_channel(x, scales, zeros, p.axis, TYPES[p.dtype])
+
+
+def _fake_quantize(problem):
+    x, p = to_torch(problem["x"]), problem["qparams"]
+    if not p.per_channel:
+        return torch.fake_quantize_per_tensor_affine(x, p.scale, p.zero_point, p.qmin, p.qmax)
+    scales, zeros = torch.tensor(p.scale, dtype=torch.float32), torch.tensor(p.zero_point, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(x, scales, zeros, p.axis, p.qmin, p.qmax)
+
+
+def _add(problem):
+    out = problem["out"]
+    return _relu("add", problem)(quantized(problem["a"]), quantized(problem["b"]), out.scale, out.zero_point)
+
+
+def _cat(problem):
+    out = problem["out"]
+    return _relu("cat", problem)([quantized(t) for t in problem["tensors"]], problem.get("dim", 1), out.scale, out.zero_point)
+
+
+def _max_pool2d(problem):
+    return functional.max_pool2d(
+        quantized(problem["x"]), problem["kernel_size"], problem.get("stride"), problem.get("padding", 0), problem.get("dilation", 1), problem.get("ceil_mode", False)
+    )
+
+
+def _avg_pool2d(problem):
+    return functional.avg_pool2d(
+        quantized(problem["x"]), problem["kernel_size"], problem.get("stride"), problem.get("padding", 0),
+        problem.get("ceil_mode", False), problem.get("count_include_pad", True), problem.get("divisor_override"),
+    )  # fmt: skip
+
+
+_TABLE = {
+    "quantize": _quantize,
+    "dequantize": lambda problem: quantized(problem["q"]).dequantize(),
+    "fake_quantize": _fake_quantize,
+    "linear": _linear,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "conv3d": _conv,
+    "add": _add,
+    "relu": lambda problem: torch.relu(quantized(problem["x"])),
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": lambda problem: functional.adaptive_avg_pool2d(quantized(problem["x"]), problem["output_size"]),
+    "cat": _cat,
+}
+
+#: Each operator's kernel as a function of a problem, which returns an ndarray.
+CALLS = {name: (lambda problem, call=call: to_numpy(call(problem))) for name, call in _TABLE.items()}

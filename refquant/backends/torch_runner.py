@@ -1,0 +1,104 @@
+"""PyTorch's quantized engines as runners. Imports torch when a runner is made."""
+
+import numpy as np
+
+from refquant.backends.machine import cpu_features, cpu_model, has_vnni
+from refquant.errors import BackendMissing
+
+__all__ = ["TorchRunner"]
+
+_PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d")
+_POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
+
+
+class TorchRunner:
+    """One quantized engine of PyTorch, driven without its float front end.
+
+    Parameters
+    ----------
+    name : {"fbgemm", "onednn", "x86", "qnnpack"}
+
+    Raises
+    ------
+    BackendMissing
+        PyTorch is not installed, or was built without that engine.
+    """
+
+    def __init__(self, name):
+        try:
+            import torch
+
+            from refquant.backends import torch_calls, torch_tensors
+        except ImportError as error:
+            raise BackendMissing(f"engine {name}: needs PyTorch, which cannot be imported ({error}); pip install 'refquant[torch]'") from error
+        if name not in torch.backends.quantized.supported_engines:
+            raise BackendMissing(f"engine {name}: this build of PyTorch {torch.__version__} has no such engine; pip install 'refquant[torch]' on x86-64")
+        self.name = self.profile = name
+        self._torch, self._calls, self._tensors = torch, torch_calls, torch_tensors
+
+    def describe(self):
+        """Return the provenance of results."""
+        return {
+            "engine": self.name,
+            "package": "torch",
+            "version": self._torch.__version__,
+            "cpu": cpu_model(),
+            "features": list(cpu_features()),
+            "capability": self._torch.backends.cpu.get_cpu_capability(),
+            "threads": 1,
+        }
+
+    def supports(self, problem):
+        """Return None, or why this engine cannot be asked."""
+        if problem.op not in self._calls.CALLS:
+            return f"PyTorch has no quantized kernel for {problem.op}"
+        return self._refuse_types(problem) or self._refuse_machine(problem) or _refuse_form(problem, self.name, self._calls.dynamic_input)
+
+    def run(self, problem):
+        """Return the engine's codes or numbers."""
+        with self._tensors.engine(self.name):
+            return self._calls.CALLS[problem.op](problem)
+
+    def _refuse_types(self, problem):
+        for q in problem.quantized():
+            if q.dtype not in self._tensors.TYPES:
+                return f"PyTorch has no quantized dtype {q.dtype}"
+            if problem.op not in ("quantize", "dequantize", "fake_quantize") and q.dtype == "int32":
+                return f"{problem.op} takes 8-bit codes only"
+        return None
+
+    def _refuse_machine(self, problem):
+        if problem.op in _PRODUCTS and self.name != "qnnpack" and has_vnni() is False:
+            return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
+        if problem.op in _POOLS and self._torch.backends.cpu.get_cpu_capability() != "AVX512":
+            return "the profile describes ATen's AVX512 kernels, which do not run here"
+        return None
+
+
+def _refuse_form(problem, engine, dynamic_input):
+    if problem.op in _PRODUCTS:
+        return _refuse_product(problem, engine, dynamic_input)
+    if problem.op in _POOLS and problem.get("out") not in (None, problem["x"].qparams):
+        return "PyTorch pools into the parameters of its input"
+    if problem.op in ("add", "cat"):
+        inputs = problem["tensors"] if problem.op == "cat" else (problem["a"], problem["b"])
+        if {q.dtype for q in inputs} != {problem["out"].dtype}:
+            return "inputs and output must have one dtype"
+    return None
+
+
+def _refuse_product(problem, engine, dynamic_input):
+    x, w, bias, out = problem["x"], problem["w"], problem.get("bias"), problem.get("out")
+    if x.dtype != "uint8" or (out is not None and out.dtype != "uint8"):
+        return "the profile describes quint8 activations"
+    if w.dtype != "int8":
+        return "weights must be qint8"
+    if bias is not None and np.asarray(bias).dtype.kind != "f":
+        return "a bias must be real numbers"
+    if engine == "onednn" and not w.qparams.symmetric:
+        return "weights must have zero point 0"
+    if out is None and problem.op != "linear":
+        return "there is no convolution with a float output"
+    if out is None and dynamic_input(x) is None:
+        return "dynamic quantization cannot be led to these codes and parameters"
+    return None

@@ -1,0 +1,50 @@
+"""PyTorch tensors from problems and back, without a float step in between. Imports torch when imported."""
+
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+__all__ = ["TYPES", "to_torch", "quantized", "to_numpy", "engine"]
+
+#: PyTorch's name of each quantized dtype that it has.
+TYPES = {"uint8": torch.quint8, "int8": torch.qint8, "int32": torch.qint32}
+
+
+def to_torch(array):
+    """Return a tensor with the strides of `array`."""
+    array = np.asarray(array)
+    if not array.flags.writeable:
+        order = np.argsort([-s for s in array.strides], kind="stable")
+        array = array.transpose(order).copy().transpose(np.argsort(order))
+    return torch.from_numpy(array)
+
+
+def quantized(q):
+    """Return a QTensor as a quantized tensor with the same codes, strides and (double) scales."""
+    p = q.qparams
+    if not p.per_channel:
+        return torch._make_per_tensor_quantized_tensor(to_torch(q.values), p.scale, p.zero_point)
+    scales, zeros = torch.tensor(p.scale, dtype=torch.float64), torch.tensor(p.zero_point, dtype=torch.int64)
+    return torch._make_per_channel_quantized_tensor(to_torch(q.values), scales, zeros, p.axis)
+
+
+def to_numpy(y):
+    """Return a tensor's codes, or its numbers."""
+    return (y.int_repr() if y.is_quantized else y).numpy()
+
+
+@contextmanager
+def engine(name):
+    """Select a quantized engine and one thread (elementwise bits depend on their number); put back what was before."""
+    before, threads = torch.backends.quantized.engine, torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            torch.set_num_threads(1)
+            torch.backends.quantized.engine = name
+            yield
+        finally:
+            torch.backends.quantized.engine = before
+            torch.set_num_threads(threads)

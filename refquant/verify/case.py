@@ -1,0 +1,172 @@
+"""A case: one line of text from which a problem can be built again, bit for bit."""
+
+import re
+from dataclasses import dataclass, replace
+
+from refquant.errors import ArgumentError, choose
+
+__all__ = ["Case", "Option", "OPTIONS", "STRATEGIES", "FIELDS"]
+
+#: How the data of a case are chosen.
+STRATEGIES = ("neartie", "saturate", "pairs", "wrap", "random", "edges")
+
+
+class Option(str):
+    """An option's name, and what it does as its ``help``."""
+
+    def __new__(cls, name, help):
+        option = super().__new__(cls, name)
+        option.help = help
+        return option
+
+
+#: Every option of a case, in the order in which a line lists them.
+OPTIONS = (
+    Option("per_channel", "weights (or the tensor) have one scale a channel"),
+    Option("asymmetric", "weights have zero points"),
+    Option("int8", "activations and output are int8, not uint8"),
+    Option("uint8", "weights are uint8, not int8"),
+    Option("int32", "codes are int32"),
+    Option("nobias", "no bias"),
+    Option("intbias", "the bias is int32, in units of x.scale * w.scale"),
+    Option("relu", "with a ReLU"),
+    Option("float", "the output is float32 (out=None)"),
+    Option("channels_last", "strides of activations are channels last"),
+    Option("rescale", "the output has parameters of its own"),
+    Option("ceil", "ceil_mode"),
+    Option("nopad", "padding is not counted (count_include_pad=False)"),
+    Option("divisor", "the divisor is overridden"),
+    Option("narrow", "codes keep to a narrower range (quant_min, quant_max)"),
+)
+
+_PRODUCT = {"k": 1, "s": 1, "p": 0, "d": 1, "g": 1}
+
+#: The letters of each operator's shape, and the value of those that may be left out; "-" joins the two halves.
+FIELDS = {
+    "quantize": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
+    "dequantize": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
+    "fake_quantize": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
+    "add": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
+    "relu": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
+    "linear": ({}, {"m": None, "k": None, "n": None}),
+    "matmul_integer": ({}, {"m": None, "k": None, "n": None}),
+    "conv1d": ({"n": None, "c": None, "w": None}, {"oc": None, **_PRODUCT}),
+    "conv2d": ({"n": None, "c": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),
+    "conv3d": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),
+    "max_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"k": None, "s": 0, "p": 0, "d": 1}),
+    "avg_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"k": None, "s": 0, "p": 0}),
+    "adaptive_avg_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"o": 1}),
+    "cat": ({"n": None, "h": 0, "w": 0}, {"c": None}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line: ``operator/profile/shape/strategy/seed=N`` and options, each after a further slash.
+
+    A shape is letters with numbers, ``3x5`` for several: N, C, H, W, OC of a convolution, its kernel K, stride S, padding P,
+    dilation D and groups G; M, K, N of a product. Letters with their usual value may be left out.
+
+    Attributes
+    ----------
+    op, profile : str
+        The operator; the profile that the engine is held against.
+    shape : tuple of (letter, value)
+        In the operator's order; values are int or tuple of int.
+    strategy : str
+        One of `STRATEGIES`.
+    seed : int
+        Decides every random draw.
+    options : tuple of str
+        Some of `OPTIONS`.
+
+    Examples
+    --------
+    >>> case = Case.parse("conv2d/onnxruntime/n1c16h14w14-oc32k3p1g1/neartie/seed=7/nobias")
+    >>> str(case)
+    'conv2d/onnxruntime/n1c16h14w14-oc32k3p1/neartie/seed=7/nobias'
+    >>> case["oc"], case["s"], case.has("nobias")
+    (32, 1, True)
+    """
+
+    op: str
+    profile: str
+    shape: tuple
+    strategy: str
+    seed: int
+    options: tuple = ()
+
+    def __post_init__(self):
+        place = f"case {self.op}"
+        choose("case", "operator", self.op, FIELDS)
+        choose(place, "strategy", self.strategy, STRATEGIES)
+        for option in self.options:
+            choose(place, "option", option, OPTIONS)
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ArgumentError(f"{place}: seed={self.seed!r} must be a non-negative integer")
+        if not re.fullmatch(r"[\w*.+-]+", self.profile):
+            raise ArgumentError(f"{place}: profile={self.profile!r} must be one word without slashes; name the profile so")
+        object.__setattr__(self, "options", tuple(str(o) for o in OPTIONS if o in self.options))
+        object.__setattr__(self, "shape", _complete(place, self.op, dict(self.shape)))
+
+    @classmethod
+    def parse(cls, line):
+        """Read a line.
+
+        Raises
+        ------
+        ArgumentError
+            What is wrong with it, and what it should look like.
+        """
+        parts = str(line).strip().split("/")
+        if len(parts) < 5 or not re.fullmatch(r"seed=\d+", parts[4]):
+            raise ArgumentError(f"case {line!r} must read operator/profile/shape/strategy/seed=N[/option…], such as linear/fbgemm/m5k64n17/neartie/seed=0")
+        op, profile, shape, strategy, seed, *options = parts
+        choose("case", "operator", op, FIELDS)
+        return cls(op=op, profile=profile, shape=_parse_shape(op, shape), strategy=strategy, seed=int(seed[5:]), options=tuple(options))
+
+    def __str__(self):
+        return "/".join([self.op, self.profile, _print_shape(self.op, dict(self.shape)), self.strategy, f"seed={self.seed}", *self.options])
+
+    def __getitem__(self, letter):
+        return dict(self.shape)[letter]
+
+    def has(self, option):
+        """Whether the option is set; an unknown one raises."""
+        return choose("case", "option", option, OPTIONS) in self.options
+
+    def replace(self, **changes):
+        """Return a changed case."""
+        return replace(self, **changes)
+
+
+def _letters(op):
+    front, back = FIELDS[op]
+    return {**front, **back}
+
+
+def _complete(place, op, given):
+    letters = _letters(op)
+    for letter in given:
+        choose(place, "letter of the shape", letter, letters)
+    missing = [letter for letter, usual in letters.items() if usual is None and letter not in given]
+    if missing:
+        raise ArgumentError(f"{place}: the shape lacks {', '.join(missing)}; give {''.join(f'{k}N' for k, v in letters.items() if v is None)} at least")
+    return tuple((letter, given.get(letter, usual)) for letter, usual in letters.items())
+
+
+def _parse_shape(op, text):
+    pieces = re.findall(r"([a-z]+)(\d+(?:x\d+)*)", text)
+    if "".join(a + b for a, b in pieces) != text.replace("-", "") or not pieces or len(dict(pieces)) != len(pieces):
+        raise ArgumentError(f"case {op}: shape {text!r} must be letters with numbers, each once, such as n1c16h14w14-oc32k3p1")
+    values = {letter: tuple(int(v) for v in digits.split("x")) for letter, digits in pieces}
+    return tuple((letter, v[0] if len(v) == 1 else v) for letter, v in values.items())
+
+
+def _print_shape(op, shape):
+    front, back = FIELDS[op]
+    halves = []
+    for letters in (front, back):
+        shown = {k: shape[k] for k, usual in letters.items() if usual is None or shape[k] != usual}
+        halves.append("".join(f"{k}{'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in shown.items()))
+    return "-".join(h for h in halves if h)

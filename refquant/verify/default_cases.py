@@ -1,0 +1,203 @@
+"""The cases that an operator is tried on by default: tails of tiles, primes, single elements, groups, strides, and every data strategy."""
+
+from itertools import count
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from refquant import numerics
+from refquant.errors import choose
+from refquant.numerics.profile import Dispatch
+from refquant.verify.case import Case
+
+__all__ = ["STREAMS", "Stream", "case_stream", "default_cases", "outputs_of"]
+
+
+class Stream(NamedTuple):
+    """What the cases of one operator are made of.
+
+    Attributes
+    ----------
+    small, large : tuple of str
+        Shapes: odd ones, all of which come before the first large one; then both in turn.
+    wrap : tuple of str
+        Shapes for ``wrap``, whose sums leave int32.
+    strategies : tuple of str
+        In turn; one that stands twice comes twice as often.
+    options : tuple of str
+        Sets of options, in turn, separated by blanks.
+    """
+
+    small: tuple
+    large: tuple
+    wrap: tuple
+    strategies: tuple
+    options: tuple
+
+
+def _stream(small, large, strategies, options, wrap=""):
+    return Stream(tuple(small.split()), tuple(large.split()), tuple(wrap.split()), tuple(strategies.split()), tuple(o.strip() for o in options.split(",")))
+
+
+_ELEMENTWISE = "n1000 n2c5 n1c3h5w7 n2c16h9w9 n64 n63 n4097 n3c17h4w4 n1c8h1w1"
+_LARGE = "n2c32h28w28 n40000 n4c19h20w20"
+_LINEAR_OPTIONS = (
+    "per_channel, nobias, per_channel relu, relu, per_channel nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias relu, "
+    "asymmetric, float relu, float per_channel nobias, uint8 nobias, int8 uint8 per_channel"
+)
+_CONV_OPTIONS = (
+    "per_channel, nobias, per_channel relu, channels_last relu, per_channel nobias, per_channel asymmetric, per_channel channels_last, int8 per_channel, "
+    "float per_channel, asymmetric channels_last, uint8 nobias, channels_last"
+)
+
+STREAMS = {
+    "quantize": _stream(_ELEMENTWISE, _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, int32 per_channel, per_channel channels_last"),
+    "dequantize": _stream(_ELEMENTWISE, _LARGE, "random edges", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, per_channel channels_last"),
+    "fake_quantize": _stream(_ELEMENTWISE, _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel, narrow, int8 narrow, narrow per_channel"),
+    "linear": _stream(
+        "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m16k16n64 m129k2n1 m1k256n257 m64k31n100 m7k4n15 m33k65n18 m2k4096n11 m17k1n64",
+        "m256k64n256 m199k100n333 m512k31n128 m64k768n512",
+        "neartie saturate neartie pairs neartie random wrap", _LINEAR_OPTIONS, "m3k70000n6 m2k90001n5",
+    ),
+    "conv1d": _stream("n1c3w17-oc5k3 n2c8w33-oc16k3p1 n1c16w20-oc16k5p2g16 n3c6w31-oc9k7s3p3d2g3 n1c1w9-oc4k1", "n4c32w256-oc64k3p1", "neartie saturate neartie pairs random", _CONV_OPTIONS),
+    "conv2d": _stream(
+        "n1c3h9w11-oc5k3 n1c16h14w14-oc32k3p1 n2c8h8w8-oc8k3p1g8 n1c1h7w7-oc3k1 n1c7h13w5-oc11k3x5s2x1p1x2 n2c16h9w9-oc32k3s2p1g16 n1c24h15w15-oc24k5p2g24"
+        " n1c12h10w10-oc18k3p2d2g6 n1c8h17w17-oc8k7p3g8 n1c128h5w5-oc128k3p1g128 n1c5h6w6-oc10k3g5 n3c3h19w19-oc16k7s2p3 n1c101h3w3-oc101k1g101 n1c64h6w6-oc17k1s2 n1c33h4w4-oc7k2x1d1x2",
+        "n2c16h28w28-oc64k3p1 n4c64h28w28-oc64k3p1g64 n1c64h40w40-oc96k1 n2c32h30w30-oc64k3s2p1g4 n3c19h31w31-oc35k3p1",
+        "neartie pairs neartie saturate neartie random wrap", _CONV_OPTIONS, "n1c9000h3w4-oc5k3 n1c2500h6w6-oc4k5x6",
+    ),
+    "conv3d": _stream("n1c3t4h5w6-oc5k3 n1c8t5h6w7-oc8k3p1g8 n1c4t3h7w7-oc6k2x3x1s1x2x1g2", "n1c16t6h14w14-oc32k3p1", "neartie saturate pairs random", _CONV_OPTIONS),
+    "matmul_integer": _stream(
+        "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
+        "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
+    ),
+    "add": _stream(_ELEMENTWISE, _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu"),
+    "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last"),
+    "max_pool2d": _stream(
+        "n1c3h9w11-k2 n2c17h8w8-k3s2p1 n1c16h7w7-k3x2s1x2p1 n1c5h13w13-k3d2s2 n3c32h10w10-k2s2", "n2c64h28w28-k3s1p1", "random saturate",
+        ", channels_last, ceil, int8, int8 channels_last ceil",
+    ),
+    "avg_pool2d": _stream(
+        "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3",
+        "n4c67h28w28-k2s1 n4c32h28w28-k4s1p2", "neartie saturate neartie random",
+        ", channels_last, rescale, nopad, nopad channels_last, ceil nopad, int8, rescale channels_last, divisor, divisor channels_last, rescale nopad int8, ceil channels_last",
+    ),
+    "adaptive_avg_pool2d": _stream(
+        "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6",
+        "n64c259h4w4 n64c128h7w6 n8c67h28w28-o14", "neartie saturate neartie random", ", channels_last, rescale, int8, int8 channels_last, rescale channels_last",
+    ),
+    "cat": _stream(
+        "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
+        "channels_last, , relu, channels_last relu, int8 channels_last, int8",
+    ),
+}  # fmt: skip
+
+
+def case_stream(op, profile, *, seed=0):
+    """Yield the default cases of an operator under a profile, without end.
+
+    Parameters
+    ----------
+    op : str
+    profile : str or Numerics
+        Whose line the cases carry; its forms say in which units a bias is given and which outputs exist.
+    seed : int
+        Case number `i` gets the seed ``seed + i``.
+
+    Yields
+    ------
+    Case
+    """
+    stream = STREAMS[choose("default_cases", "op", op, STREAMS)]
+    profile = numerics.get(profile)
+    rng = np.random.Generator(np.random.PCG64([seed, crc32(op.encode())]))
+    small, large, wrap = (_shuffled(rng, [s for s in _shapes(op, texts) if _pools(op, profile, s)]) for texts in stream[:3])
+    strategies = _shuffled(rng, stream.strategies)
+    options = _shuffled(rng, [tuple(o.split()) for o in stream.options if _offered(op, profile, o.split())])
+    bias = ("intbias",) if _bias_is_integer(op, profile) else ()
+    for i in count():
+        strategy, chosen = next(strategies), next(options)
+        shapes = wrap if strategy == "wrap" else large if i >= len(stream.small) and i % 2 else small
+        case = Case(op=op, profile=profile.name, shape=next(shapes), strategy=strategy, seed=seed + i)
+        yield case.replace(options=chosen if "nobias" in chosen else chosen + bias)
+
+
+def _shuffled(rng, items):
+    """Yield all items in random order, again and again."""
+    while items:
+        for i in rng.permutation(len(items)):
+            yield items[i]
+
+
+def _shapes(op, texts):
+    return [Case.parse(f"{op}/any/{text}/random/seed=0").shape for text in texts]
+
+
+def _pools(op, profile, shape):
+    """Whether the profile pools a shape; one that pools globally alone gives one output a channel."""
+    form = profile.adaptive_avg_pool if op == "adaptive_avg_pool2d" else None
+    return form is None or form.contiguous != "global" or dict(shape)["o"] == 1
+
+
+def _section(op, options):
+    kind = "conv" if op.startswith("conv") else op
+    return kind + "_real" if "float" in options else kind
+
+
+def _offered(op, profile, options):
+    """Whether a profile has what a set of options asks for; whether the engine has it is for its runner to say."""
+    if op in ("linear", "conv1d", "conv2d", "conv3d"):
+        return getattr(profile, _section(op, options)) is not None
+    if "rescale" in options:
+        form = getattr(profile, op.removesuffix("2d"))
+        return form is not None and {form.contiguous, form.channels_last} <= {"global", "sequential", "spec"}
+    return True
+
+
+def _bias_is_integer(op, profile):
+    if op not in ("linear", "conv1d", "conv2d", "conv3d"):
+        return False
+    form = getattr(profile, _section(op, ()))
+    form = form.yes if isinstance(form, Dispatch) else form
+    return form is not None and form.bias == "int32"
+
+
+def outputs_of(problem, profile):
+    """Return the number of outputs of a problem, by solving it."""
+    from refquant.verify.problem import oracle
+
+    return oracle(problem, profile).size
+
+
+def default_cases(op, profile, *, outputs, seed=0):
+    """Yield default cases until they have at least `outputs` outputs together.
+
+    Parameters
+    ----------
+    op : str
+    profile : str or Numerics
+    outputs : int
+    seed : int
+
+    Yields
+    ------
+    Case
+
+    Examples
+    --------
+    >>> for case in default_cases("linear", "fbgemm", outputs=200):
+    ...     print(case)
+    linear/fbgemm/m5k64n17/neartie/seed=0/per_channel
+    linear/fbgemm/m1k1n5/saturate/seed=1/relu/float
+    linear/fbgemm/m2k3n31/neartie/seed=2/uint8/nobias
+    linear/fbgemm/m13k7n16/pairs/seed=3/per_channel/asymmetric
+    """
+    from refquant.verify.build import build
+
+    total = 0
+    for case in case_stream(op, profile, seed=seed):
+        if total >= outputs:
+            return
+        yield case
+        total += outputs_of(build(case), profile)

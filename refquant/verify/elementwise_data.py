@@ -1,0 +1,133 @@
+"""The data of operators that work element by element: quantize, dequantize, fake_quantize, add, relu, cat."""
+
+import numpy as np
+
+from refquant.core.dtypes import int_type
+from refquant.core.layout import to_channels_last
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales
+from refquant.verify.problem import Problem
+
+__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_relu", "build_cat"]
+
+_SPECIAL = np.array(
+    [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1.1754942e-38, -1e-38, 3.4028235e38, -3.4028235e38, 2.0**31, -(2.0**31), 2.0**63, -(2.0**63), 1e30, -1e30],
+    np.float32,
+)  # fmt: skip
+
+
+def _shape(case):
+    given = [case[letter] for letter in "nchw"]
+    while given[-1] == 0:
+        given.pop()
+    return tuple(given)
+
+
+def _laid_out(case, x):
+    return to_channels_last(x) if case.has("channels_last") and x.ndim > 3 else x
+
+
+def _dtype(case):
+    return next((t for t in ("int32", "int8") if case.has(t)), "uint8")
+
+
+def _qparams(case, rng, shape, dtype, **limits):
+    """Draw parameters; now and then with a scale at the edge of float32."""
+    wild = case.strategy == "edges" and rng.random() < 0.15
+    draw = (lambda: float(np.float32(np.exp2(rng.uniform(-126, 100))))) if wild else (lambda: draw_scale(rng))
+    if not case.has("per_channel"):
+        return QParams(draw(), draw_zero(rng, dtype, case.strategy), dtype, **limits)
+    axis = min(1, len(shape) - 1)
+    scales = [draw() for _ in range(shape[axis])]
+    zeros = [draw_zero(rng, dtype, case.strategy) for _ in scales]
+    return QParams(scales, zeros, dtype, axis=axis, **limits)
+
+
+def _real(case, rng, shape, qparams):
+    """Draw real numbers; for ``edges``: exact ties of the code, their neighbours, and the numbers that are special to float32."""
+    scale, zero = qparams.along(len(shape))
+    kind = qparams._type
+    low, high = (kind.qmin, kind.qmax) if kind.storage.itemsize < 4 else (-3000, 3000)
+    if case.strategy == "random":
+        return (rng.uniform(low - 9, high + 10, shape) - zero).astype(np.float32) * np.float32(scale)
+    steps = rng.integers(low - 4, high + 5, shape) - zero + rng.choice([0.5, 0.5, 0.5, 0.5, 0.0, 0.25], shape)
+    with np.errstate(over="ignore", under="ignore"):
+        x = (steps * scale.astype(np.float32).astype(np.float64)).astype(np.float32)
+    ulps = rng.choice([0, 0, 0, 1, -1, 2, -2, 5], shape).astype(np.int32)
+    x = np.where(np.isfinite(x) & (x != 0), (x.view(np.int32) + ulps).view(np.float32), x)
+    special = rng.random(shape) < 0.03
+    return np.where(special, rng.choice(_SPECIAL, shape), x).astype(np.float32)
+
+
+def build_quantize(case, rng):
+    """Return the problem of a case of ``quantize``."""
+    shape = _shape(case)
+    qparams = _qparams(case, rng, shape, _dtype(case))
+    return Problem("quantize", {"x": _laid_out(case, _real(case, rng, shape, qparams)), "qparams": qparams})
+
+
+def build_fake_quantize(case, rng):
+    """Return the problem of a case of ``fake_quantize``."""
+    shape, dtype = _shape(case), _dtype(case)
+    limits = {}
+    if case.has("narrow"):
+        limits = {"quant_min": 0, "quant_max": 127} if dtype == "uint8" else {"quant_min": -127, "quant_max": 127}
+    qparams = _qparams(case, rng, shape, dtype, **limits)
+    return Problem("fake_quantize", {"x": _laid_out(case, _real(case, rng, shape, qparams)), "qparams": qparams})
+
+
+def build_dequantize(case, rng):
+    """Return the problem of a case of ``dequantize``."""
+    shape, dtype = _shape(case), _dtype(case)
+    qparams = _qparams(case, rng, shape, dtype)
+    kind = int_type(dtype)
+    codes = rng.integers(kind.qmin, kind.qmax + 1, shape).astype(kind.storage)
+    return Problem("dequantize", {"q": QTensor(_laid_out(case, codes), qparams)})
+
+
+def _solved_input(case, rng, shape, dtype, sy):
+    """Draw a tensor whose scale stands to `sy` as ``odd * 2**-s``, or beside."""
+    zero = draw_zero(rng, dtype, case.strategy)
+    codes = rng.integers(int_type(dtype).qmin, int_type(dtype).qmax + 1, shape).astype(dtype)
+    if case.strategy == "saturate":
+        codes = draw_codes(rng, shape, dtype, zero, "saturate")
+    ratio = {"random": float(np.exp2(rng.uniform(-3, 1))), "saturate": pick(rng, (1.0, 2.0, 4.5))}.get(case.strategy)
+    if ratio is None:
+        ratio = pick(rng, (1, 1, 1, 3)) * 2.0 ** -int(rng.integers(1, 5))
+    scale = solve_scales(rng, ratio, sy) if case.strategy != "random" else ratio * sy
+    return QTensor(_laid_out(case, codes), QParams(scale, zero, dtype))
+
+
+def _output(case, rng, dtype):
+    zero = draw_zero(rng, dtype, case.strategy)
+    if case.has("relu") and rng.random() < 0.5:
+        zero = int_type(dtype).qmin
+    return QParams(draw_scale(rng), zero, dtype)
+
+
+def build_add(case, rng):
+    """Return the problem of a case of ``add``."""
+    shape, dtype = _shape(case), _dtype(case)
+    out = _output(case, rng, dtype)
+    a, b = (_solved_input(case, rng, shape, dtype, out.scale) for _ in "ab")
+    return Problem("add", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None})
+
+
+def build_cat(case, rng):
+    """Return the problem of a case of ``cat``: tensors of the given channel counts, the last often with the output's own parameters."""
+    counts = case["c"] if isinstance(case["c"], tuple) else (case["c"],)
+    dtype = _dtype(case)
+    out = _output(case, rng, dtype)
+    sides = tuple(case[letter] for letter in "hw" if case[letter])
+    tensors = [_solved_input(case, rng, (case["n"], c, *sides), dtype, out.scale) for c in counts]
+    if len(counts) > 1 and rng.random() < 0.5:
+        tensors[-1] = QTensor(tensors[-1].values, out)
+    return Problem("cat", {"tensors": tuple(tensors), "dim": 1, "out": out, "activation": "relu" if case.has("relu") else None})
+
+
+def build_relu(case, rng):
+    """Return the problem of a case of ``relu``."""
+    shape, dtype = _shape(case), _dtype(case)
+    zero = draw_zero(rng, dtype, "neartie")
+    return Problem("relu", {"x": QTensor(_laid_out(case, draw_codes(rng, shape, dtype, zero, "random")), QParams(draw_scale(rng), zero, dtype))})

@@ -1,0 +1,139 @@
+"""`Problem`: one call of an operator, without saying whose arithmetic; and its answer by the oracle."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, choose
+
+__all__ = ["Problem", "oracle", "to_plain", "from_plain"]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One call of ``refquant.ops.<op>`` without its ``numerics``: what an engine and the oracle are both asked.
+
+    Attributes
+    ----------
+    op : str
+        The operator's name in `refquant.ops`.
+    arguments : mapping
+        Every argument by its keyword: QTensor, QParams, arrays, numbers, tuples, None.
+
+    Examples
+    --------
+    >>> x = QTensor(np.array([3, 9], np.uint8), QParams(1.0, 5, "uint8"))
+    >>> problem = Problem("relu", {"x": x})
+    >>> oracle(problem, "fbgemm")
+    array([5, 9], dtype=uint8)
+    """
+
+    op: str
+    arguments: Mapping
+
+    def __post_init__(self):
+        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
+
+    def __getitem__(self, name):
+        return self.arguments[name]
+
+    def get(self, name, default=None):
+        """Return an argument, or `default` where the problem leaves it out."""
+        return self.arguments.get(name, default)
+
+    def quantized(self):
+        """Yield whatever has a quantized dtype: every QTensor and QParams among the arguments."""
+        for value in self.arguments.values():
+            for item in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(item, (QTensor, QParams)):
+                    yield item
+
+    def __reduce__(self):
+        return Problem, (self.op, dict(self.arguments))
+
+
+def oracle(problem, numerics, *, reference=False):
+    """Return what refquant computes for a problem: codes, or float32 numbers.
+
+    Parameters
+    ----------
+    problem : Problem
+    numerics : str or Numerics
+    reference : bool
+        Ask the readable NumPy reference in place of the fast kernels.
+
+    Returns
+    -------
+    ndarray
+    """
+    from refquant import ops
+
+    table = {op.name: op for op in ops.OPS}
+    op = table[choose("oracle", "op", problem.op, table)]
+    arguments = dict(problem.arguments)
+    if op.name not in _WITHOUT_NUMERICS:
+        arguments["numerics"] = numerics
+    y = (op.reference if reference else op.fast)(**arguments)
+    return y.values if isinstance(y, QTensor) else np.asarray(y)
+
+
+_WITHOUT_NUMERICS = ("matmul_integer", "reshape", "flatten")
+
+
+def to_plain(problem):
+    """Split a problem into a JSON-able description and a list of arrays, which together give it back bit for bit."""
+    arrays = []
+    described = {name: _describe(value, arrays, name) for name, value in problem.arguments.items()}
+    return {"op": problem.op, "arguments": described}, arrays
+
+
+def from_plain(description, arrays):
+    """Rebuild the problem that `to_plain` took apart.
+
+    Examples
+    --------
+    >>> x = QTensor(np.array([3, 9], np.uint8), QParams(0.1, 5, "uint8"))
+    >>> again = from_plain(*to_plain(Problem("relu", {"x": x})))
+    >>> again["x"].qparams == x.qparams, again["x"].values.tolist()
+    (True, [3, 9])
+    """
+    try:
+        return Problem(description["op"], {name: _rebuild(value, arrays) for name, value in description["arguments"].items()})
+    except (KeyError, TypeError, IndexError) as error:
+        raise ArgumentError(f"problem: the description lacks or garbles {error}; write it with refquant.verify.to_plain") from error
+
+
+def _describe(value, arrays, name):
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, QTensor):
+        return {"qtensor": _describe(value.values, arrays, name), "qparams": _describe(value.qparams, arrays, name)}
+    if isinstance(value, QParams):
+        return {
+            "scale": np.asarray(value.scale).tolist(), "zero_point": np.asarray(value.zero_point).tolist(), "dtype": value.dtype,
+            "axis": value.axis, "quant_min": value.qmin, "quant_max": value.qmax,
+        }  # fmt: skip
+    if isinstance(value, np.ndarray):
+        arrays.append(np.ascontiguousarray(value))
+        return {"array": len(arrays) - 1, "channels_last": is_channels_last(value)}
+    if isinstance(value, (tuple, list)):
+        return [_describe(v, arrays, name) for v in value]
+    raise ArgumentError(f"problem: argument {name} is a {type(value).__name__}, which cannot be stored; use arrays, QTensor, QParams or numbers")
+
+
+def _rebuild(value, arrays):
+    if isinstance(value, list):
+        return tuple(_rebuild(v, arrays) for v in value)
+    if not isinstance(value, dict):
+        return value
+    if "qtensor" in value:
+        return QTensor(_rebuild(value["qtensor"], arrays), _rebuild(value["qparams"], arrays))
+    if "array" in value:
+        array = arrays[value["array"]]
+        return to_channels_last(array) if value["channels_last"] else array
+    return QParams(**value)

@@ -1,0 +1,136 @@
+"""The data of linear layers, convolutions and integer products."""
+
+import numpy as np
+
+from refquant.core.layout import to_channels_last
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales
+from refquant.verify.problem import Problem
+
+__all__ = ["build_linear", "build_conv", "build_matmul_integer"]
+
+# Root mean square of the outputs, in codes, that the output scale is solved for.
+_SPREAD = {"neartie": 48, "random": 40, "pairs": 90, "wrap": 100, "saturate": 600}
+
+
+def _pairs(value, dims):
+    return value if isinstance(value, tuple) else (value,) * dims
+
+
+def build_linear(case, rng):
+    """Return the problem of a case of ``linear``."""
+    return Problem("linear", _product(case, rng, (case["m"], case["k"]), (case["n"], case["k"])))
+
+
+def build_conv(case, rng):
+    """Return the problem of a case of ``conv1d``, ``conv2d`` or ``conv3d``."""
+    dims = int(case.op[4])
+    groups = case["g"]
+    sides = tuple(case[letter] for letter in "thw"[3 - dims :])
+    x_shape = (case["n"], case["c"], *sides)
+    w_shape = (case["oc"], case["c"] // groups, *_pairs(case["k"], dims))
+    arguments = _product(case, rng, x_shape, w_shape)
+    for name, letter in (("stride", "s"), ("padding", "p"), ("dilation", "d")):
+        arguments[name] = case[letter]
+    arguments["groups"] = groups
+    return Problem(case.op, arguments)
+
+
+def _product(case, rng, x_shape, w_shape):
+    strategy = case.strategy
+    x_type, w_type = "int8" if case.has("int8") else "uint8", "uint8" if case.has("uint8") else "int8"
+    xz, yz = draw_zero(rng, x_type, strategy), draw_zero(rng, x_type, strategy)
+    if strategy == "wrap" or (strategy == "pairs" and rng.random() < 0.7):
+        xz = pick(rng, (0, 1, -128 if x_type == "int8" else 0))
+    if case.has("relu") and rng.random() < 0.5:
+        yz = 0 if x_type == "uint8" else -128
+    channels = w_shape[0]
+    x = draw_codes(rng, x_shape, x_type, xz, strategy)
+    w = draw_weights(rng, w_shape, w_type, strategy)
+    count = channels if case.has("per_channel") else None
+    wz = _weight_zeros(rng, case, w_type, count)
+    rms = _accumulator_spread(rng, x.astype(np.int64) - xz, w.astype(np.int64) - np.reshape(wz, (-1, *[1] * (w.ndim - 1))))
+    if case.has("float"):
+        sx, sw, out = *_float_scales(rng, x, count), None
+    else:
+        sx, sw, sy = _scales(rng, strategy, rms, count)
+        out = QParams(sy, yz, x_type)
+    if case.has("channels_last") and x.ndim > 3:
+        x = to_channels_last(x)
+    return {
+        "x": QTensor(x, QParams(sx, xz, x_type)),
+        "w": QTensor(w, QParams(sw, wz, w_type, axis=None if count is None else 0)),
+        "bias": _bias(rng, case, channels, sx, sw, rms),
+        "out": out,
+        "activation": "relu" if case.has("relu") else None,
+    }
+
+
+def _weight_zeros(rng, case, w_type, count):
+    if not case.has("asymmetric"):
+        return (128 if w_type == "uint8" else 0) if count is None else np.full(count, 128 if w_type == "uint8" else 0)
+    low = 0 if w_type == "uint8" else -128
+    drawn = rng.integers(low, low + 256, count or 1)
+    return int(drawn[0]) if count is None else drawn
+
+
+def _accumulator_spread(rng, x, w):
+    """Return the root mean square of accumulators, from a sample of the inputs' codes."""
+    rows = w.reshape(w.shape[0], -1)
+    sample = rng.choice(x.reshape(-1), (8, rows.shape[1]))
+    acc = sample.astype(np.float64) @ rows.T
+    return max(float(np.sqrt(np.mean(acc * acc))), 1.0)
+
+
+def _scales(rng, strategy, rms, count):
+    """Return the scales of x, w and y, with ``sx * sw / sy`` on or beside ``odd * 2**-s``."""
+    sx, sy = draw_scale(rng), draw_scale(rng, 2.0**-7, 2.0**-1)
+    if rng.random() < 0.25:
+        sx = sy * 2.0 ** int(rng.integers(-4, 4))
+    size = count or 1
+    if strategy == "random":
+        ratio = _SPREAD[strategy] / rms * np.exp2(rng.uniform(-1, 1, size))
+        sw = ratio * sy / sx
+        return sx, float(sw[0]) if count is None else sw, sy
+    shift = np.clip(np.rint(np.log2(rms / _SPREAD[strategy])), -6, 40) + rng.integers(0, 2, size)
+    odd = rng.choice([1, 1, 1, 3, 5], size)
+    ratio = odd * np.exp2(-shift - np.floor(np.log2(odd)))
+    return sx, solve_scales(rng, ratio if count else float(ratio[0]), sy / sx, count), sy
+
+
+def _float_scales(rng, x, count):
+    """Return scales for a float output: of x a short fraction, and put both of its end codes in, so that a range [min, max] gives both exactly."""
+    sx = int(rng.integers(1025, 4096)) * 2.0 ** -int(rng.integers(12, 20))
+    flat = x.reshape(-1)
+    flat[0], flat[-1] = np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
+    sw = np.exp2(rng.uniform(-9, -2, count or 1))
+    return sx, float(sw[0]) if count is None else sw
+
+
+def _bias(rng, case, channels, sx, sw, rms):
+    if case.has("nobias"):
+        return None
+    steps = np.rint(rng.normal(0, rms, channels))
+    if case.has("intbias"):
+        if case.strategy == "wrap":
+            steps[::2] = 2.0**31 - 1
+        return np.clip(steps, -(2.0**31), 2.0**31 - 1).astype(np.int32)
+    real = (steps * sx * sw).astype(np.float32)
+    loose = rng.random(channels) < 0.3
+    return np.where(loose, real * np.float32(1.1), real)
+
+
+def build_matmul_integer(case, rng):
+    """Return the problem of a case of ``matmul_integer``."""
+    a_type, b_type = "int8" if case.has("int8") else "uint8", "uint8" if case.has("uint8") else "int8"
+    a_zero = draw_zero(rng, a_type, case.strategy)
+    arguments = {
+        "a": draw_codes(rng, (case["m"], case["k"]), a_type, a_zero, case.strategy),
+        "b": np.ascontiguousarray(draw_weights(rng, (case["n"], case["k"]), b_type, case.strategy).T),
+    }
+    if case.has("asymmetric"):
+        arguments["a_zero_point"] = a_zero
+        zeros = draw_codes(rng, case["n"] if case.has("per_channel") else 1, b_type, 0, "random").astype(np.int64)
+        arguments["b_zero_point"] = zeros if case.has("per_channel") else int(zeros[0])
+    return Problem("matmul_integer", arguments)
