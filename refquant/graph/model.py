@@ -1,0 +1,240 @@
+"""`Model`: a directed graph of operations that can be run, looked into and rewritten."""
+
+import numpy as np
+
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, RefquantError, ShapeError, choose
+from refquant.graph.node import Node
+from refquant.graph.opset import Context, graph_op
+from refquant.graph.table import model_table
+from refquant.ops.real import ORDERS
+
+__all__ = ["Model"]
+
+
+class Model:
+    """A network as a graph of `Node`s, on float32 arrays, on codes, or on both.
+
+    Parameters
+    ----------
+    nodes : iterable of Node
+        In any order in which they can be sorted; kept in a topological order that stays as close to the given one as possible.
+    outputs : sequence of str
+        Names of the nodes whose values are returned.
+    name : str
+    numerics : str or Numerics, optional
+        The profile that quantized nodes run under, unless `run` is told otherwise.
+    real : str
+        The order of real sums, one of `refquant.ops.real.ORDERS`.
+
+    Raises
+    ------
+    ArgumentError
+        Duplicate names, unknown inputs or outputs, cycles, a wrong number of inputs, missing parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = Model([Node("x", "input"), Node("relu", "relu", ["x"])], outputs=["relu"])
+    >>> y, = model(np.float32([-1, 2]))
+    >>> y
+    array([0., 2.], dtype=float32)
+    """
+
+    def __init__(self, nodes, outputs, *, name="model", numerics=None, real="torch_avx512"):
+        nodes = tuple(nodes)
+        self.name = name
+        self.numerics = numerics
+        self.real = choose(f"Model {name!r}", "real", real, ORDERS)
+        self._by_name = _named(nodes, name)
+        for node in nodes:
+            _check_node(node, self._by_name, name)
+        self.nodes = _sorted(nodes, name)
+        self.inputs = tuple(n.name for n in self.nodes if n.op == "input")
+        self.outputs = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        if not self.outputs:
+            raise ArgumentError(f"Model {name!r}: outputs is empty; name the nodes whose values are wanted")
+        for output in self.outputs:
+            choose(f"Model {name!r}", "output", output, self._by_name)
+
+    def node(self, name):
+        """Return the node of a name.
+
+        Raises
+        ------
+        ArgumentError
+            No such node; close names are suggested.
+        """
+        return self._by_name[choose(f"Model {self.name!r}", "node", name, self._by_name)]
+
+    def users(self, name):
+        """Return the nodes that read a node's value, in order."""
+        return [n for n in self.nodes if name in n.inputs]
+
+    @property
+    def parameter_count(self):
+        """How many numbers the weights and biases hold; running statistics do not count."""
+        return sum(int(np.prod(n.params[k].shape)) for n in self.nodes for k in ("weight", "bias") if k in n.params)
+
+    @property
+    def quantized(self):
+        """Whether any node works on codes."""
+        return any(n.op == "quantize" for n in self.nodes)
+
+    def with_nodes(self, nodes, **changes):
+        """Return a model of other nodes, else like this one; `changes` are arguments of `Model`."""
+        settings = {"outputs": self.outputs, "name": self.name, "numerics": self.numerics, "real": self.real, **changes}
+        return Model(nodes, **settings)
+
+    def shapes(self, *input_shapes):
+        """Work out the shape of every value without running the model.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of (int or None)
+            One an input; without any, those that the input nodes state. None stands for an unknown dimension.
+
+        Returns
+        -------
+        dict of str to tuple
+            Empty for values whose input shapes are not stated.
+
+        Raises
+        ------
+        ShapeError
+            Shapes that do not fit together, with the node.
+        """
+        if input_shapes and len(input_shapes) != len(self.inputs):
+            raise ArgumentError(f"Model {self.name!r}: {len(input_shapes)} shapes for {len(self.inputs)} inputs ({', '.join(self.inputs)}); give one each")
+        given = dict(zip(self.inputs, input_shapes))
+        known = {}
+        for node in self.nodes:
+            if node.op == "input":
+                shape = given.get(node.name, node.attrs["shape"])
+                known.update({} if shape is None else {node.name: tuple(shape)})
+            elif all(i in known for i in node.inputs):
+                known[node.name] = tuple(graph_op(node.op, self.name).shape(node, *(known[i] for i in node.inputs)))
+        return known
+
+    def __call__(self, *inputs, **options):
+        """Same as `run`."""
+        return self.run(*inputs, **options)
+
+    def run(self, *inputs, hooks=(), numerics=None, real=None, threads=1):
+        """Run the model.
+
+        Parameters
+        ----------
+        *inputs : ndarray of float32, or QTensor
+            One for each input node.
+        hooks : callable or sequence of callable
+            ``hook(node, value)`` is called with every value as it is computed, inputs included. What it returns, unless
+            None, takes the value's place.
+        numerics : str or Numerics, optional
+            The profile of quantized nodes; the model's own unless given.
+        real : str, optional
+            The order of real sums; the model's own unless given.
+        threads : int
+            Of the engine that is modelled, where its bits depend on them (`refquant.ops.add`).
+
+        Returns
+        -------
+        tuple of (ndarray or QTensor)
+            One value for each of `outputs`.
+
+        Raises
+        ------
+        ArgumentError, ShapeError
+            Wrong inputs, or what an operator refuses, with the node's name.
+        """
+        order = choose(f"Model {self.name!r}", "real", real or self.real, ORDERS)
+        context = Context(self.numerics if numerics is None else numerics, order, threads)
+        hooks = (hooks,) if callable(hooks) else tuple(hooks)
+        values = self._bind(inputs)
+        last_use = {i: n.name for n in self.nodes for i in n.inputs}
+        for node in self.nodes:
+            value = values.pop(node.name) if node.op == "input" else self._evaluate(context, node, [values[i] for i in node.inputs])
+            for hook in hooks:
+                other = hook(node, value)
+                value = value if other is None else other
+            values[node.name] = value
+            for i in set(node.inputs):
+                if last_use[i] == node.name and i not in self.outputs:
+                    del values[i]
+        return tuple(values[name] for name in self.outputs)
+
+    def _evaluate(self, context, node, inputs):
+        if context.numerics is None and any(isinstance(v, QTensor) for v in inputs):
+            raise ArgumentError(f"Model {self.name!r}: node {node.name!r} works on codes but no profile is set; give numerics=, such as numerics='fbgemm'")
+        try:
+            return graph_op(node.op, self.name).run(context, node, *inputs)
+        except RefquantError as error:
+            raise type(error)(f"Model {self.name!r}, node {node.name!r}: {error}") from error
+
+    def _bind(self, inputs):
+        """Return ``{input name: value}``, checked."""
+        if len(inputs) != len(self.inputs):
+            raise ArgumentError(f"Model {self.name!r}: {len(inputs)} inputs given but it has {len(self.inputs)} ({', '.join(self.inputs)}); give one each")
+        return {name: self._checked_input(self.node(name), x) for name, x in zip(self.inputs, inputs)}
+
+    def _checked_input(self, node, x):
+        place = f"Model {self.name!r}, input {node.name!r}"
+        if not isinstance(x, QTensor):
+            x = np.asarray(x)
+            if x.dtype != np.float32:
+                raise ArgumentError(f"{place}: the array has dtype {x.dtype} but must be float32; convert it with x.astype(np.float32)")
+        wanted = node.attrs["shape"]
+        if wanted is not None and (len(wanted) != len(x.shape) or any(w not in (None, n) for w, n in zip(wanted, x.shape))):
+            text = ", ".join("N" if w is None else str(w) for w in wanted)
+            raise ShapeError(f"{place}: the array has shape {x.shape} but must be ({text}); reshape it, or run the model that fits it")
+        return x
+
+    def __repr__(self):
+        return f"<Model {self.name!r}: {len(self.nodes)} nodes, {self.parameter_count:,} parameters>"
+
+    def __str__(self):
+        return model_table(self)
+
+
+def _named(nodes, model):
+    by_name = {}
+    for node in nodes:
+        if not isinstance(node, Node):
+            raise ArgumentError(f"Model {model!r}: {node!r} is a {type(node).__name__}; nodes must be refquant.graph.Node")
+        if node.name in by_name:
+            raise ArgumentError(f"Model {model!r}: two nodes are named {node.name!r}; rename one")
+        by_name[node.name] = node
+    return by_name
+
+
+def _check_node(node, by_name, model):
+    kind = graph_op(node.op, f"Model {model!r}, node {node.name!r}")
+    place = f"Model {model!r}, node {node.name!r} ({node.op})"
+    least, most = kind.arity
+    if len(node.inputs) < least or most is not None and len(node.inputs) > most:
+        wanted = f"{least}" if least == most else f"at least {least}"
+        raise ArgumentError(f"{place}: {len(node.inputs)} inputs {list(node.inputs)} but it takes {wanted}; correct inputs=")
+    for name in node.inputs:
+        choose(place, "input", name, by_name)
+    for key in node.params:
+        choose(place, "parameter", key, kind.params)
+    for key, required in kind.params.items():
+        if required and key not in node.params:
+            raise ArgumentError(f"{place}: parameter {key!r} is missing; give params={{{key!r}: array}}")
+
+
+def _sorted(nodes, model):
+    """Return nodes in an order in which every input comes first, the given order where it is one."""
+    done, waiting, order = set(), list(nodes), []
+    while waiting:
+        later = []
+        for node in waiting:
+            ready = all(i in done for i in node.inputs)
+            (order if ready else later).append(node)
+            if ready:
+                done.add(node.name)
+        if len(later) == len(waiting):
+            loop = " -> ".join(n.name for n in later[:6])
+            raise ArgumentError(f"Model {model!r}: the nodes {loop} form a cycle; a node's inputs must not depend on the node")
+        waiting = later
+    return tuple(order)

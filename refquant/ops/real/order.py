@@ -1,0 +1,39 @@
+"""The orders in which real sums are computed, and the checks that real operators share."""
+
+import numpy as np
+
+from refquant.errors import ArgumentError, ShapeError, choose
+
+__all__ = ["ORDERS", "check_order", "real_input", "bias_vector", "activate"]
+
+ORDERS = ("torch_avx512", "float64")
+
+
+def check_order(order, place):
+    """Return `order` if it is known."""
+    return choose(place, "order", order, ORDERS)
+
+
+def real_input(x, name, place):
+    """Return `x` as a contiguous float32 array, or say why not."""
+    x = np.asarray(x)
+    if x.dtype != np.float32:
+        raise ArgumentError(f"{place}: {name} has dtype {x.dtype} but must be float32; convert it with {name}.astype(np.float32)")
+    return np.ascontiguousarray(x)
+
+
+def bias_vector(bias, channels, place):
+    """Return the bias, zeros where there is none."""
+    if bias is None:
+        return np.zeros(channels, np.float32)
+    bias = real_input(bias, "bias", place)
+    if bias.shape != (channels,):
+        raise ShapeError(f"{place}: bias has shape {bias.shape} but there are {channels} output channels; give one number a channel")
+    return bias
+
+
+def activate(y, activation, place):
+    """Apply the activation that follows a product, in place."""
+    choose(place, "activation", activation, [None, "relu"])
+    # NaN stays, as in PyTorch: np.maximum propagates it.
+    return y if activation is None else np.maximum(y, np.float32(0), out=y)
