@@ -2,19 +2,20 @@
 
 >>> from refquant import numerics
 >>> numerics.names()
-('fbgemm', 'onednn', 'x86', 'onnx', 'onnxruntime')
+('fbgemm', 'onednn', 'x86', 'qnnpack', 'inductor', 'onnx', 'onnx_reference', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack')
 >>> numerics.get("x86").linear == numerics.get("fbgemm").linear
 True
 """
 
 from refquant.errors import ArgumentError, choose
-from refquant.numerics.onnx import ONNX, ONNXRUNTIME
+from refquant.numerics.onnx import ONNX, ONNX_REFERENCE, ONNXRUNTIME
 from refquant.numerics.profile import Numerics
-from refquant.numerics.torch_x86 import FBGEMM, ONEDNN, X86
+from refquant.numerics.tflite import TFLITE_OPT, TFLITE_REF, XNNPACK
+from refquant.numerics.torch_x86 import FBGEMM, INDUCTOR, ONEDNN, QNNPACK, X86
 
 __all__ = ["Numerics", "PROFILES", "names", "get"]
 
-PROFILES = (FBGEMM, ONEDNN, X86, ONNX, ONNXRUNTIME)
+PROFILES = (FBGEMM, ONEDNN, X86, QNNPACK, INDUCTOR, ONNX, ONNX_REFERENCE, ONNXRUNTIME, TFLITE_REF, TFLITE_OPT, XNNPACK)
 
 _BY_NAME = {}
 for _profile in PROFILES:

@@ -10,7 +10,10 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from refquant.core.rounding import Round
 from refquant.errors import ArgumentError, choose
 
-__all__ = ["Form", "QuantizeForm", "DequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "PoolForm", "CatForm", "form_choices"]
+__all__ = [
+    "Form", "QuantizeForm", "DequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
+    "PoolForm", "CatForm", "form_choices",
+]  # fmt: skip
 
 
 def form_choices(cls):
@@ -106,7 +109,7 @@ class ProductForm(Form):
         The order of the scale product. With f each rounding to float32:
         ``(xw)/y``: acc · f(f(sx·sw)/sy); ``(xw)*(1/y)``: acc · f(f(sx·sw)·f(1/sy)); ``x*(w/y)``: acc · f(sx·f(sw/sy));
         ``x,w,1/y``: ((acc·sx)·sw + b) · f(1/sy), a rounding at each step; ``x,w,/y``: the same, divided by sy;
-        ``(xw),/y``: (acc·f(sx·sw) + b) / sy.
+        ``(xw),/y``: (acc·f(sx·sw) + b) / sy; ``double``: sx·sw/sy in float64; ``f64(xw)/y``: f(sx·sw) divided by sy in float64.
     x_scale, w_scale, y_scale
         ``direct``: the float32 scale; ``reciprocals``: 1 / f(1 / s), as oneDNN's wrapper passes inverse scales.
     bias
@@ -124,7 +127,7 @@ class ProductForm(Form):
 
     accumulator: Literal["exact", "fbgemm_depthwise"]
     arithmetic: Literal["float32", "float64", "fixed_gemmlowp", "fixed_half_up"]
-    multiplier: Literal["(xw)/y", "(xw)*(1/y)", "x*(w/y)", "x,w,1/y", "x,w,/y", "(xw),/y"]
+    multiplier: Literal["(xw)/y", "(xw)*(1/y)", "x*(w/y)", "x,w,1/y", "x,w,/y", "(xw),/y", "double", "f64(xw)/y"]
     x_scale: Literal["direct", "reciprocals"]
     w_scale: Literal["direct", "reciprocals"]
     y_scale: Literal["direct", "reciprocals"]
@@ -202,6 +205,42 @@ class FoldedAddForm(Form):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FixedAddForm(Form):
+    """Elementwise sum with two integer multipliers and one rounding shift: QNNPACK, XNNPACK.
+
+    ``ra = f(sa/sy), rb = f(sb/sy); n = bits − floor(log2(max(ra, rb))); A = rint(ra·2ⁿ), B = rint(rb·2ⁿ);
+    q = round(((a − za)·A + (b − zb)·B) / 2ⁿ) + zy``
+
+    Attributes
+    ----------
+    bits
+        Of the larger multiplier, less one.
+    rounding
+        Of the shift.
+    """
+
+    bits: int
+    rounding: Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmlowpAddForm(Form):
+    """Elementwise sum with three integer multipliers, inputs shifted left by 20 bits first: TFLite.
+
+    Attributes
+    ----------
+    body
+        ``gemmlowp``: every multiplier with two roundings half away; ``neon``: the inputs' with one rounding half up,
+        the output's half up and then half away.
+    vector
+        Elements that a step of the body takes; the tail is always ``gemmlowp``. 0: all is body.
+    """
+
+    body: Literal["gemmlowp", "neon"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolForm(Form):
     """Average pooling; `A` is the sum over the window of (q − z), `n` its size.
 
@@ -216,14 +255,15 @@ class PoolForm(Form):
         ``raw_mean``: round(sum(q) · k), k = 1 divided by each side of the window in turn;
         ``global``: clip(round(A · f(sx / f(sy·n))) + z);
         ``sequential``: dequantized values summed in float32 in order, divided by n, quantized as round(v / sy + z);
-        ``spec``: dequantized values averaged in float64, rounded to float32, quantized by the profile's quantize form.
+        ``spec``: dequantized values averaged in float64, rounded to float32, quantized by the profile's quantize form;
+        ``raw_integer``: sum(q) / n in integers, half away from zero.
     vector
         Channels in a block.
     rounding
     """
 
-    contiguous: Literal["scaled", "raw_mean", "global", "sequential", "spec"]
-    channels_last: Literal["scaled", "vector", "adaptive_vector", "raw_mean", "global", "sequential", "spec"]
+    contiguous: Literal["scaled", "raw_mean", "global", "sequential", "spec", "raw_integer"]
+    channels_last: Literal["scaled", "vector", "adaptive_vector", "raw_mean", "global", "sequential", "spec", "raw_integer"]
     vector: int
     rounding: Round
 

@@ -1,9 +1,9 @@
-"""ONNX: the specification, and ONNX Runtime's CPU provider."""
+"""ONNX: the specification, its reference implementation, and ONNX Runtime's CPU provider."""
 
 from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm
 from refquant.numerics.profile import Numerics
 
-__all__ = ["ONNX", "ONNXRUNTIME"]
+__all__ = ["ONNX", "ONNX_REFERENCE", "ONNXRUNTIME"]
 
 # QuantizeLinear: true division, rounding before the zero point. NaN is left open by the text; ONNX Runtime's answer is taken.
 _QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_even", overflow="saturate", nan="qmin")
@@ -54,4 +54,15 @@ ONNXRUNTIME = Numerics(
     avg_pool=PoolForm(contiguous="sequential", channels_last="sequential", vector=0, rounding="half_even"),
     adaptive_avg_pool=PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
+)
+
+# op_qlinear_matmul.py: int32 times a float32 multiplier promotes to float64 in NumPy, and the zero point is added before rounding.
+_REFERENCE_PRODUCT = _ORT_PRODUCT.replace(arithmetic="float64", zero_point="before")
+
+ONNX_REFERENCE = ONNX.replace(
+    name="onnx_reference",
+    engine="onnx.reference.ReferenceEvaluator of onnx 1.23",
+    source="onnx/reference/ops: op_quantize_linear.py, op_qlinear_matmul.py, op_qlinear_conv.py",
+    linear=_REFERENCE_PRODUCT,
+    conv=_REFERENCE_PRODUCT,
 )

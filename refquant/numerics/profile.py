@@ -3,7 +3,9 @@
 from dataclasses import dataclass, fields, replace
 
 from refquant.errors import ArgumentError, UnsupportedError, choose
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, Form, PoolForm, ProductForm, QuantizeForm, RealForm
+from refquant.numerics.forms import (
+    AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm, RealForm,
+)  # fmt: skip
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
@@ -53,7 +55,7 @@ class Numerics:
     dequantize : DequantizeForm
     linear, conv : ProductForm or Dispatch
     linear_real, conv_real : RealForm or None
-    add : AddForm or FoldedAddForm
+    add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
     avg_pool, adaptive_avg_pool : PoolForm or None
     cat : CatForm
     """
@@ -146,7 +148,7 @@ def section_types():
         "linear_real": (RealForm,),
         "conv": product,
         "conv_real": (RealForm,),
-        "add": (AddForm, FoldedAddForm),
+        "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm),
         "avg_pool": (PoolForm,),
         "adaptive_avg_pool": (PoolForm,),
         "cat": (CatForm,),

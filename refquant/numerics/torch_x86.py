@@ -1,9 +1,9 @@
-"""PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86."""
+"""PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86, qnnpack; and PT2E with Inductor."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, PoolForm, ProductForm, QuantizeForm, RealForm
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm
 from refquant.numerics.profile import Dispatch, Numerics
 
-__all__ = ["FBGEMM", "ONEDNN", "X86"]
+__all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
 
 # AffineQuantizerBase.cpp calls fbgemm::Quantize, whose vector and scalar code both add the zero point before rounding (since 2.13).
 _QUANTIZE = QuantizeForm(scaling="reciprocal", zero_point="fma", rounding="half_even", overflow="saturate", nan="qmax")
@@ -76,4 +76,47 @@ X86 = Numerics(
     linear_real=FBGEMM.linear_real,
     conv=Dispatch(rule="x86", vnni=True, yes=_ONEDNN_CONV, no=_FBGEMM_PRODUCT),
     **_SHARED,
+)
+
+# QnnpackUtils.h, q8gemm/4x4c2-sse2.c: integer bias, one multiplier; qadd: two multipliers of 22 bits; qavgpool.cpp.
+_QNNPACK_PRODUCT = ProductForm(
+    accumulator="exact", arithmetic="float32", multiplier="(xw)*(1/y)", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="int32_reciprocal", zero_point="after", rounding="half_even", overflow="indefinite", relu="code",
+)  # fmt: skip
+_QNNPACK_POOL = PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even")
+
+QNNPACK = Numerics(
+    name="qnnpack",
+    engine="QNNPACK as bundled with PyTorch 2.13.0, x86-64",
+    source="aten/src/ATen/native/quantized/cpu/qnnpack (requantization.h, q8gemm, q8vadd, q8avgpool), QnnpackUtils.h",
+    linear=_QNNPACK_PRODUCT,
+    linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
+    conv=_QNNPACK_PRODUCT,
+    **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "avg_pool": _QNNPACK_POOL, "adaptive_avg_pool": _QNNPACK_POOL},
+)
+
+# onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.
+_INDUCTOR_PRODUCT = _ONEDNN_LINEAR.replace(x_scale="direct", w_scale="direct", y_scale="direct")
+_INDUCTOR_REAL = RealForm(multiplier="x,w", x_scale="direct", w_scale="direct", bias="add")
+_DECOMPOSED = QuantizeForm(scaling="reciprocal64", zero_point="after", rounding="half_even", overflow="saturate", nan="zero")
+
+INDUCTOR = Numerics(
+    name="inductor",
+    engine="PT2E lowered by TorchInductor, PyTorch 2.13.0 with oneDNN 3.12, x86-64 with AVX512-VNNI",
+    source="torch/ao/quantization/fx/_decomposed.py, aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp: onednn.*_pointwise)",
+    quantize=_DECOMPOSED,
+    quantize_channel=_DECOMPOSED.replace(scaling="reciprocal"),
+    fake_quantize=_FAKE_QUANTIZE,
+    dequantize=DequantizeForm(formula="sub_mul"),
+    linear=_INDUCTOR_PRODUCT,
+    linear_real=_INDUCTOR_REAL,
+    conv=_INDUCTOR_PRODUCT,
+    conv_real=_INDUCTOR_REAL,
+    add=AddForm(
+        dequantize="sub_mul", tail_dequantize="sub_mul", scaling="reciprocal64", zero_point="after", tail_zero_point="after",
+        rounding="half_even", vector=0, grain=0,
+    ),  # fmt: skip
+    avg_pool=None,
+    adaptive_avg_pool=None,
+    cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
 )

@@ -4,15 +4,17 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
-from refquant.core.epilogue import to_int32
+from refquant.core.epilogue import gemmlowp_multiply, to_int32
 from refquant.core.fma import fma32
 from refquant.core.layout import is_channels_last
 from refquant.core.qtensor import QTensor
+from refquant.core.rounding import Round, round_shift
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, choose
-from refquant.numerics.forms import FoldedAddForm
+from refquant.numerics.forms import FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.lookup import pair_table, take_pairs
+from refquant.ops.output_stage import quantized_multiplier
 
 __all__ = ["add", "add_reference", "body_mask"]
 
@@ -79,10 +81,48 @@ def _sum_folded(form, qa, qb, out, codes_a, codes_b, activation):
     return saturate(to_int32(np.where(v < kind.qmax, v, f(kind.qmax)), form.rounding), low, kind.qmax)
 
 
+def _sum_fixed(form, qa, qb, out, codes_a, codes_b, activation):
+    f = np.float32
+    ra, rb = f(qa.scale) / f(out.scale), f(qb.scale) / f(out.scale)
+    shift = form.bits + 1 - int(np.frexp(max(ra, rb))[1])
+    ma, mb = (int(to_int32(np.ldexp(np.float64(r), shift))) for r in (ra, rb))
+    total = (codes_a.astype(np.int64) - qa.zero_point) * ma + (codes_b.astype(np.int64) - qb.zero_point) * mb
+    return _clamped(round_shift(total, shift, form.rounding), out, activation)
+
+
+def _sum_gemmlowp(form, qa, qb, out, codes_a, codes_b, activation, tail):
+    sa, sb, so = (np.float64(np.float32(q.scale)) for q in (qa, qb, out))
+    twice = 2 * max(sa, sb)
+    neon = form.body == "neon" and not tail
+    terms = []
+    for q, s, codes in ((qa, sa, codes_a), (qb, sb, codes_b)):
+        mult, exponent = quantized_multiplier(s / twice)
+        centred = codes.astype(np.int64) - q.zero_point
+        if neon:
+            terms.append(round_shift((centred << (20 + exponent)) * np.int64(mult), 31, Round.HALF_UP))
+        else:
+            terms.append(gemmlowp_multiply(centred << 20, mult, exponent))
+    mult, exponent = quantized_multiplier(twice / (2.0**20 * so))
+    if neon:
+        high = round_shift((terms[0] + terms[1]) * np.int64(mult), 31, Round.HALF_UP)
+        return _clamped(round_shift(high, -exponent, Round.HALF_AWAY), out, activation)
+    return _clamped(gemmlowp_multiply(terms[0] + terms[1], mult, exponent), out, activation)
+
+
+def _clamped(centred, out, activation):
+    kind = out._type
+    low = max(kind.qmin, out.zero_point) if activation == "relu" else kind.qmin
+    return saturate(centred + out.zero_point, low, kind.qmax)
+
+
 def _codes(form, a, b, out, activation, tail, codes_a, codes_b):
     """Return the sum of codes by the body's formula, or the tail's."""
     if isinstance(form, FoldedAddForm):
         return _sum_folded(form, a.qparams, b.qparams, out, codes_a, codes_b, activation)
+    if isinstance(form, FixedAddForm):
+        return _sum_fixed(form, a.qparams, b.qparams, out, codes_a, codes_b, activation)
+    if isinstance(form, GemmlowpAddForm):
+        return _sum_gemmlowp(form, a.qparams, b.qparams, out, codes_a, codes_b, activation, tail)
     dequantize, zero = (form.tail_dequantize, form.tail_zero_point) if tail else (form.dequantize, form.zero_point)
     return _sum_real(form, a.qparams, b.qparams, out, codes_a, codes_b, activation, dequantize, zero)
 
@@ -98,7 +138,7 @@ def _memory_order(a, b):
 def _add(a, b, out, numerics, activation, threads, evaluate):
     form = _plan(a, b, out, numerics, activation, threads)
     flat_a, flat_b, back = _memory_order(a, b)
-    vector, grain = (0, 0) if isinstance(form, FoldedAddForm) else (form.vector, form.grain)
+    vector, grain = getattr(form, "vector", 0), getattr(form, "grain", 0)
     body = body_mask(flat_a.size, vector, grain, threads)
     y = np.empty(flat_a.size, out.storage)
     for tail, mask in ((False, body), (True, None if body is None else ~body)):

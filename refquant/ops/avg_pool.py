@@ -105,7 +105,14 @@ def _spec(win):
     )
 
 
+def _raw_integer(win):
+    total = win.raw_sum()
+    half = win.count // 2
+    return np.sign(total) * ((np.abs(total) + half) // win.count)
+
+
 _FORMULAS = {
+    "raw_integer": _raw_integer,
     "scaled": _scaled,
     "vector": _vector,
     "adaptive_vector": _adaptive_vector,

@@ -38,6 +38,17 @@ def _scale(scale, how):
     return _reciprocals(scale) if how == "reciprocals" else np.asarray(scale).astype(_F)[()]
 
 
+def _real_multiplier(order, x, w, y):
+    """Return the whole multiplier as float64; an order that is defined in float32 is rounded there first."""
+    if order in ("double", "f64(xw)/y"):
+        product = np.float64(x) * np.asarray(w, np.float64) if order == "double" else np.asarray(x * w, np.float64)
+        return product / np.float64(y)
+    return np.asarray(_combined(_SINGLE.get(order, order), x, w, y), np.float64)
+
+
+_SINGLE = {"x,w,1/y": "(xw)*(1/y)", "x,w,/y": "(xw)/y", "(xw),/y": "(xw)/y"}
+
+
 def _combined(order, x, w, y):
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         if order == "(xw)/y":
@@ -76,7 +87,7 @@ def output_stage(form, x, w, out, bias, channels, activation, place):
             _scales(parts, form, sx, sw, sy, out)
             _bias(parts, form, bias, sx, sw, sy, w.per_channel)
         else:
-            real = np.float64(sx) * np.asarray(sw, np.float64) / np.float64(sy)
+            real = _real_multiplier(form.multiplier, sx, sw, sy)
             parts["m64"] = real
             if kind != E.FLOAT64:
                 parts["mult"], parts["shift"] = quantized_multiplier(np.broadcast_to(real, (channels,)))
@@ -100,9 +111,9 @@ def output_stage(form, x, w, out, bias, channels, activation, place):
 
 
 def _scales(parts, form, sx, sw, sy, out):
-    if form.multiplier in ("(xw)/y", "(xw)*(1/y)", "x*(w/y)"):
+    if form.multiplier in ("(xw)/y", "(xw)*(1/y)", "x*(w/y)", "double", "f64(xw)/y"):
         y = _reciprocals(out.scale) if form.y_scale == "reciprocals" else sy
-        parts["s2"] = _combined(form.multiplier, sx, sw, y)
+        parts["s2"] = _F(_real_multiplier(form.multiplier, sx, sw, y))
         return
     if form.multiplier == "(xw),/y":
         parts["s2"] = sx * sw

@@ -1,0 +1,59 @@
+"""TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
+
+from refquant.numerics.forms import DequantizeForm, FixedAddForm, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm
+from refquant.numerics.profile import Numerics
+
+__all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
+
+# quantization_util.cc QuantizeMultiplier, common.cc MultiplyByQuantizedMultiplier: the multiplier is an integer of 31 bits.
+_FIXED = ProductForm(
+    accumulator="exact", arithmetic="fixed_gemmlowp", multiplier="double", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="int32", zero_point="after", rounding="half_away", overflow="saturate", relu="code",
+)  # fmt: skip
+# XNNPACK requantization.h, the float32 form that its x86 kernels use.
+_XNN = _FIXED.replace(arithmetic="float32", multiplier="(xw)/y", rounding="half_even")
+
+_QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_away", overflow="saturate", nan="qmin")
+_QUANTIZE_FAST = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
+_POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
+
+_SHARED = dict(fake_quantize=None, linear_real=None, conv_real=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None)
+
+TFLITE_REF = Numerics(
+    name="tflite_ref",
+    engine="LiteRT 2.3.0 with BUILTIN_REF, int8",
+    source="tensorflow/lite/kernels/internal/reference (integer_ops), quantization_util.cc, gemmlowp fixedpoint.h",
+    quantize=_QUANTIZE,
+    quantize_channel=_QUANTIZE,
+    dequantize=DequantizeForm(formula="sub_mul"),
+    linear=_FIXED.replace(arithmetic="float64"),
+    conv=_FIXED,
+    add=GemmlowpAddForm(body="gemmlowp", vector=0),
+    **_SHARED,
+)
+
+TFLITE_OPT = Numerics(
+    name="tflite_opt",
+    engine="LiteRT 2.3.0 with BUILTIN_WITHOUT_DEFAULT_DELEGATES, int8, x86-64 with AVX512",
+    source="tensorflow/lite/kernels/internal/optimized (integer_ops), ruy kernel_avx512.cc, NEON_2_SSE",
+    quantize=_QUANTIZE_FAST,
+    quantize_channel=_QUANTIZE_FAST,
+    dequantize=DequantizeForm(formula="mul_add"),
+    linear=_FIXED.replace(arithmetic="fixed_half_up"),
+    conv=_FIXED.replace(arithmetic="fixed_half_up"),
+    add=GemmlowpAddForm(body="neon", vector=16),
+    **_SHARED,
+)
+
+XNNPACK = Numerics(
+    name="xnnpack",
+    engine="XNNPACK as LiteRT 2.3.0 delegates to it by default, qs8, x86-64",
+    source="XNNPACK src/xnnpack/requantization.h, src/microparams-init.c, src/qs8-vadd",
+    quantize=_QUANTIZE_FAST,
+    quantize_channel=_QUANTIZE_FAST,
+    dequantize=DequantizeForm(formula="sub_mul"),
+    linear=_XNN,
+    conv=_XNN,
+    add=FixedAddForm(bits=20, rounding="half_up"),
+    **_SHARED,
+)
