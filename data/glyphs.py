@@ -95,6 +95,13 @@ def _masters():
     from matplotlib.ft2font import FT2Font, LoadFlags
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    missing = [file for file in FONTS if not (folder / file).is_file()]
+    if missing:
+        from refquant.errors import BackendMissing
+
+        raise BackendMissing(
+            f"make_glyphs: matplotlib {matplotlib.__version__} has no {missing[0]}; drawing glyphs needs its fonts of 3.11: pip install 'matplotlib>=3.11'"
+        )
     masters = np.zeros((len(FONTS) * len(CLASSES), _CANVAS, _CANVAS), np.uint8)
     place = 0
     for file in FONTS:
