@@ -1,26 +1,27 @@
 """Convolutions of 8-bit codes, exact modulo ``2**32``, with the output stage fused.
 
-    field    [N][D'][H'][W'][C]         uint8, see `refquant.kernels.window`
-    weights  [OC][KD][KH][KW][C/groups] int8: column `oc` of a product whose K runs as memory does
-    columns  [rows][K]                  uint8, the windows of some output pixels, copied side by side
-    tile     [rows][channels]           int32, finished before the next one begins
+    field    [N][D'][H'][W'][C]             uint8, see `refquant.kernels.window`
+    weights  [group][oc][KD][KH][KW][ic]    int8, packed as the columns of a product
     out      [N][OD][OH][OW][OC]
 
-A convolution is the product of its windows and its weights; the zero-point terms are those of `refquant.kernels.gemm`.
+A convolution is the product of its windows and its weights. Windows are not copied: in channels-last memory the KW * C bytes of a
+window's row are neighbours, and a product reads its k in runs.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from refquant.kernels.gemm import _dot_block, _no_bias, _subtract_rows, row_sums, start_values
-from refquant.kernels.jit import kernel, parallel_for
-from refquant.kernels.requantize import finish_row, freeze_epilogue
-from refquant.kernels.window import make_field, make_window
+from refquant.kernels.finish import RAW
+from refquant.kernels.gemm import multiply
+from refquant.kernels.pack import signed_codes
+from refquant.kernels.product import pack_columns
+from refquant.kernels.requantize import output_kind
+from refquant.kernels.signature import NO_STAGE, freeze_epilogue
+from refquant.kernels.tile import PLAIN, best_rung, rung_named
+from refquant.kernels.window import channels_last_output, make_field, make_geometry, window_rows
 
 __all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize"]
-
-_ROWS, _COLUMNS = 32, 64
 
 
 class PackedConv(NamedTuple):
@@ -28,7 +29,7 @@ class PackedConv(NamedTuple):
 
     Attributes
     ----------
-    data : ndarray of int8, (OC, K), read-only
+    codes : ndarray of int8, (OC, *kernel, IC / groups), read-only
     shape : tuple of int
         (OC, IC / groups, *kernel)
     groups : int
@@ -37,14 +38,17 @@ class PackedConv(NamedTuple):
     offset : int
         What was subtracted from each code: 128 for uint8, 0 for int8.
     rung : str
+    columns : dict
+        Number of runs that a window is read in → packed columns.
     """
 
-    data: np.ndarray
+    codes: np.ndarray
     shape: tuple
     groups: int
     sums: np.ndarray
     offset: int
     rung: str
+    columns: dict
 
 
 def pack_conv(w, groups=1, rung=None):
@@ -56,107 +60,47 @@ def pack_conv(w, groups=1, rung=None):
         One to three spatial dimensions, any strides.
     groups : int
     rung : str, optional
-        A kernel by name, for tests.
+        A kernel by name, for tests; the best that this processor has without it.
 
     Returns
     -------
     PackedConv
+        A copy: later writes to `w` do not reach it.
     """
-    offset = 128 if w.dtype == np.uint8 else 0
-    codes = np.array(np.moveaxis(w, 1, -1), order="C", copy=True)
-    if offset:
-        codes ^= 0x80
-    data = codes.view(np.int8).reshape(w.shape[0], -1)
-    sums = data.sum(axis=1, dtype=np.int32)
-    for array in (data, sums):
-        array.setflags(write=False)
-    return PackedConv(data, w.shape, int(groups), sums, offset, "portable")
+    codes, offset = signed_codes(np.moveaxis(w, 1, -1))
+    sums = codes.reshape(w.shape[0], -1).sum(axis=1, dtype=np.int32)
+    codes.setflags(write=False)
+    sums.setflags(write=False)
+    chosen = best_rung() if rung is None else rung_named(rung)
+    packed = PackedConv(codes, w.shape, int(groups), sums, offset, PLAIN if chosen is None else chosen.name, {})
+    _columns(packed, _fewest_runs(packed))
+    return packed
 
 
-@kernel
-def _gather(field, window, m0, c0, columns, channels):
-    """Copy the windows of the pixels `m0`, `m0` + 1, … side by side."""
-    kd, kh, kw = window.kernel
-    sd, sh, sw = window.stride
-    dd, dh, dw = window.dilation
-    _, oh, ow = window.out
-    od = window.out[0]
-    for i in range(columns.shape[0]):
-        m = m0 + i
-        w, h = m % ow, m // ow % oh
-        d, n = m // (ow * oh) % od, m // (ow * oh * od)
-        k = 0
-        for a in range(kd):
-            for b in range(kh):
-                for c in range(kw):
-                    for ch in range(channels):
-                        columns[i, k + ch] = field[n, d * sd + a * dd, h * sh + b * dh, w * sw + c * dw, c0 + ch]
-                    k += channels
+def _fewest_runs(packed):
+    """Runs of a window whose taps are neighbours: one a kernel row, if a pixel's channels are read together."""
+    *outer, width = packed.shape[2:]
+    return int(np.prod(outer)) * (1 if packed.groups == 1 else width)
 
 
-@kernel
-def _blocks_s32(first, last, field, window, weights, groups, start, b_zero, out):
-    shift_rows = b_zero.any()
-    channels, per_group = field.shape[4] // groups, out.shape[1] // groups
-    scratch = np.empty((_ROWS, weights.shape[1]), np.uint8)
-    sums = np.empty(_ROWS, np.int32)
-    for block in range(first, last):
-        m0, g = block // groups * _ROWS, block % groups
-        m1 = min(m0 + _ROWS, out.shape[0])
-        columns = scratch[: m1 - m0]
-        _gather(field, window, m0, g * channels, columns, channels)
-        n0 = g * per_group
-        tile = out[m0:m1, n0 : n0 + per_group]
-        _dot_block(columns, weights, 0, n0, tile, start)
-        if shift_rows:
-            row_sums(columns, sums)
-            _subtract_rows(tile, 0, n0, sums, b_zero)
+def _columns(packed, runs):
+    """The packed columns for windows of `runs` runs; all but the first kind are packed when they are first asked for."""
+    data = packed.columns.get(runs)
+    if data is None:
+        oc, ic, *kernel = packed.shape
+        codes = packed.codes.reshape(packed.groups, oc // packed.groups, runs, -1)
+        rung = rung_named(packed.rung)
+        data = packed.codes.reshape(oc, -1) if rung is None else pack_columns(codes, rung)
+        packed.columns[runs] = data
+    return data
 
 
-@kernel
-def _blocks_requantize(first, last, field, window, weights, groups, start, b_zero, out, ep, as_float):
-    shift_rows = b_zero.any()
-    channels, per_group = field.shape[4] // groups, out.shape[1] // groups
-    scratch = np.empty((_ROWS, weights.shape[1]), np.uint8)
-    square = np.empty((_ROWS, _COLUMNS), np.int32)
-    sums = np.empty(_ROWS, np.int32)
-    real = np.empty(_COLUMNS, np.float32)
-    wide = np.empty(_COLUMNS, np.float64)
-    for block in range(first, last):
-        m0, g = block // groups * _ROWS, block % groups
-        m1 = min(m0 + _ROWS, out.shape[0])
-        columns = scratch[: m1 - m0]
-        _gather(field, window, m0, g * channels, columns, channels)
-        if shift_rows:
-            row_sums(columns, sums)
-        for n0 in range(g * per_group, (g + 1) * per_group, _COLUMNS):
-            n1 = min(n0 + _COLUMNS, (g + 1) * per_group)
-            tile = square[: m1 - m0, : n1 - n0]
-            _dot_block(columns, weights, 0, n0, tile, start)
-            if shift_rows:
-                _subtract_rows(tile, 0, n0, sums, b_zero)
-            for i in range(m1 - m0):
-                finish_row(tile[i], n0, out[m0 + i, n0:n1], ep, real, wide, as_float)
-
-
-def _prepare(x, packed, stride, padding, dilation, x_zero, w_zero, bias_i):
-    window = make_window(x.shape[2:], packed.shape[2:], stride, padding, dilation)
-    field, x_zero = make_field(x, padding, x_zero)
-    channels = packed.shape[0]
-    zeros = np.empty(channels, np.int32)
-    zeros[:] = w_zero
-    zeros -= packed.offset
-    start = np.empty(channels, np.int32)
-    start_values(packed.sums, packed.data.shape[1], x_zero, zeros, bias_i, start)
-    return field, window, start, zeros
-
-
-def _result(x, packed, window, dtype):
-    """The output as (N, *out, OC) in memory, its kernels' view (rows, OC), and the caller's view (N, OC, *out)."""
-    dims = len(packed.shape) - 2
-    memory = np.empty((x.shape[0], *window.out[3 - dims :], packed.shape[0]), dtype)
-    rows = memory.reshape(-1, packed.shape[0]) if memory.size else memory.reshape(0, packed.shape[0])
-    return np.moveaxis(memory, -1, 1), rows.view(np.uint8) if rows.dtype == np.int8 else rows
+def _convolve(x, packed, geometry, x_zero, w_zero, out, kind, ep):
+    field = make_field(x, geometry.padding, x_zero)
+    left = window_rows(field, geometry, packed.groups)
+    columns = _columns(packed, left.runs.shape[0])
+    multiply(left, columns, packed, field.x_zero, w_zero, out, kind, ep)
+    return np.moveaxis(out, -1, 1)
 
 
 def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -184,13 +128,9 @@ def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
     ---------
     Exact modulo ``2**32``.
     """
-    field, window, start, zeros = _prepare(
-        x, packed, stride, padding, dilation, x_zero, w_zero, _no_bias(packed.shape[0])
-    )
-    out, rows = _result(x, packed, window, np.int32)
-    blocks = -(-rows.shape[0] // _ROWS) * packed.groups
-    parallel_for(_blocks_s32, blocks, field, window, packed.data, packed.groups, start, zeros, rows)
-    return out
+    geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
+    out = channels_last_output(x.shape[0], geometry, packed.shape[0], np.int32)
+    return _convolve(x, packed, geometry, x_zero, w_zero, out, RAW, NO_STAGE)
 
 
 def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -210,10 +150,6 @@ def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_
     ndarray of `dtype`, (N, OC, *out)
         In channels-last memory; ``apply_epilogue`` of what `conv_s32` gives, bit for bit.
     """
-    ep = freeze_epilogue(epilogue)
-    field, window, start, zeros = _prepare(x, packed, stride, padding, dilation, x_zero, w_zero, ep.bias_i)
-    out, rows = _result(x, packed, window, dtype)
-    blocks = -(-rows.shape[0] // _ROWS) * packed.groups
-    as_float = out.dtype == np.float32
-    parallel_for(_blocks_requantize, blocks, field, window, packed.data, packed.groups, start, zeros, rows, ep, as_float)
-    return out
+    geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
+    out = channels_last_output(x.shape[0], geometry, packed.shape[0], dtype)
+    return _convolve(x, packed, geometry, x_zero, w_zero, out, output_kind(dtype), freeze_epilogue(epilogue))

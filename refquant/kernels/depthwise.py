@@ -10,9 +10,8 @@ All loops run over channels, which are neighbours in every array.
 import numpy as np
 
 from refquant.kernels.jit import kernel, parallel_for
-from refquant.kernels.requantize import as_input
-from refquant.kernels.scalar import wrap32
-from refquant.kernels.window import make_field, make_window
+from refquant.kernels.signature import as_input
+from refquant.kernels.window import channels_last_output, make_field, make_geometry
 
 __all__ = ["depthwise_pair16_s32"]
 
@@ -26,11 +25,11 @@ def _tap(window, t):
 
 
 @kernel
-def _rows_pair16(start, stop, field, window, weights, out):
+def _rows_pair16(first, last, field, window, weights, out):
     sd, sh, sw = window.stride
     od, oh, ow = window.out
     taps, channels = weights.shape
-    for pixel in range(start, stop):
+    for pixel in range(first, last):
         w, h = pixel % ow * sw, pixel // ow % oh * sh
         d, n = pixel // (ow * oh) % od * sd, pixel // (ow * oh * od)
         for c in range(channels):
@@ -74,11 +73,13 @@ def depthwise_pair16_s32(x, w, *, stride, padding, x_zero):
     ------
     FBGEMM ``src/FbgemmI8DepthwiseAvx2-inl.h``: ``vpmaddubsw`` on interleaved taps.
     """
-    dims = x.ndim - 2
-    window = make_window(x.shape[2:], w.shape[2:], stride, padding, [1] * dims)
-    field, _ = make_field(x, padding, x_zero, w.shape[0] // max(x.shape[1], 1))
-    weights = as_input(w.reshape(w.shape[0], -1).T)
-    memory = np.empty((x.shape[0], *window.out[3 - dims :], w.shape[0]), np.int32)
-    rows = memory.reshape(-1, w.shape[0]) if memory.size else memory.reshape(0, w.shape[0])
-    parallel_for(_rows_pair16, rows.shape[0], field, window, weights, rows, grain=64)
-    return np.moveaxis(memory, -1, 1)
+    geometry = make_geometry(x.shape[2:], w.shape[2:], stride, padding, (1,) * (x.ndim - 2))
+    channels = w.shape[0]
+    field = make_field(x, geometry.padding, x_zero, channels // max(x.shape[1], 1))
+    out = channels_last_output(x.shape[0], geometry, channels, np.int32)
+    if out.size:
+        pixels = field.data[: int(np.prod(field.shape))].reshape(field.shape)
+        weights = as_input(w.reshape(channels, -1).T)
+        rows = out.reshape(-1, channels)
+        parallel_for(_rows_pair16, rows.shape[0], pixels, geometry, weights, rows, grain=64)
+    return np.moveaxis(out, -1, 1)

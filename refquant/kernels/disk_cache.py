@@ -95,12 +95,17 @@ def _prune(base):
             continue
 
 
+def _identity(value):
+    """What tells a value that a kernel closes over from another: the name of an intrinsic or kernel, else the value itself."""
+    return (type(value).__name__, getattr(value, "_name", None) or getattr(value, "__name__", None) or repr(value))
+
+
 class DiskCache(NullCache):
     """The cache of one kernel, in the place of Numba's ``FunctionCache``."""
 
     def __init__(self, function):
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
-        cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+        cells = [_identity(cell.cell_contents) for cell in function.__closure__ or ()]
         self._function = (function.__code__.co_filename, function.__code__.co_code, repr(function.__code__.co_consts), cells)
         self.hits = 0
 

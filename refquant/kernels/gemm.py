@@ -1,117 +1,74 @@
 """Products of 8-bit matrices, exact modulo ``2**32``, with the output stage fused.
 
-    a       [M][K]          uint8, row after row (int8 is stored 128 more)
-    b       PackedB         see `refquant.kernels.pack`
-    start   [N]             int32, what an accumulator begins with: zero-point terms of the columns and ``bias_i``
-    tile    [rows][columns] int32, a block of accumulators in the L1 cache, finished before the next one begins
+    a       [M][K]       uint8, row after row (int8 is stored 128 more)
+    b       PackedB      see `refquant.kernels.pack`
     out     [M][N]
 
 With the zero points za and zb[n], and all sums over k::
 
     sum((a - za) * (b - zb)) = sum(a * b) - za * sum(b) - zb * sum(a) + K * za * zb
                                             |---- column n -----|  row m |-- column --|
+
+The terms of a column are what its accumulators begin with; the term of a row exists only for weights with zero points.
 """
 
 import numpy as np
 
-from refquant.kernels.jit import kernel, parallel_for
-from refquant.kernels.requantize import as_input, finish_row, freeze_epilogue
-from refquant.kernels.scalar import wrap32
+from refquant.kernels.finish import RAW
+from refquant.kernels.left import matrix_rows, sum_rows
+from refquant.kernels.product import Right, Target, run_product, start_of
+from refquant.kernels.requantize import output_kind
+from refquant.kernels.signature import NO_STAGE, as_input, freeze_epilogue
+from refquant.kernels.tile import rung_named
 
-__all__ = ["gemm_s32", "gemm_requantize", "start_values", "row_sums"]
+__all__ = ["gemm_s32", "gemm_requantize", "multiply", "unsigned_codes"]
 
-_ROWS, _COLUMNS = 64, 64
-
-
-@kernel
-def start_values(sums, k, a_zero, b_zero, bias_i, start):
-    """Fill `start` with what the accumulators of each column begin with."""
-    for n in range(start.shape[0]):
-        zb = np.int64(b_zero[n])
-        start[n] = wrap32(k * a_zero * zb - a_zero * np.int64(sums[n]) + np.int64(bias_i[n]))
+_NO_SUMS = np.empty((1, 0), np.int32)
 
 
-@kernel
-def row_sums(a, sums):
-    """Sum each row of `a`."""
-    for m in range(a.shape[0]):
-        total = np.int64(0)
-        for k in range(a.shape[1]):
-            total += a[m, k]
-        sums[m] = wrap32(np.int64(total))
+def unsigned_codes(x, x_zero):
+    """Return `x` as contiguous uint8 codes and the zero point that goes with them."""
+    if x.dtype == np.int8:
+        return as_input(np.ascontiguousarray(x).view(np.uint8) ^ np.uint8(0x80)), int(x_zero) + 128
+    return as_input(x), int(x_zero)
 
 
-@kernel
-def _dot_block(a, b, m0, n0, tile, start):
-    """The plain loop: tile[i, j] = start[n0 + j] + sum over k of a[m0 + i, k] * b[n0 + j, k]."""
-    for i in range(tile.shape[0]):
-        for j in range(tile.shape[1]):
-            total = np.int64(start[n0 + j])
-            for k in range(a.shape[1]):
-                total += np.int32(a[m0 + i, k]) * np.int32(b[n0 + j, k])
-            tile[i, j] = wrap32(np.int64(total))
+def multiply(left, columns, packed, x_zero, w_zero, out, kind, ep):
+    """Compute one product into `out`, the last step of `gemm_s32` and of convolutions.
 
-
-@kernel
-def _subtract_rows(tile, m0, n0, sums, b_zero):
-    """The term of a weight zero point: ``sums[m] * b_zero[n]``."""
-    for i in range(tile.shape[0]):
-        for j in range(tile.shape[1]):
-            tile[i, j] = wrap32(np.int64(tile[i, j]) - np.int64(sums[m0 + i]) * np.int64(b_zero[n0 + j]))
-
-
-@kernel
-def _blocks_s32(first, last, a, b, start, sums, b_zero, out):
-    across = (out.shape[1] + _COLUMNS - 1) // _COLUMNS
-    for block in range(first, last):
-        m0, n0 = block // across * _ROWS, block % across * _COLUMNS
-        tile = out[m0 : min(m0 + _ROWS, out.shape[0]), n0 : min(n0 + _COLUMNS, out.shape[1])]
-        _dot_block(a, b, m0, n0, tile, start)
-        if sums.shape[0] > 0:
-            _subtract_rows(tile, m0, n0, sums, b_zero)
-
-
-@kernel
-def _blocks_requantize(first, last, a, b, start, sums, b_zero, out, ep, as_float):
-    across = (out.shape[1] + _COLUMNS - 1) // _COLUMNS
-    scratch = np.empty((_ROWS, _COLUMNS), np.int32)
-    real = np.empty(_COLUMNS, np.float32)
-    wide = np.empty(_COLUMNS, np.float64)
-    for block in range(first, last):
-        m0, n0 = block // across * _ROWS, block % across * _COLUMNS
-        m1, n1 = min(m0 + _ROWS, out.shape[0]), min(n0 + _COLUMNS, out.shape[1])
-        tile = scratch[: m1 - m0, : n1 - n0]
-        _dot_block(a, b, m0, n0, tile, start)
-        if sums.shape[0] > 0:
-            _subtract_rows(tile, m0, n0, sums, b_zero)
-        for i in range(m1 - m0):
-            finish_row(tile[i], n0, out[m0 + i, n0:n1], ep, real, wide, as_float)
-
-
-def _prepare(a, packed, a_zero, b_zero, bias_i):
-    """Bring both sides to u8 × s8: the array, the starting values, the row sums (or none) and the column zero points."""
-    if a.dtype == np.int8:
-        a, a_zero = np.ascontiguousarray(a).view(np.uint8) ^ np.uint8(0x80), int(a_zero) + 128
-    a = as_input(a)
-    zeros = np.empty(packed.n, np.int32)
-    zeros[:] = b_zero
+    Parameters
+    ----------
+    left : Left
+    columns : ndarray of int8
+        As the rung of `packed` lays them out.
+    packed : PackedB or PackedConv
+    x_zero : int
+    w_zero : int or ndarray of int, (groups * columns,)
+    out : ndarray, C-contiguous, (rows, groups * columns) in memory
+    kind : int
+        What is written, see `refquant.kernels.finish`.
+    ep : Epilogue
+        For groups * columns channels; for `RAW` any.
+    """
+    count = packed.sums.shape[0]
+    if not out.size:
+        return
+    zeros = np.empty(count, np.int32)
+    zeros[:] = w_zero
     zeros -= packed.offset
-    start = np.empty(packed.n, np.int32)
-    start_values(packed.sums, packed.k, int(a_zero), zeros, bias_i, start)
-    sums = np.empty(a.shape[0] if zeros.any() else 0, np.int32)
-    if sums.size:
-        row_sums(a, sums)
-    return a, start, sums, zeros
+    rung, groups = rung_named(packed.rung), packed.groups
+    bias_i = _zero_bias(count) if kind == RAW else ep.bias_i
+    start = start_of(packed.sums, groups, left.runs.shape[0] * left.length, x_zero, zeros, bias_i)
+    sums = sum_rows(left, groups) if zeros.any() else _NO_SUMS
+    widest, depth = (1, 1) if rung is None else (rung.widest, rung.depth)
+    right = Right(columns, groups, count // groups, start, zeros, sums, widest, depth)
+    run_product(packed.rung, left, right, Target(out.reshape(-1).view(np.uint8), out.itemsize, kind), ep)
 
 
-def _no_bias(n):
+def _zero_bias(n):
     zeros = np.zeros(n, np.int32)
     zeros.setflags(write=False)
     return zeros
-
-
-def _blocks(m, n):
-    return -(-m // _ROWS) * -(-n // _COLUMNS)
 
 
 def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
@@ -138,8 +95,8 @@ def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
     """
     if out is None:
         out = np.empty((a.shape[0], packed.n), np.int32)
-    a, start, sums, zeros = _prepare(a, packed, a_zero, b_zero, _no_bias(packed.n))
-    parallel_for(_blocks_s32, _blocks(*out.shape), a, packed.data, start, sums, zeros, out)
+    a, a_zero = unsigned_codes(a, a_zero)
+    multiply(matrix_rows(a), packed.data, packed, a_zero, b_zero, out, RAW, NO_STAGE)
     return out
 
 
@@ -163,10 +120,6 @@ def gemm_requantize(a, packed, epilogue, dtype, *, a_zero=0, b_zero=0, out=None)
     """
     if out is None:
         out = np.empty((a.shape[0], packed.n), dtype)
-    ep = freeze_epilogue(epilogue)
-    a, start, sums, zeros = _prepare(a, packed, a_zero, b_zero, ep.bias_i)
-    codes = out.view(np.uint8) if out.dtype == np.int8 else out
-    parallel_for(
-        _blocks_requantize, _blocks(*out.shape), a, packed.data, start, sums, zeros, codes, ep, out.dtype == np.float32
-    )
+    a, a_zero = unsigned_codes(a, a_zero)
+    multiply(matrix_rows(a), packed.data, packed, a_zero, b_zero, out, output_kind(dtype), freeze_epilogue(epilogue))
     return out

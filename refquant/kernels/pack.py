@@ -1,6 +1,7 @@
 """The right-hand matrix of a product, packed once and used often.
 
-    portable    [N][K]           one column of B after the other, each contiguous: a dot product reads two straight lines
+    plain       [N][K]                                one column of B after the other
+    the tiles   [N / 64][K / depth][64][depth]        see `refquant.kernels.tile`
 
 uint8 codes are stored as int8, 128 less; the products account for it in the zero point.
 """
@@ -9,7 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["PackedB", "pack_b"]
+from refquant.kernels.product import pack_columns
+from refquant.kernels.tile import PLAIN, best_rung, rung_named
+
+__all__ = ["PackedB", "pack_b", "signed_codes"]
 
 
 class PackedB(NamedTuple):
@@ -33,6 +37,16 @@ class PackedB(NamedTuple):
     sums: np.ndarray
     offset: int
     rung: str
+    groups: int = 1
+
+
+def signed_codes(codes):
+    """Return 8-bit codes as a contiguous int8 array of its own, and what was subtracted from each."""
+    copy = np.array(codes, order="C", copy=True)
+    if copy.dtype == np.int8:
+        return copy, 0
+    copy ^= 0x80
+    return copy.view(np.int8), 128
 
 
 def pack_b(b, rung=None):
@@ -50,13 +64,10 @@ def pack_b(b, rung=None):
     PackedB
         A copy: later writes to `b` do not reach it.
     """
-    k, n = b.shape
-    offset = 128 if b.dtype == np.uint8 else 0
-    codes = np.array(b.T, order="C", copy=True)
-    if offset:
-        codes ^= 0x80
-    data = codes.view(np.int8)
-    sums = data.sum(axis=1, dtype=np.int32)
-    for array in (data, sums):
-        array.setflags(write=False)
-    return PackedB(data, k, n, sums, offset, "portable")
+    codes, offset = signed_codes(b.T)
+    sums = codes.sum(axis=1, dtype=np.int32)
+    chosen = best_rung() if rung is None else rung_named(rung)
+    data = codes if chosen is None else pack_columns(codes[None, :, None, :], chosen)
+    data.setflags(write=False)
+    sums.setflags(write=False)
+    return PackedB(data, *b.shape, sums, offset, PLAIN if chosen is None else chosen.name)

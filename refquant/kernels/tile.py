@@ -1,0 +1,203 @@
+"""Register tiles: a few rows of A times 16 to 64 columns of packed B, one function of machine code for each processor.
+
+    A        [row][k]                             uint8, read in place: `depth` neighbours of k make one word
+    B        [k / depth][column][depth]           int8, one block of columns after the other, zeros behind the last k
+    C        [row][column]                        int32
+
+    for each word of k:   right[v]  = the vectors of B's line                   (loaded once, used by every row)
+                          left      = the row's word, in every lane
+                          acc[row][v] += dot(left, right[v])                    acc lives in registers alone
+
+    rung          depth   one step                                   exact because
+    avx512vnni    4       vpdpbusd zmm                               four products are added straight into int32
+    avxvnni       4       vpdpbusd ymm                               the same
+    avx2          2       vpmovzxbw, vpmovsxbw, vpmaddwd ymm         two products of 16 bits cannot overflow int32
+    portable      1       LLVM's vector multiplication and addition  int32
+    pairs512      4       vpmaddubsw, vpmaddwd zmm                   it is not: neighbouring products saturate to int16
+    pairs256      4       vpmaddubsw, vpmaddwd ymm                   the same
+
+The k of a product may lie in several runs (the rows of a convolution's window), whose starts are a table. A tile begins with
+given values and sums modulo ``2**32``, so all rungs but the pairs give the same bits.
+"""
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba.core import types
+
+from refquant.kernels.jit import cpu_features, jit_disabled
+from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
+
+__all__ = ["RUNGS", "Rung", "best_rung", "rung_named", "tile_function", "PLAIN"]
+
+PLAIN = "plain"
+
+
+class Rung(NamedTuple):
+    """One way to multiply.
+
+    Attributes
+    ----------
+    name : str
+    needs : tuple of str
+        Features of the processor, as LLVM calls them.
+    lanes, depth : int
+        int32 lanes of a vector; neighbours of k that one lane multiplies at once.
+    shapes : dict
+        Columns / 16 of a tile → its possible numbers of rows, the greatest first.
+    exact : bool
+    """
+
+    name: str
+    needs: tuple
+    lanes: int
+    depth: int
+    shapes: dict
+    exact: bool = True
+
+    @property
+    def widest(self):
+        """The most columns of a tile, in 16."""
+        return max(self.shapes)
+
+    @property
+    def runs_here(self):
+        return not jit_disabled() and cpu_features().issuperset(self.needs)
+
+
+_WIDE = {4: (6, 4, 2, 1), 3: (8, 4, 2, 1), 2: (12, 4, 2, 1), 1: (12, 4, 2, 1)}
+_NARROW = {1: (6, 4, 2, 1)}
+RUNGS = (
+    Rung("avx512vnni", ("avx512vnni", "avx512f"), 16, 4, _WIDE),
+    Rung("avxvnni", ("avxvnni", "avx2"), 8, 4, _NARROW),
+    Rung("avx2", ("avx2",), 8, 2, _NARROW),
+    Rung("portable", (), 16, 1, {1: (4, 2, 1)}),
+    Rung("pairs512", ("avx512bw",), 16, 4, _WIDE, exact=False),
+    Rung("pairs256", ("avx2",), 8, 4, _NARROW, exact=False),
+)
+
+
+def best_rung(exact=True):
+    """Return the first rung that runs here, or None: then the plain loops do."""
+    return next((rung for rung in RUNGS if rung.exact == exact and rung.runs_here), None)
+
+
+def rung_named(name):
+    """Return a rung by name, None for ``"plain"``."""
+    return {rung.name: rung for rung in RUNGS}.get(name)
+
+
+def _dot(e, rung, acc, left, right):
+    """``acc + dot(left, right)``, lane by lane."""
+    bits = 32 * rung.lanes
+    if rung.name in ("avx512vnni", "avxvnni"):
+        return e.call(f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, acc, left, right)
+    if rung.name == "avx2":
+        return e.add(acc, e.call("llvm.x86.avx2.pmadd.wd", acc.type, left, right))
+    if rung.name == "portable":
+        return e.add(acc, e.mul(left, right))
+    add_products, add_pairs = {
+        512: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
+        256: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+    }[bits]
+    bytes_kind, pairs_kind = vector(I8, bits // 8), vector(I16, bits // 16)
+    left, right = (e.builder.bitcast(v, bytes_kind) for v in (left, right))
+    pairs = e.call(add_products, pairs_kind, left, right)
+    return e.add(acc, e.call(add_pairs, acc.type, pairs, e.constant(1, pairs_kind)))
+
+
+def _left(e, rung, word):
+    """A word of A in every lane, as the rung's dot product takes it."""
+    if rung.name == "avx2":
+        return e.builder.zext(e.builder.bitcast(e.splat(word, 8), vector(I8, 16)), vector(I16, 16))
+    return e.splat(e.builder.zext(word, I32) if rung.depth < 4 else word, rung.lanes)
+
+
+def _right(e, rung, address):
+    """One vector of B."""
+    if rung.name == "avx2":
+        return e.builder.sext(e.load(address, vector(I8, 16)), vector(I16, 16))
+    if rung.name == "portable":
+        return e.builder.sext(e.load(address, vector(I8, 16)), vector(I32, 16))
+    return e.load(address, vector(I32, rung.lanes))
+
+
+def _last_word(e, kind, address, rest):
+    """The first `rest` bytes at `address`, which are fewer than a word; what the others are does not matter, B is 0 there."""
+    word = None
+    for j in range(kind.width // 8 - 1):
+        there = e.builder.select(e.less(e.constant(j), rest), e.constant(j), e.constant(0))
+        byte = e.shift_left(e.builder.zext(e.load(e.add(address, there), I8), kind), 8 * j)
+        word = byte if word is None else e.builder.or_(word, byte)
+    return word
+
+
+def _tile_emitter(rung, rows, width):
+    """Write one tile: `rows` rows, `width` * 16 columns."""
+    acc_kind, word_kind = vector(I32, rung.lanes), ir.IntType(8 * rung.depth)
+    vectors, step = width * 16 // rung.lanes, rung.lanes * rung.depth
+
+    def emit(e, base, offsets, runs, n_runs, words, rest, b, start, c, pitch):
+        lines = [e.add(base, e.load(e.add(offsets, 8 * r), I64)) for r in range(rows)]
+        first = [e.load(e.add(start, 4 * rung.lanes * v), acc_kind) for v in range(vectors)]
+        acc = [[e.variable(value) for value in first] for _ in range(rows)]
+        position = e.variable(b)
+
+        def multiply(lefts):
+            at = e.get(position)
+            right = [_right(e, rung, e.add(at, step * v)) for v in range(vectors)]
+            for r, word in enumerate(lefts):
+                left = _left(e, rung, word)
+                for v in range(vectors):
+                    e.set(acc[r][v], _dot(e, rung, e.get(acc[r][v]), left, right[v]))
+            e.set(position, e.add(at, step * vectors))
+
+        with e.loop(n_runs) as i:
+            run = e.load(e.add(runs, e.mul(i, 8)), I64)
+            heads = [e.add(line, run) for line in lines]
+            with e.loop(words) as k:
+                multiply([e.load(e.add(head, e.mul(k, rung.depth)), word_kind) for head in heads])
+            if rung.depth > 1:
+                with e.when(e.less(e.constant(0), rest)):
+                    end = e.mul(words, rung.depth)
+                    multiply([_last_word(e, word_kind, e.add(head, end), rest) for head in heads])
+        for r in range(rows):
+            for v in range(vectors):
+                e.store(e.get(acc[r][v]), e.add(e.add(c, e.mul(pitch, r)), 4 * rung.lanes * v))
+
+    return emit
+
+
+def tile_function(rung):
+    """Return the function that jitted code calls for a tile.
+
+    ``tile(width, rows, base, offsets, runs, n_runs, words, rest, b, start, c, pitch)`` computes the first rows of at most `rows`,
+    `width` * 16 columns wide, and returns how many it did.
+
+    base, offsets
+        Address of A; address of an int64 for each row, its offset from `base` in bytes.
+    runs, n_runs
+        Address of an int64 for each run of k, its offset from a row's start; their number.
+    words, rest
+        Whole words of a run, and bytes behind them.
+    b, start
+        Addresses of the packed block and of the int32 that the accumulators begin with.
+    c, pitch
+        Address of the result, bytes from row to row.
+    """
+
+    def emit(e, width, rows, *args):
+        done = e.variable(e.constant(0))
+        for tile_width, sizes in rung.shapes.items():
+            with e.when(e.equal(width, tile_width)):
+                for size, above in zip(sizes, (None, *sizes)):
+                    fits = e.less(e.constant(size - 1), rows)
+                    if above is not None:
+                        fits = e.builder.and_(fits, e.less(rows, above))
+                    with e.when(fits):
+                        name = f"tile_{rung.name}_{size}x{tile_width}"
+                        e.function(name, ir.VoidType(), _tile_emitter(rung, size, tile_width), *args)
+                        e.set(done, e.constant(size))
+        return e.get(done)
+
+    return emitted_function(f"tile_{rung.name}", types.int64, [types.int64] * 12, emit)

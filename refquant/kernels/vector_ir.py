@@ -1,0 +1,204 @@
+"""A small vocabulary for machine code that LLVM cannot be talked into: vectors, addresses and loops as LLVM IR.
+
+A function that is written with it takes addresses and counts (int64) and scalars. Vectors are ``<lanes x type>`` of LLVM,
+legal on every processor; an instruction of one processor is called by its name through `Emitter.call`, and whoever
+builds with it has asked `refquant.kernels.jit.cpu_features` before.
+"""
+
+from contextlib import contextmanager
+
+from llvmlite import ir
+from numba.extending import intrinsic
+
+__all__ = ["Emitter", "I1", "I8", "I16", "I32", "I64", "F32", "F64", "vector", "lanes_of", "emitted_function"]
+
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F32, F64 = ir.FloatType(), ir.DoubleType()
+_SUFFIX = {"i1": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "float": "f32", "double": "f64"}
+
+
+def vector(kind, lanes):
+    """The type of `lanes` values of `kind`."""
+    return ir.VectorType(kind, lanes)
+
+
+def lanes_of(value):
+    """The number of lanes of a vector."""
+    return value.type.count
+
+
+def _suffix(kind):
+    return f"v{kind.count}{_SUFFIX[str(kind.element)]}" if isinstance(kind, ir.VectorType) else _SUFFIX[str(kind)]
+
+
+class Emitter:
+    """Writes the body of one LLVM function. Arguments and results are LLVM values; addresses are int64."""
+
+    def __init__(self, builder):
+        self.builder = builder
+        self.module = builder.module
+
+    def constant(self, value, kind=I64):
+        """A number; for a vector type, in every lane."""
+        return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+    def _operand(self, value, kind):
+        return value if isinstance(value, ir.Value) else self.constant(value, kind)
+
+    def add(self, a, b):
+        return self.builder.add(a, self._operand(b, a.type))
+
+    def sub(self, a, b):
+        return self.builder.sub(a, self._operand(b, a.type))
+
+    def mul(self, a, b):
+        return self.builder.mul(a, self._operand(b, a.type))
+
+    def shift_right(self, a, b):
+        return self.builder.ashr(a, self._operand(b, a.type))
+
+    def shift_left(self, a, b):
+        return self.builder.shl(a, self._operand(b, a.type))
+
+    def both(self, a, b):
+        return self.builder.and_(a, self._operand(b, a.type))
+
+    def less(self, a, b):
+        return self.builder.icmp_signed("<", a, self._operand(b, a.type))
+
+    def equal(self, a, b):
+        return self.builder.icmp_signed("==", a, self._operand(b, a.type))
+
+    def has_bit(self, flags, bit):
+        return self.builder.icmp_signed("!=", self.both(flags, bit), self.constant(0, flags.type))
+
+    def smaller(self, a, b):
+        b = self._operand(b, a.type)
+        return self.builder.select(self.less(a, b), a, b)
+
+    def larger(self, a, b):
+        b = self._operand(b, a.type)
+        return self.builder.select(self.less(a, b), b, a)
+
+    def splat(self, value, lanes):
+        kind = vector(value.type, lanes)
+        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, self.constant(0, I32))
+        return self.shuffle(first, first, [0] * lanes)
+
+    def shuffle(self, a, b, order):
+        return self.builder.shuffle_vector(a, b, ir.Constant(vector(I32, len(order)), order))
+
+    def pointer(self, address, kind):
+        return self.builder.inttoptr(address, kind.as_pointer())
+
+    def load(self, address, kind, align=1):
+        return self.builder.load(self.pointer(address, kind), align=align)
+
+    def store(self, value, address, align=1):
+        self.builder.store(value, self.pointer(address, value.type), align=align)
+
+    def load_masked(self, address, kind, mask):
+        """Load the lanes that `mask` has; the others are 0 and their memory is not touched."""
+        return self.call(
+            f"llvm.masked.load.{_suffix(kind)}.p0", kind, self.pointer(address, kind), self.constant(1, I32), mask,
+            self.constant(0, kind),
+        )  # fmt: skip
+
+    def store_masked(self, value, address, mask):
+        self.call(
+            f"llvm.masked.store.{_suffix(value.type)}.p0", ir.VoidType(), value, self.pointer(address, value.type),
+            self.constant(1, I32), mask,
+        )  # fmt: skip
+
+    def unary(self, name, value):
+        """A function of LLVM that keeps the type: ``floor``, ``ceil``, ``trunc``, ``roundeven``, ``abs``."""
+        return self.call(f"llvm.{name}.{_suffix(value.type)}", value.type, value)
+
+    def fma(self, a, b, c):
+        """``a * b + c``, rounded once."""
+        return self.call(f"llvm.fma.{_suffix(a.type)}", a.type, a, b, c)
+
+    def variable(self, value):
+        """A register that loops and branches may change: a stack slot, which LLVM turns into a register."""
+        with self.builder.goto_entry_block():
+            slot = self.builder.alloca(value.type)
+        self.builder.store(value, slot)
+        return slot
+
+    def get(self, slot):
+        return self.builder.load(slot)
+
+    def set(self, slot, value):
+        self.builder.store(value, slot)
+
+    def call(self, name, result, *args):
+        """Call an LLVM intrinsic by its full name."""
+        function = self.module.globals.get(name)
+        if function is None:
+            function = ir.Function(self.module, ir.FunctionType(result, [a.type for a in args]), name)
+        return self.builder.call(function, args)
+
+    def when(self, condition):
+        """Context: run the body if `condition` holds."""
+        return self.builder.if_then(condition)
+
+    def either(self, condition):
+        """Context: a pair of contexts, the first for `condition`, the second for its contrary."""
+        return self.builder.if_else(condition)
+
+    @contextmanager
+    def loop(self, stop, start=0, step=1):
+        """Context: run the body for `start`, `start` + `step`, … below `stop`; gives the index."""
+        function = self.builder.function
+        head, body, end = (function.append_basic_block(name) for name in ("head", "body", "end"))
+        slot = self.variable(self._operand(start, stop.type))
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        index = self.get(slot)
+        self.builder.cbranch(self.less(index, stop), body, end)
+        self.builder.position_at_end(body)
+        yield index
+        self.set(slot, self.add(index, step))
+        self.builder.branch(head)
+        self.builder.position_at_end(end)
+
+    def function(self, name, result, emit, *args):
+        """Call the function `name`; where the module has none yet, ``emit(emitter, *arguments)`` writes it."""
+        function = self.module.globals.get(name)
+        if function is None:
+            function = ir.Function(self.module, ir.FunctionType(result, [a.type for a in args]), name)
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            inner = Emitter(ir.IRBuilder(function.append_basic_block("entry")))
+            value = emit(inner, *function.args)
+            if value is None:
+                inner.builder.ret_void()
+            else:
+                inner.builder.ret(value)
+        return self.builder.call(function, args)
+
+
+def emitted_function(name, result, kinds, emit):
+    """Make a function for jitted code out of one that writes LLVM IR.
+
+    Parameters
+    ----------
+    name : str
+        One and the same name must mean the same code.
+    result : numba type
+        int64 or none.
+    kinds : sequence of numba types
+        Of the arguments: integers and floats.
+    emit : callable
+        ``emit(emitter, *arguments)`` writes the body and returns its value.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind = context.get_value_type(result) if result.key != "none" else ir.VoidType()
+        value = Emitter(builder).function(name, kind, emit, *args)
+        return context.get_dummy_value() if isinstance(kind, ir.VoidType) else value
+
+    names = ", ".join(f"a{i}" for i in range(len(kinds)))
+    scope = {"signature": result(*kinds), "codegen": codegen}
+    exec(f"def {name}(typingctx, {names}):\n    return signature, codegen\n", scope)
+    return intrinsic(scope[name])
