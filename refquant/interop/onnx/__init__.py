@@ -1,0 +1,5 @@
+"""ONNX models: loading, checking, executing.
+
+`load` reads a file and distrusts it, `checks` says what is wrong with its structure, `model` executes it node by node, and
+`table` lists every operator once with the function that computes it. `backend` is the door for ONNX's own conformance tests.
+"""

@@ -1,0 +1,143 @@
+"""The structure of a model: every name defined once and before it is used, every operator known, every size sane."""
+
+from refquant.errors import ArgumentError, UnsupportedError
+from refquant.interop.onnx.dtypes import type_of_number
+from refquant.interop.onnx.model import OnnxInput, OnnxModel, OnnxNode, check_arity
+from refquant.interop.onnx.table import NEWEST, find_executor, supported_operators
+from refquant.interop.onnx.tensors import array_of, attribute_of
+
+__all__ = ["checked_opsets", "checked_graph", "node_of"]
+
+_MOST_NODES = 200_000
+
+
+def checked_opsets(proto):
+    """Return ``{domain: version}`` of a model."""
+    if not proto.HasField("graph"):
+        raise ArgumentError("from_onnx: the model has no graph; the file is no ONNX model, or was cut off")
+    if len(proto.functions):
+        names = [f.name for f in proto.functions][:3]
+        raise UnsupportedError(f"from_onnx: the model defines functions ({', '.join(names)}); inline them first: onnx.inliner.inline_local_functions")
+    opsets = {}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if opsets.setdefault(domain, entry.version) != entry.version:
+            raise ArgumentError(f"from_onnx: operator set {domain or 'ai.onnx'!r} is imported in two versions; the file is damaged, export it again")
+    if not opsets:
+        raise ArgumentError("from_onnx: the model imports no operator set; the file is damaged, export it again")
+    for domain, version in opsets.items():
+        newest = NEWEST.get(domain)
+        if version < 1 or (newest and version > newest):
+            raise UnsupportedError(f"from_onnx: operator set {domain or 'ai.onnx'} {version} is outside of 1 … {newest}; convert the model: onnx.version_converter")
+    return opsets
+
+
+def node_of(proto, index, opsets, external=None):
+    """Return the `OnnxNode` of a ``NodeProto``, with its attributes read and its operator found."""
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    name = proto.name or f"{proto.op_type}_{index}"
+    place = f"{proto.op_type} {name!r}"
+    if domain not in opsets and domain != "com.microsoft":
+        raise ArgumentError(f"{place}: operator set {domain or 'ai.onnx'!r} is not imported; the file is damaged, export it again")
+    version = opsets.get(domain, 1)
+    executor = find_executor(proto.op_type, domain, version)
+    if executor is None:
+        near = supported_operators(proto.op_type, domain)
+        raise UnsupportedError(f"{place}: operator {domain or 'ai.onnx'}.{proto.op_type} (version {version}) is not supported; {near}")
+    attrs = {}
+    for attribute in proto.attribute:
+        if attribute.name in attrs:
+            raise ArgumentError(f"{place}: attribute {attribute.name!r} stands there twice; the file is damaged, export it again")
+        attrs[attribute.name] = attribute_of(attribute, place, external)
+    inputs = list(proto.input)
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    check_arity(executor.run, len(inputs), place)
+    return OnnxNode(name, proto.op_type, domain, tuple(inputs), tuple(proto.output), attrs, version, executor.run)
+
+
+def checked_graph(proto, opsets, external, numerics):
+    """Return the `OnnxModel` of a ``ModelProto``."""
+    graph = proto.graph
+    if len(graph.node) > _MOST_NODES:
+        raise UnsupportedError(f"from_onnx: the graph has {len(graph.node)} nodes, more than {_MOST_NODES}; split the model")
+    if len(graph.sparse_initializer):
+        raise UnsupportedError("from_onnx: sparse initializers are not supported; store them dense")
+    constants = _constants(graph, external)
+    inputs = [_input(info) for info in graph.input if info.name not in constants]
+    names = [i.name for i in inputs]
+    if len(set(names)) != len(names):
+        raise ArgumentError(f"from_onnx: inputs {names} repeat a name; the file is damaged, export it again")
+    _check_flow(graph, {*constants, *names})
+    nodes = [node_of(node, i, opsets, external) for i, node in enumerate(graph.node)]
+    if len({node.name for node in nodes}) != len(nodes):
+        nodes = [node._replace(name=f"{node.name}_{i}") for i, node in enumerate(nodes)]
+    return OnnxModel(nodes, inputs, [info.name for info in graph.output], constants, numerics)
+
+
+def _constants(graph, external):
+    constants = {}
+    for tensor in graph.initializer:
+        if not tensor.name or tensor.name in constants:
+            raise ArgumentError(f"from_onnx: initializer {tensor.name!r} has no name or one that is taken; the file is damaged, export it again")
+        constants[tensor.name] = array_of(tensor, "initializer", external)
+    return constants
+
+
+def _input(info):
+    place = f"input {info.name!r}"
+    kind = info.type.WhichOneof("value")
+    if not info.name or kind is None:
+        raise ArgumentError(f"from_onnx: {place} has no name or no type; the file is damaged, export it again")
+    if kind != "tensor_type":
+        raise UnsupportedError(f"from_onnx: {place} is a {kind.removesuffix('_type')}; refquant takes tensors")
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape"):
+        return OnnxInput(info.name, type_of_number(tensor.elem_type, place), None)
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    if any(n is not None and n < 0 for n in shape):
+        shape = tuple(None if n is not None and n < 0 else n for n in shape)
+    return OnnxInput(info.name, type_of_number(tensor.elem_type, place), shape)
+
+
+def _check_flow(graph, defined):
+    """Refuse values that are never defined, defined twice, or depend on themselves."""
+    makers = {}
+    for i, node in enumerate(graph.node):
+        for name in node.output:
+            if name and (name in makers or name in defined):
+                raise ArgumentError(f"from_onnx: value {name!r} is defined twice, again by {_label(node, i)}; the file is damaged, export it again")
+            if name:
+                makers[name] = i
+    known = set(defined)
+    for i, node in enumerate(graph.node):
+        for name in node.input:
+            if name and name not in known:
+                _explain_missing(graph, makers, name, i)
+        known.update(node.output)
+    if not len(graph.output):
+        raise ArgumentError("from_onnx: the graph has no output; the file is damaged, export it again")
+    for info in graph.output:
+        if info.name not in known or not info.name:
+            raise ArgumentError(f"from_onnx: output {info.name!r} is computed by no node; the file is damaged, export it again")
+
+
+def _label(node, index):
+    return f"{node.op_type} {node.name or f'{node.op_type}_{index}'!r}"
+
+
+def _explain_missing(graph, makers, name, index):
+    place = _label(graph.node[index], index)
+    if name not in makers:
+        raise ArgumentError(f"from_onnx: {place} needs {name!r}, which is no input, initializer or earlier output; the initializer is missing, export the model again")
+    path, seen = [name], set()
+    while path:
+        current = path.pop()
+        maker = makers.get(current)
+        if maker is None or maker in seen:
+            continue
+        if maker == index:
+            raise ArgumentError(f"from_onnx: {place} depends on its own output by way of {name!r}; the graph is cyclic, export the model again")
+        seen.add(maker)
+        path.extend(n for n in graph.node[maker].input if n)
+    raise ArgumentError(f"from_onnx: {place} needs {name!r}, which {_label(graph.node[makers[name]], makers[name])} computes only later; sort the nodes topologically")

@@ -1,0 +1,42 @@
+"""What the ONNX text leaves open, or an engine does otherwise, as one filled-in form for each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from refquant.numerics.forms import Form
+
+__all__ = ["Rules", "SPECIFICATION", "RUNTIME", "rules_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules(Form):
+    """How a graph is executed, beyond what a profile says.
+
+    Attributes
+    ----------
+    division
+        QuantizeLinear divides in the precision of ``scale_type`` (ONNX since opset 13), or in ``float32``.
+    flat_scale
+        DynamicQuantizeLinear of all zeros: scale ``1/255`` (the reference implementation) or ``1``.
+    nan_range
+        NaN in the input of DynamicQuantizeLinear: left out of the range (``ignore``), or its scale is NaN and its zero point 0 (``propagate``).
+    quantized_scalar
+        QLinearAdd with one operand of one element: the scalar enters the constant (``folded``), or is broadcast (``broadcast``).
+    """
+
+    division: Literal["scale_type", "float32"]
+    flat_scale: Literal["1/255", "1"]
+    nan_range: Literal["ignore", "propagate"]
+    quantized_scalar: Literal["folded", "broadcast"]
+
+
+# onnx 1.23, docs/Operators.md and onnx/reference/ops/op_dynamic_quantize_linear.py
+SPECIFICATION = Rules(division="scale_type", flat_scale="1/255", nan_range="propagate", quantized_scalar="broadcast")
+
+# onnxruntime 1.32: core/providers/cpu/quantization/quantize_linear.cc, core/util/qmath.h, contrib_ops/cpu/quantization/qlinear_binary_op.cc
+RUNTIME = Rules(division="float32", flat_scale="1", nan_range="ignore", quantized_scalar="folded")
+
+
+def rules_of(profile):
+    """Return the rules that go with a profile: those of ONNX Runtime for its profile and what is derived from it, else the text's."""
+    return RUNTIME if profile.name.startswith("onnxruntime") else SPECIFICATION
