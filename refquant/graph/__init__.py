@@ -14,8 +14,9 @@
 """
 
 from refquant.graph.builder import Builder, Value
+from refquant.graph.layer_bits import LayerBits, layer_bits
 from refquant.graph.model import Model
 from refquant.graph.node import Node
 from refquant.graph.opset import OPS, GraphOp
 
-__all__ = ["Model", "Node", "Builder", "Value", "GraphOp", "OPS"]
+__all__ = ["Model", "Node", "Builder", "Value", "GraphOp", "OPS", "LayerBits", "layer_bits"]

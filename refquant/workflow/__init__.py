@@ -1,0 +1,24 @@
+"""Post-training quantization over a graph.
+
+>>> from refquant import zoo
+>>> from refquant.data import load_split
+>>> from refquant.workflow import convert_fx, get_default_qconfig_mapping, prepare_fx
+>>> x, _ = load_split("digits", "calibration")
+>>> prepared = prepare_fx(zoo.load("digits_mobilenet"), get_default_qconfig_mapping("onednn"), example_inputs=(x[:50],))
+>>> _ = [prepared(batch) for batch in x.reshape(4, 50, 1, 8, 8)]
+>>> int8 = convert_fx(prepared)
+>>> y, = int8(x[:16])
+>>> y.shape
+(16, 10)
+"""
+
+from refquant.graph.layer_bits import LayerBits, layer_bits
+from refquant.workflow.convert_fx import convert_fx
+from refquant.workflow.prepare_fx import Prepared, prepare_fx
+from refquant.workflow.qconfig import REUSE_INPUT, QConfig, get_default_qconfig
+from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
+
+__all__ = [
+    "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT",
+    "Prepared", "prepare_fx", "convert_fx", "LayerBits", "layer_bits",
+]  # fmt: skip

@@ -1,0 +1,103 @@
+"""`QConfig`: which observers see activations and weights, and PyTorch's defaults for its engines."""
+
+from refquant.errors import ArgumentError, choose
+from refquant.observers import HistogramObserver, MinMaxObserver, NoopObserver, PerChannelMinMaxObserver, ReuseInputObserver
+from refquant.observers.observer_base import ObserverBase, ObserverFactory
+
+__all__ = ["QConfig", "BACKENDS", "REUSE_INPUT", "get_default_qconfig"]
+
+BACKENDS = ("x86", "fbgemm", "onednn", "qnnpack")
+
+
+class QConfig:
+    """How one layer is observed.
+
+    Parameters
+    ----------
+    activation : observer class or factory
+        Called for a new observer of each activation, such as ``HistogramObserver.with_args(reduce_range=True)``.
+    weight : observer class or factory
+        Called for a new observer of each weight.
+
+    Raises
+    ------
+    ArgumentError
+        An observer instead of something that makes observers: all layers would share it.
+
+    Examples
+    --------
+    >>> from refquant.observers import MinMaxObserver
+    >>> QConfig(MinMaxObserver, MinMaxObserver.with_args(dtype="qint8", qscheme="per_tensor_symmetric"))
+    QConfig(activation=MinMaxObserver, weight=MinMaxObserver.with_args(dtype='qint8', qscheme='per_tensor_symmetric'))
+    """
+
+    __slots__ = ("activation", "weight")
+
+    def __init__(self, activation, weight):
+        for name, maker in (("activation", activation), ("weight", weight)):
+            if isinstance(maker, ObserverBase):
+                kind = type(maker).__name__
+                raise ArgumentError(f"QConfig: {name} is an observer ({kind}), which all layers would share; pass {kind}.with_args(...) or the class")
+            if not callable(maker):
+                raise ArgumentError(f"QConfig: {name}={maker!r} makes no observers; pass an observer class or its with_args(...)")
+        object.__setattr__(self, "activation", activation)
+        object.__setattr__(self, "weight", weight)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"QConfig is immutable; build a new one instead of setting {name!r}")
+
+    def __eq__(self, other):
+        return isinstance(other, QConfig) and (self.activation, self.weight) == (other.activation, other.weight)
+
+    def __hash__(self):
+        return hash((self.activation, self.weight))
+
+    def __reduce__(self):
+        return QConfig, (self.activation, self.weight)
+
+    def __repr__(self):
+        return f"QConfig(activation={_maker(self.activation)}, weight={_maker(self.weight)})"
+
+
+def _maker(maker):
+    return repr(maker) if isinstance(maker, ObserverFactory) else getattr(maker, "__name__", repr(maker))
+
+
+REUSE_INPUT = QConfig(ReuseInputObserver, NoopObserver)
+"""The output takes over the parameters of the input, and no observer stands there."""
+
+
+def get_default_qconfig(backend="x86"):
+    """Return what PyTorch observes with for one of its engines.
+
+    ======== ========================================== ==========================================
+    backend  activation                                 weight
+    ======== ========================================== ==========================================
+    x86      histogram, 0 … 127                         per channel, symmetric, int8
+    fbgemm   histogram, 0 … 127                         per channel, symmetric, int8
+    onednn   histogram, 0 … 255                         per channel, symmetric, int8
+    qnnpack  histogram, 0 … 255                         per tensor, symmetric, int8
+    ======== ========================================== ==========================================
+
+    Parameters
+    ----------
+    backend : {"x86", "fbgemm", "onednn", "qnnpack"}
+
+    Returns
+    -------
+    QConfig
+
+    Source
+    ------
+    PyTorch 2.13, torch/ao/quantization/qconfig.py, ``get_default_qconfig``, version 0.
+
+    Examples
+    --------
+    >>> get_default_qconfig("onednn").activation
+    HistogramObserver.with_args(dtype='quint8', reduce_range=False)
+    """
+    choose("get_default_qconfig", "backend", backend, BACKENDS)
+    activation = HistogramObserver.with_args(dtype="quint8", reduce_range=backend in ("x86", "fbgemm"))
+    if backend == "qnnpack":
+        return QConfig(activation, MinMaxObserver.with_args(dtype="qint8", qscheme="per_tensor_symmetric"))
+    return QConfig(activation, PerChannelMinMaxObserver.with_args(dtype="qint8", qscheme="per_channel_symmetric"))

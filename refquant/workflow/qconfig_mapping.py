@@ -1,0 +1,194 @@
+"""`QConfigMapping`: which layer is observed how, with PyTorch's precedence."""
+
+import re
+
+from refquant.errors import ArgumentError, choose
+from refquant.graph.opset import OPS
+from refquant.workflow.qconfig import BACKENDS, REUSE_INPUT, QConfig, get_default_qconfig
+
+__all__ = ["QConfigMapping", "get_default_qconfig_mapping", "object_type_names", "qconfigs_of"]
+
+_TARGETS = {target for op in OPS for target in op.targets}
+_TORCH_MODULES = {"torch.nn.functional": "F", "_operator": "operator", "torch._VF": "torch", "torch": "torch", "builtins": "torch"}
+
+
+class QConfigMapping:
+    """Rules that give each layer a `QConfig`, or None: stay float.
+
+    The later in this list, the stronger: global, object type, module name by regular expression, module name (of the
+    module or the nearest one around it), module name with object type and order. Methods change the mapping and return it.
+
+    Parameters
+    ----------
+    backend : str, optional
+        The engine that the model is meant for; `convert_fx` runs under the numerics of that name.
+
+    Notes
+    -----
+    As in PyTorch, rules are asked about *fused* layers: a convolution with its ReLU is an ``"nni.ConvReLU2d"`` under the
+    convolution's name. A QConfig for ``"nn.Conv2d"`` reaches it only if ``"nn.ReLU"`` has the same (else it is an error),
+    and ``set_object_type("nn.Conv2d", None)`` does not reach it at all.
+
+    Examples
+    --------
+    >>> mapping = get_default_qconfig_mapping("fbgemm").set_module_name("fc", None)
+    >>> mapping.backend, mapping.module_names
+    ('fbgemm', {'fc': None})
+    """
+
+    def __init__(self, backend=None):
+        self.backend = None if backend is None else choose("QConfigMapping", "backend", backend, BACKENDS)
+        self.global_qconfig = None
+        self.object_types = {}
+        self.module_name_regexes = {}
+        self.module_names = {}
+        self.module_name_object_type_orders = {}
+
+    def set_global(self, qconfig):
+        """Set what holds where no other rule does."""
+        self.global_qconfig = _checked(qconfig, "set_global")
+        return self
+
+    def set_object_type(self, object_type, qconfig):
+        """Set a rule for a kind of layer: ``"nn.Conv2d"``, ``"F.relu"``, an operation such as ``"add"``, or PyTorch's own object."""
+        for name in object_type_names(object_type, "set_object_type"):
+            self.object_types[name] = _checked(qconfig, "set_object_type")
+        return self
+
+    def set_module_name_regex(self, module_name_regex, qconfig):
+        """Set a rule for paths whose beginning a regular expression matches; the first that matches wins."""
+        try:
+            re.compile(module_name_regex)
+        except (re.error, TypeError) as error:
+            raise ArgumentError(f"set_module_name_regex: {module_name_regex!r} is no regular expression ({error}); correct it") from None
+        self.module_name_regexes[module_name_regex] = _checked(qconfig, "set_module_name_regex")
+        return self
+
+    def set_module_name(self, module_name, qconfig):
+        """Set a rule for a module, such as ``"block1.conv1"``, and all inside of it."""
+        self.module_names[module_name] = _checked(qconfig, "set_module_name")
+        return self
+
+    def set_module_name_object_type_order(self, module_name, object_type, index, qconfig):
+        """Set a rule for the `index`-th layer of a kind directly inside of a module."""
+        for name in object_type_names(object_type, "set_module_name_object_type_order"):
+            self.module_name_object_type_orders[module_name, name, index] = _checked(qconfig, "set_module_name_object_type_order")
+        return self
+
+    def __repr__(self):
+        rows = [("backend", self.backend), ("global", self.global_qconfig), ("object types", self.object_types)]
+        rows += [("module name regexes", self.module_name_regexes), ("module names", self.module_names)]
+        rows += [("module name, object type, order", self.module_name_object_type_orders)]
+        return "QConfigMapping(\n" + "".join(f"  {name}: {value}\n" for name, value in rows) + ")"
+
+
+def get_default_qconfig_mapping(backend="x86"):
+    """Return PyTorch's default mapping for one of its engines.
+
+    Parameters
+    ----------
+    backend : {"x86", "fbgemm", "onednn", "qnnpack"}
+
+    Returns
+    -------
+    QConfigMapping
+
+    Source
+    ------
+    PyTorch 2.13, torch/ao/quantization/qconfig_mapping.py, version 0; of its object types those that refquant's models have.
+
+    Examples
+    --------
+    >>> get_default_qconfig_mapping("x86").global_qconfig == get_default_qconfig("x86")
+    True
+    """
+    return QConfigMapping(backend).set_global(get_default_qconfig(backend)).set_object_type(".reshape", REUSE_INPUT)
+
+
+def object_type_names(object_type, place):
+    """Return the targets that a kind of layer stands for.
+
+    Parameters
+    ----------
+    object_type : str, type or callable
+        A target (``"nn.ReLU"``), an operation of `refquant.graph.OPS` (``"relu"``, which stands for all its targets), a PyTorch
+        module class or function.
+    place : str
+        Who asks, for messages.
+
+    Examples
+    --------
+    >>> import operator
+    >>> object_type_names(operator.add, ""), object_type_names("add", "")
+    (('operator.add',), ('operator.add', 'torch.add'))
+    """
+    if isinstance(object_type, str):
+        by_op = {op.name: op.targets for op in OPS}
+        if object_type in by_op:
+            return by_op[object_type]
+        return (choose(place, "object_type", object_type, sorted(_TARGETS)),)
+    name, module = getattr(object_type, "__name__", str(object_type)), getattr(object_type, "__module__", None) or "torch"
+    if isinstance(object_type, type):
+        prefix = "nni" if ".intrinsic" in module else "nn"
+    else:
+        prefix = _TORCH_MODULES.get(module, "torch")
+    return (choose(place, "object_type", f"{prefix}.{name}", sorted(_TARGETS)),)
+
+
+def _checked(qconfig, place):
+    if qconfig is not None and not isinstance(qconfig, QConfig):
+        raise ArgumentError(f"{place}: qconfig={qconfig!r} must be a QConfig, or None to leave the layer in float32")
+    return qconfig
+
+
+def qconfigs_of(model, mapping, fused):
+    """Return ``{node name: QConfig or None}`` of a fused model.
+
+    Parameters
+    ----------
+    model : Model
+    mapping : QConfigMapping
+    fused : dict of str to tuple of str
+        For each fused target, such as ``"nni.ConvReLU2d"``, the targets it was made of.
+    """
+    types = _types_with_fused(model, mapping, fused)
+    counts, out = {}, {}
+    for node in model.nodes:
+        if node.op == "input":
+            out[node.name] = None
+            continue
+        parent = node.path.rpartition(".")[0] if node.is_module else node.path
+        index = counts.get((parent, node.target), 0)
+        counts[parent, node.target] = index + 1
+        qconfig = types.get(node.target, mapping.global_qconfig)
+        qconfig = next((q for regex, q in mapping.module_name_regexes.items() if re.match(regex, node.path)), qconfig)
+        qconfig = _by_module(mapping.module_names, node.path, qconfig)
+        out[node.name] = mapping.module_name_object_type_orders.get((parent, node.target, index), qconfig)
+    return out
+
+
+def _by_module(names, path, otherwise):
+    """Return the rule of a module or of the nearest one around it."""
+    while path:
+        if path in names:
+            return names[path]
+        path = path.rpartition(".")[0]
+    return otherwise
+
+
+def _types_with_fused(model, mapping, fused):
+    """Return the rules by type, extended to fused layers, whose parts must agree."""
+    types = dict(mapping.object_types)
+    for node in model.nodes:
+        if not types or node.target not in fused:
+            continue
+        first, *others = fused[node.target]
+        for other in others:
+            if types.get(other) != types.get(first):
+                raise ArgumentError(
+                    f"QConfigMapping: {node.name!r} is {first} fused with {other}, whose object types have different qconfigs;"
+                    f" give both the same, or name the module: set_module_name({node.path!r}, ...)"
+                )
+        if types.get(first) is not None:
+            types[node.target] = types[first]
+    return types
