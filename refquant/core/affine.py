@@ -48,7 +48,8 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
     rounding : Round
     overflow : {"saturate", "indefinite", "int64"}
         What becomes of values that leave int32.
-    nan : {"qmin", "qmax", "zero"}
+    nan : {"qmin", "qmax", "zero", "indefinite"}
+        The last is the x86 integer −2**31, cut to the bits of the dtype.
 
     Returns
     -------
@@ -78,7 +79,8 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
                 t = t + zero.astype(np.float32)
     offset = zero if add == "after" else np.int64(0)
     codes = saturate(_to_integer(t, rounding, overflow, offset), qmin, qmax)
-    code_of_nan = {"qmin": qmin, "qmax": qmax, "zero": min(max(0, qmin), qmax)}[nan]
+    zero_code = min(max(0, qmin), qmax)
+    code_of_nan = {"qmin": qmin, "qmax": qmax, "zero": zero_code, "indefinite": qmin if qmin == -(2**31) else zero_code}[nan]
     return np.where(np.isnan(t), code_of_nan, codes)
 
 
@@ -87,7 +89,7 @@ def _to_integer(t, rounding, overflow, offset):
         return wrap_int32(to_int32(t, rounding) + offset).astype(np.int64)
     with np.errstate(invalid="ignore"):
         low = np.float32(-(2.0**31))
-        r = to_int32(np.where(t > _INT32_TOP, _INT32_TOP, np.where(t < low, low, t)), rounding)
+        r = np.where(t > _INT32_TOP, 2**31 - 1, to_int32(np.where(t < low, low, t), rounding))
     if overflow == "int64":
         r = np.where(np.abs(t) >= np.float32(2.0**63), -(2**31), r)
     return r + offset
@@ -101,8 +103,9 @@ def dequantize_codes(q, scale, zero_point, formula):
     q : ndarray of int
     scale : float64, broadcastable
     zero_point : int64, broadcastable
-    formula : {"sub_mul", "mul_add", "fma"}
-        ``f32(q - z) * s``, ``q*s + f32(-z*s)`` with two roundings, or ``fma(q, s, f32(-z*s))``.
+    formula : {"sub_mul", "sub_mul64", "mul_add", "fma"}
+        ``f32(q - z) * s``, ``(f32(q) - f32(z)) * s`` with a float64 scale, ``q*s + f32(-z*s)`` with two roundings, or
+        ``fma(q, s, f32(-z*s))``.
 
     Returns
     -------
@@ -119,6 +122,9 @@ def dequantize_codes(q, scale, zero_point, formula):
     with np.errstate(over="ignore", invalid="ignore"):
         if formula == "sub_mul":
             return (q.astype(np.int64) - z).astype(np.float32) * s
+        if formula == "sub_mul64":
+            centred = q.astype(np.float32) - z.astype(np.float32)
+            return (centred.astype(np.float64) * np.asarray(scale, np.float64)).astype(np.float32)
         shift = s * (-z.astype(np.float32))
         qf = q.astype(np.float32)
         return qf * s + shift if formula == "mul_add" else fma32(qf, s, shift)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["is_channels_last", "empty_channels_last", "to_channels_last"]
+__all__ = ["is_channels_last", "is_packed_channels_last", "empty_channels_last", "to_channels_last"]
 
 
 def is_channels_last(x):
@@ -31,6 +31,28 @@ def is_channels_last(x):
         least = strides[d]
         if x.shape[d] > 1:
             least *= x.shape[d]
+    return True
+
+
+def is_packed_channels_last(x):
+    """Whether a (N, C, H, W) array lies in memory as (N, H, W, C) without gaps; axes of one element do not count.
+
+    PyTorch's other rule, ``is_contiguous(memory_format=torch.channels_last)``: it also holds for contiguous arrays of one channel or
+    of 1x1 images, which `is_channels_last` counts as contiguous.
+
+    Examples
+    --------
+    >>> x = np.zeros((2, 3, 1, 1))
+    >>> is_channels_last(x), is_packed_channels_last(x)
+    (False, True)
+    """
+    if x.ndim != 4:
+        return False
+    expected = x.itemsize
+    for d in (1, 3, 2, 0):
+        if x.shape[d] != 1 and x.strides[d] != expected:
+            return False
+        expected *= x.shape[d]
     return True
 
 

@@ -72,14 +72,15 @@ class QuantizeForm(Form):
         ``saturate``: huge values reach the nearer end; ``indefinite``: the x86 conversion turns them into −2³¹ first
         (and an integer zero point is then added with wrap-around); ``int64``: they become −2⁶³.
     nan
-        The code of NaN: an end of the dtype, or the number 0.
+        The code of NaN: an end of the dtype, the number 0, or the ``indefinite`` integer −2³¹ of x86 cut to the dtype's bits, which
+        is 0 for 8 bits.
     """
 
     scaling: Literal["divide", "reciprocal", "reciprocal64"]
     zero_point: Literal["after", "before", "fma"]
     rounding: Round
     overflow: Literal["saturate", "indefinite", "int64"]
-    nan: Literal["qmin", "qmax", "zero"]
+    nan: Literal["qmin", "qmax", "zero", "indefinite"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,11 @@ class DequantizeForm(Form):
     Attributes
     ----------
     formula
-        ``sub_mul``: f32(q − z) · s; ``mul_add``: q·s + f32(−z·s), two roundings; ``fma``: fma(q, s, f32(−z·s)).
+        ``sub_mul``: f32(q − z) · s; ``sub_mul64``: (f32(q) − f32(z)) · s with the scale in float64, rounded once;
+        ``mul_add``: q·s + f32(−z·s), two roundings; ``fma``: fma(q, s, f32(−z·s)).
     """
 
-    formula: Literal["sub_mul", "mul_add", "fma"]
+    formula: Literal["sub_mul", "sub_mul64", "mul_add", "fma"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,8 @@ class ProductForm(Form):
         ``direct``: the float32 scale; ``reciprocals``: 1 / f(1 / s), as oneDNN's wrapper passes inverse scales.
     bias
         ``before``: a float, divided by f(sx·sw) and added to the accumulator (FBGEMM);
-        ``after``: a float, added to the scaled value; ``int32_reciprocal``: rounded to int32 as b · (1 / f(sx·sw));
+        ``after``: a float, added to the scaled value; ``int32_reciprocal``: rounded to int32 as f(b · f(1 / f(sx·sw))), the product of the scales
+        in float64;
         ``int32``: rounded to int32 as b / f(sx·sw), or given as int32.
     zero_point
         ``after`` or ``before`` rounding.
@@ -254,7 +257,9 @@ class PoolForm(Form):
         ``adaptive_vector``: the same with fma(A, f(1/f(1/m)), z) in the blocks;
         ``raw_mean``: round(sum(q) · k), k = 1 divided by each side of the window in turn;
         ``global``: clip(round(A · f(sx / f(sy·n))) + z);
-        ``sequential``: dequantized values summed in float32 in order, divided by n, quantized as round(v / sy + z);
+        ``global_area``: the same with the whole kernel's area as n, whatever part of it lies on the image and whatever divisor is asked for;
+        ``sequential``: dequantized values summed in float32 in order, divided by n, quantized as round(v / sy + z), but ``global`` for one
+        window that is the whole image without padding;
         ``spec``: dequantized values averaged in float64, rounded to float32, quantized by the profile's quantize form;
         ``raw_integer``: sum(q) / n in integers, half away from zero.
     vector
@@ -262,8 +267,8 @@ class PoolForm(Form):
     rounding
     """
 
-    contiguous: Literal["scaled", "raw_mean", "global", "sequential", "spec", "raw_integer"]
-    channels_last: Literal["scaled", "vector", "adaptive_vector", "raw_mean", "global", "sequential", "spec", "raw_integer"]
+    contiguous: Literal["scaled", "raw_mean", "global", "global_area", "sequential", "spec", "raw_integer"]
+    channels_last: Literal["scaled", "vector", "adaptive_vector", "raw_mean", "global", "global_area", "sequential", "spec", "raw_integer"]
     vector: int
     rounding: Round
 

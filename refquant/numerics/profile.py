@@ -51,8 +51,10 @@ class Numerics:
     ----------
     name, engine, source : str
         What it is called, which version of what it describes, and where that stands.
-    quantize, quantize_channel, fake_quantize : QuantizeForm
-    dequantize : DequantizeForm
+    quantize, quantize_channel, quantize_int32 : QuantizeForm
+        Per tensor and per channel; the last for per-tensor codes of 32 bits.
+    fake_quantize, fake_quantize_channel : QuantizeForm
+    dequantize, dequantize_channel : DequantizeForm
     linear, conv : ProductForm or Dispatch
     linear_real, conv_real : RealForm or None
     add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
@@ -65,8 +67,11 @@ class Numerics:
     source: str
     quantize: QuantizeForm
     quantize_channel: QuantizeForm
+    quantize_int32: QuantizeForm
     fake_quantize: QuantizeForm
+    fake_quantize_channel: QuantizeForm
     dequantize: DequantizeForm
+    dequantize_channel: DequantizeForm
     linear: ProductForm
     linear_real: RealForm
     conv: ProductForm
@@ -142,8 +147,11 @@ def section_types():
     return {
         "quantize": (QuantizeForm,),
         "quantize_channel": (QuantizeForm,),
+        "quantize_int32": (QuantizeForm,),
         "fake_quantize": (QuantizeForm,),
+        "fake_quantize_channel": (QuantizeForm,),
         "dequantize": (DequantizeForm,),
+        "dequantize_channel": (DequantizeForm,),
         "linear": product,
         "linear_real": (RealForm,),
         "conv": product,

@@ -17,7 +17,7 @@ _QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_aw
 _QUANTIZE_FAST = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
-_SHARED = dict(fake_quantize=None, linear_real=None, conv_real=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None)
+_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None)
 
 TFLITE_REF = Numerics(
     name="tflite_ref",
@@ -25,7 +25,9 @@ TFLITE_REF = Numerics(
     source="tensorflow/lite/kernels/internal/reference (integer_ops), quantization_util.cc, gemmlowp fixedpoint.h",
     quantize=_QUANTIZE,
     quantize_channel=_QUANTIZE,
+    quantize_int32=None,
     dequantize=DequantizeForm(formula="sub_mul"),
+    dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_FIXED.replace(arithmetic="float64"),
     conv=_FIXED,
     add=GemmlowpAddForm(body="gemmlowp", vector=0),
@@ -38,7 +40,9 @@ TFLITE_OPT = Numerics(
     source="tensorflow/lite/kernels/internal/optimized (integer_ops), ruy kernel_avx512.cc, NEON_2_SSE",
     quantize=_QUANTIZE_FAST,
     quantize_channel=_QUANTIZE_FAST,
+    quantize_int32=None,
     dequantize=DequantizeForm(formula="mul_add"),
+    dequantize_channel=DequantizeForm(formula="mul_add"),
     linear=_FIXED.replace(arithmetic="fixed_half_up"),
     conv=_FIXED.replace(arithmetic="fixed_half_up"),
     add=GemmlowpAddForm(body="neon", vector=16),
@@ -51,7 +55,9 @@ XNNPACK = Numerics(
     source="XNNPACK src/xnnpack/requantization.h, src/microparams-init.c, src/qs8-vadd",
     quantize=_QUANTIZE_FAST,
     quantize_channel=_QUANTIZE_FAST,
+    quantize_int32=None,
     dequantize=DequantizeForm(formula="sub_mul"),
+    dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_XNN,
     conv=_XNN,
     add=FixedAddForm(bits=20, rounding="half_up"),

@@ -8,9 +8,13 @@ __all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
 # AffineQuantizerBase.cpp calls fbgemm::Quantize, whose vector and scalar code both add the zero point before rounding (since 2.13).
 _QUANTIZE = QuantizeForm(scaling="reciprocal", zero_point="fma", rounding="half_even", overflow="saturate", nan="qmax")
 # QuantizedOpKernels.cpp, quantize_tensor_per_channel_affine_cpu: product and sum rounded apart.
-_QUANTIZE_CHANNEL = QuantizeForm(scaling="reciprocal", zero_point="before", rounding="half_even", overflow="saturate", nan="zero")
+_QUANTIZE_CHANNEL = QuantizeForm(scaling="reciprocal", zero_point="before", rounding="half_even", overflow="saturate", nan="indefinite")
 # fake_quant_per_tensor_affine: rounds first.
-_FAKE_QUANTIZE = QuantizeForm(scaling="reciprocal", zero_point="after", rounding="half_even", overflow="saturate", nan="zero")
+_FAKE_QUANTIZE = QuantizeForm(scaling="reciprocal", zero_point="after", rounding="half_even", overflow="saturate", nan="qmin")
+# fake_quant_per_channel_affine converts to int64 before it clamps.
+_FAKE_QUANTIZE_CHANNEL = _FAKE_QUANTIZE.replace(overflow="int64")
+# dequantize_tensor_per_channel_affine_cpu multiplies a float by the double scale.
+_DEQUANTIZE_CHANNEL = DequantizeForm(formula="sub_mul64")
 # QuantizedOpKernels.cpp, qadd_kernel, compiled for AVX2 also where AVX512 is there: 64 codes a step, at::parallel_for grain 32768.
 _ADD = AddForm(
     dequantize="fma", tail_dequantize="sub_mul", scaling="reciprocal", zero_point="after", tail_zero_point="before",
@@ -26,8 +30,11 @@ _CAT = CatForm(contiguous="quantize", channels_last="vector", copy_equal=True, v
 _SHARED = dict(
     quantize=_QUANTIZE,
     quantize_channel=_QUANTIZE_CHANNEL,
+    quantize_int32=_QUANTIZE_CHANNEL,
     fake_quantize=_FAKE_QUANTIZE,
+    fake_quantize_channel=_FAKE_QUANTIZE_CHANNEL,
     dequantize=DequantizeForm(formula="sub_mul"),
+    dequantize_channel=_DEQUANTIZE_CHANNEL,
     add=_ADD,
     avg_pool=_AVG_POOL,
     adaptive_avg_pool=_ADAPTIVE,
@@ -92,7 +99,7 @@ QNNPACK = Numerics(
     linear=_QNNPACK_PRODUCT,
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
     conv=_QNNPACK_PRODUCT,
-    **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "avg_pool": _QNNPACK_POOL, "adaptive_avg_pool": _QNNPACK_POOL},
+    **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
 )
 
 # onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.
@@ -106,8 +113,11 @@ INDUCTOR = Numerics(
     source="torch/ao/quantization/fx/_decomposed.py, aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp: onednn.*_pointwise)",
     quantize=_DECOMPOSED,
     quantize_channel=_DECOMPOSED.replace(scaling="reciprocal"),
+    quantize_int32=_DECOMPOSED,
     fake_quantize=_FAKE_QUANTIZE,
+    fake_quantize_channel=_FAKE_QUANTIZE_CHANNEL,
     dequantize=DequantizeForm(formula="sub_mul"),
+    dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_INDUCTOR_PRODUCT,
     linear_real=_INDUCTOR_REAL,
     conv=_INDUCTOR_PRODUCT,

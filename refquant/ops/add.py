@@ -135,11 +135,18 @@ def _memory_order(a, b):
     return a.values.reshape(-1), b.values.reshape(-1), lambda y: y.reshape(a.shape)
 
 
+def _body(form, a, b, threads):
+    """Return the mask of `body_mask`; PyTorch's loop is scalar throughout where the memory formats of a and b differ."""
+    vector, grain = getattr(form, "vector", 0), getattr(form, "grain", 0)
+    if vector and grain and is_channels_last(a.values) != is_channels_last(b.values):
+        return np.zeros(a.size, bool)
+    return body_mask(a.size, vector, grain, threads)
+
+
 def _add(a, b, out, numerics, activation, threads, evaluate):
     form = _plan(a, b, out, numerics, activation, threads)
     flat_a, flat_b, back = _memory_order(a, b)
-    vector, grain = getattr(form, "vector", 0), getattr(form, "grain", 0)
-    body = body_mask(flat_a.size, vector, grain, threads)
+    body = _body(form, a, b, threads)
     y = np.empty(flat_a.size, out.storage)
     for tail, mask in ((False, body), (True, None if body is None else ~body)):
         if body is None and tail:

@@ -22,8 +22,8 @@ _OWN_OUTPUT = ("global", "sequential", "spec")
 class _Windows:
     """The windows of one call: codes, bounds, sizes, divisors and parameters, as the formulas want them."""
 
-    def __init__(self, x, out, form, profile, rows, columns, divisor):
-        self.x, self.out, self.form, self.profile = x, out, form, profile
+    def __init__(self, x, out, form, profile, rows, columns, divisor, geometry=None):
+        self.x, self.out, self.form, self.profile, self.geometry = x, out, form, profile, geometry
         self.rows, self.columns = rows, columns
         self.count = (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
         self.divisor = divisor.astype(np.int64)
@@ -37,6 +37,10 @@ class _Windows:
 
     def multiplier(self):
         return (_F(self.x.qparams.scale) / _F(self.out.scale)) / self.divisor.astype(_F)
+
+    def whole_image(self):
+        """Whether there is one window, the image itself without padding."""
+        return self.geometry is not None and self.geometry.kernel == self.x.shape[2:] and self.geometry.padding == (0, 0)
 
     def rounded(self, v, offset=0):
         return to_int32(v, self.form.rounding) + offset
@@ -73,13 +77,20 @@ def _raw_mean(win):
     return win.rounded(win.raw_sum().astype(_F) * factor)
 
 
-def _global(win):
-    factor = _F(win.x.qparams.scale) / (_F(win.out.scale) * win.divisor.astype(_F))
+def _global(win, divisor=None):
+    divisor = win.divisor.astype(_F) if divisor is None else _F(divisor)
+    factor = _F(win.x.qparams.scale) / (_F(win.out.scale) * divisor)
     return win.rounded(win.centred_sum() * factor, win.out.zero_point)
+
+
+def _global_area(win):
+    return _global(win, win.geometry.kernel[0] * win.geometry.kernel[1])
 
 
 def _sequential(win):
     """Add dequantized codes one after the other in float32, row by row of the window."""
+    if win.whole_image():
+        return _global(win)
     q = win.x.qparams
     real = _F(q.scale) * (win.x.values.astype(np.int64) - win.zero).astype(_F)
     total = np.zeros((*win.x.shape[:2], len(win.rows[0]), len(win.columns[0])), _F)
@@ -118,6 +129,7 @@ _FORMULAS = {
     "adaptive_vector": _adaptive_vector,
     "raw_mean": _raw_mean,
     "global": _global,
+    "global_area": _global_area,
     "sequential": _sequential,
     "spec": _spec,
 }
@@ -135,8 +147,7 @@ def _pool(x, out, numerics, section, op, bounds):
     elif formula not in _OWN_OUTPUT and check_out(out, place) != x.qparams:
         raise UnsupportedError(f"{place}: {profile.engine} pools into the parameters of its input; leave out=None and requantize afterwards")
     check_out(out, place)
-    rows, columns, divisor = bounds(place)
-    codes = _FORMULAS[formula](_Windows(x, out, form, profile, rows, columns, divisor))
+    codes = _FORMULAS[formula](_Windows(x, out, form, profile, *bounds(place)))
     codes = saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
     return QTensor(to_channels_last(codes) if last else codes, out)
 
@@ -182,7 +193,7 @@ def avg_pool2d(
             if divisor_override == 0:
                 raise RangeError(f"{place}: divisor_override=0 must not be zero; leave it out to divide by the window's size")
             divisor = np.full_like(divisor, divisor_override)
-        return (r0, r1), (c0, c1), divisor
+        return (r0, r1), (c0, c1), divisor, g
 
     return _pool(x, out, numerics, "avg_pool", "avg_pool2d", bounds)
 

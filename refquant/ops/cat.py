@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import is_channels_last, is_packed_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
@@ -92,6 +92,6 @@ def cat(tensors, dim=1, *, out, numerics="fbgemm", activation=None):
     check_out(out, place)
     form = profile.section("cat", "cat")
     last = dim == 1 and all(is_channels_last(x.values) for x in tensors)
-    vectorized = last and form.channels_last == "vector"
+    vectorized = form.channels_last == "vector" and dim == 1 and all(is_packed_channels_last(x.values) for x in tensors)
     y = np.concatenate([_converted(x, form, profile, out, activation, vectorized) for x in tensors], axis=dim)
     return QTensor(to_channels_last(y) if last else np.ascontiguousarray(y), out)

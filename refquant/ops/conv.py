@@ -97,16 +97,26 @@ def _takes_depthwise_path(x, w, groups, geometry):
 
 
 def _pairs_compensation(plan):
-    """Zero-point terms that FBGEMM subtracts after its saturating depthwise sum; weights' zero points need the sum of x."""
+    """Zero-point terms that FBGEMM subtracts after its saturating depthwise sum, but for those of `_row_offsets`."""
     w = plan.w.values.astype(np.int64).reshape(plan.w.shape[0], -1)
     return -plan.x.qparams.zero_point * (w - np.reshape(plan.w.qparams.zero_point, (-1, 1))).sum(1)
 
 
+def _row_offsets(plan):
+    """What weights' zero points take from the saturating depthwise sum: ``zw[o]`` times the sum of raw codes in the window."""
+    windows = _windows(plan).sum(tuple(range(-len(plan.geometry["stride"]), 0)))
+    windows = np.repeat(windows, plan.w.shape[0] // plan.x.shape[1], axis=1)
+    zero = np.broadcast_to(plan.w.qparams.zero_point, (plan.w.shape[0],))
+    return windows * zero.reshape(1, -1, *[1] * (windows.ndim - 2))
+
+
 def _run(plan):
     qx, qw = plan.x.qparams, plan.w.qparams
-    if plan.pairs and qw.symmetric:
+    if plan.pairs:
         g = plan.geometry
         acc = depthwise_pair16_s32(plan.x.values, plan.w.values, stride=g["stride"], padding=g["padding"], x_zero=qx.zero_point)
+        if not qw.symmetric:
+            acc = wrap_int32(acc.astype(np.int64) - _row_offsets(plan))
         fix = _pairs_compensation(plan)
         epilogue = plan.epilogue._replace(bias_i=wrap_int32(plan.epilogue.bias_i.astype(np.int64) + fix))
         return np.moveaxis(requantize(np.moveaxis(acc, 1, -1), epilogue, plan.dtype), -1, 1)
@@ -202,23 +212,28 @@ def conv_reference(
     return y if out is None else QTensor(y, out)
 
 
-def _accumulate(plan):
-    g, qx = plan.geometry, plan.x.qparams
-    x = np.pad(plan.x.values, ((0, 0), (0, 0), *g["padding"]), constant_values=qx.zero_point).astype(np.int64)
-    w = plan.w.values.astype(np.int64)
-    kernel = w.shape[2:]
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, g["dilation"])]
+def _windows(plan):
+    """Return the raw codes that each output sees, (N, IC, *out, *kernel), padded with the zero point."""
+    g = plan.geometry
+    x = np.pad(plan.x.values, ((0, 0), (0, 0), *g["padding"]), constant_values=plan.x.qparams.zero_point).astype(np.int64)
+    reach = [d * (k - 1) + 1 for k, d in zip(plan.w.shape[2:], g["dilation"])]
     windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(2, x.ndim)))
     steps = (slice(None), slice(None), *(slice(None, None, s) for s in g["stride"]), *(slice(None, None, d) for d in g["dilation"]))
-    windows = windows[steps]
-    n, _, *out = windows.shape[: x.ndim]
-    windows = windows.reshape(n, plan.groups, -1, *out, int(np.prod(kernel)))
+    return windows[steps]
+
+
+def _accumulate(plan):
+    w = plan.w.values.astype(np.int64)
+    windows = _windows(plan)
+    n, _, *out = windows.shape[: w.ndim]
+    windows = windows.reshape(n, plan.groups, -1, *out, int(np.prod(w.shape[2:])))
     w = w.reshape(plan.groups, w.shape[0] // plan.groups, w.shape[1], -1)
-    if plan.pairs and plan.w.qparams.symmetric:
+    if plan.pairs:
         acc = _pair_sums(windows, w) + _pairs_compensation(plan).reshape(1, plan.groups, -1, *[1] * len(out))
+        acc = acc.reshape(n, plan.w.shape[0], *out) - _row_offsets(plan)
     else:
         zero = np.broadcast_to(plan.w.qparams.zero_point, (plan.w.shape[0],)).reshape(plan.groups, -1, 1, 1)
-        acc = np.einsum("ngc...t,goct->ngo...", windows - qx.zero_point, w - zero)
+        acc = np.einsum("ngc...t,goct->ngo...", windows - plan.x.qparams.zero_point, w - zero)
     return wrap_int32(acc.reshape(n, plan.w.shape[0], *out))
 
 

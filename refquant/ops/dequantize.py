@@ -13,7 +13,7 @@ def _plan(q, numerics):
     place = f"dequantize[{profile.name}]"
     if not isinstance(q, QTensor):
         raise ArgumentError(f"{place}: q must be a QTensor, not {type(q).__name__}; wrap the codes: refquant.QTensor(values, qparams)")
-    return profile.section("dequantize", "dequantize")
+    return profile.section("dequantize_channel" if q.qparams.per_channel else "dequantize", "dequantize")
 
 
 def dequantize(q, *, numerics="fbgemm"):
@@ -23,7 +23,7 @@ def dequantize(q, *, numerics="fbgemm"):
     ----------
     q : QTensor
     numerics : str or Numerics
-        Whose arithmetic: which profile's ``dequantize`` form.
+        Whose arithmetic: which profile's ``dequantize`` (or ``dequantize_channel``) form.
 
     Returns
     -------

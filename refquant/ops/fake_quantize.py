@@ -28,7 +28,7 @@ def fake_quantize(x, qparams, *, numerics="fbgemm"):
 
     Exactness
     ---------
-    Bit-exact to the profile's ``fake_quantize`` form, then ``f32(q - z) * s``.
+    Bit-exact to the profile's ``fake_quantize`` (or ``fake_quantize_channel``) form, then ``f32(q - z) * s``.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def fake_quantize_reference(x, qparams, *, numerics="fbgemm"):
     if not isinstance(qparams, QParams):
         raise ArgumentError(f"{place}: qparams must be a QParams, not {type(qparams).__name__}; build one with refquant.QParams")
     x = real_array(x, place)
-    form = profile.section("fake_quantize", "fake_quantize")
+    form = profile.section("fake_quantize_channel" if qparams.per_channel else "fake_quantize", "fake_quantize")
     scale, zero = qparams.along(x.ndim)
     codes = quantize_real(
         x, scale, zero, qparams.qmin, qparams.qmax,

@@ -85,14 +85,14 @@ def output_stage(form, x, w, out, bias, channels, activation, place):
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         if kind == E.FLOAT32:
             _scales(parts, form, sx, sw, sy, out)
-            _bias(parts, form, bias, sx, sw, sy, w.per_channel)
+            _bias(parts, form, bias, sx, sw, sy, x, w)
         else:
             real = _real_multiplier(form.multiplier, sx, sw, sy)
             parts["m64"] = real
             if kind != E.FLOAT64:
                 parts["mult"], parts["shift"] = quantized_multiplier(np.broadcast_to(real, (channels,)))
             if bias is not None:
-                parts["bias_i"] = _bias_codes(bias, sx * sw, "int32")
+                parts["bias_i"] = _bias_codes(bias, sx * sw)
     inside = form.zero_point == "before" and kind in (E.FLOAT32, E.FLOAT64)
     if inside:
         parts["flags"] |= E.ZERO_FLOAT
@@ -126,28 +126,29 @@ def _scales(parts, form, sx, sw, sy, out):
     parts["d"] = y if divides else _F(1) / y
 
 
-def _bias(parts, form, bias, sx, sw, sy, per_channel):
+def _bias(parts, form, bias, sx, sw, sy, x, w):
     if bias is None:
         return
-    if bias.dtype == np.int32 or form.bias.startswith("int32"):
-        parts["bias_i"] = _bias_codes(bias, sx * sw, form.bias)
+    if form.bias == "int32_reciprocal":
+        product = np.asarray(np.float64(x.scale) * np.asarray(w.scale, np.float64)).astype(_F)
+        parts["bias_i"] = _bias_codes(bias, product, inverse=True)
+    elif bias.dtype == np.int32 or form.bias == "int32":
+        parts["bias_i"] = _bias_codes(bias, sx * sw)
     elif form.bias == "before":
         parts["flags"] |= E.PRE_BIAS
         product = sx * sw
         # FBGEMM divides per channel; per tensor the compiler fuses the product with the inverse into an FMA.
-        parts["pre_b"], parts["pre_k"] = (bias / product, 1) if per_channel else (bias, _F(1) / product)
+        parts["pre_b"], parts["pre_k"] = (bias / product, 1) if w.per_channel else (bias, _F(1) / product)
     else:
         parts["flags"] |= E.BIAS
         parts["b"] = bias if parts["flags"] & (E.DST_MUL | E.DST_DIV) else bias / sy
 
 
-def _bias_codes(bias, product, how):
+def _bias_codes(bias, product, *, inverse=False):
     if bias.dtype == np.int32:
         return bias
-    if how == "int32_reciprocal":
-        scaled = bias.astype(np.float64) * (1.0 / np.asarray(product, np.float64))
-    else:
-        scaled = bias / product
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled = bias * (_F(1) / product) if inverse else bias / product
     scaled = np.nan_to_num(np.asarray(scaled, np.float64), nan=0.0)
     return np.clip(round_real(scaled, Round.HALF_EVEN), -(2.0**31), 2.0**31 - 1).astype(np.int32)
 
@@ -164,7 +165,7 @@ def real_stage(form, x, w, bias, channels, activation, place):
         parts["s1"], parts["s2"] = sx, sw
     if bias is not None:
         if bias.dtype == np.int32 or form.bias == "int32":
-            parts["bias_i"] = _bias_codes(bias, sx * sw, "int32")
+            parts["bias_i"] = _bias_codes(bias, sx * sw)
         else:
             parts["flags"] |= E.SCALE_FMA if form.bias == "fma" else E.BIAS
             parts["b"] = bias

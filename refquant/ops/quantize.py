@@ -28,7 +28,8 @@ def _plan(x, qparams, numerics):
     x = real_array(x, place)
     if qparams.per_channel and (qparams.axis >= x.ndim or x.shape[qparams.axis] != len(qparams.scale)):
         raise ShapeError(f"{place}: {len(qparams.scale)} scales along axis {qparams.axis} but x has shape {x.shape}; they must agree")
-    form = profile.section("quantize_channel" if qparams.per_channel else "quantize", "quantize")
+    section = "quantize_channel" if qparams.per_channel else "quantize_int32" if qparams.dtype == "int32" else "quantize"
+    form = profile.section(section, "quantize")
     return x, form
 
 
@@ -42,7 +43,7 @@ def quantize(x, qparams, *, numerics="fbgemm"):
     qparams : QParams
         Per tensor, or per channel along ``qparams.axis``.
     numerics : str or Numerics
-        Whose arithmetic: which profile's ``quantize`` (or ``quantize_channel``) form.
+        Whose arithmetic: which profile's ``quantize`` (``quantize_channel``, ``quantize_int32``) form.
 
     Returns
     -------
