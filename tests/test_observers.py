@@ -1,0 +1,378 @@
+"""Observers without PyTorch: the contract that each keeps, values recorded from PyTorch 2.13, and bad input."""
+
+import inspect
+import pickle
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refquant import observers
+from refquant.core.qparams import QParams
+from refquant.errors import ArgumentError, RangeError, RefquantError, ShapeError, UnsupportedError
+from refquant.observers import OBSERVERS, choose_qparams, qparams_from_range, quant_limits
+
+F = np.float32
+ARGUMENTS = {"FixedQParamsObserver": {"scale": 0.1, "zero_point": 3}}
+RANGED = [c for c in OBSERVERS if issubclass(c, observers.ObserverBase) and hasattr(c, "quant_min")]
+PER_TENSOR = [c for c in RANGED if "PerChannel" not in c.__name__]
+PER_CHANNEL = [c for c in RANGED if c not in PER_TENSOR]
+X = np.linspace(-1, 3, 24, dtype=np.float32).reshape(2, 3, 4)
+
+
+def make(cls, **arguments):
+    return cls(**{**ARGUMENTS.get(cls.__name__, {}), **arguments})
+
+
+# Every observer.
+
+
+@pytest.mark.parametrize("cls", OBSERVERS)
+def test_a_batch_comes_back_as_it_is(cls):
+    before = X.copy()
+    assert make(cls)(X) is X
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("cls", OBSERVERS)
+def test_qparams_or_a_clear_refusal(cls):
+    obs = make(cls)
+    obs(X)
+    if cls in RANGED or cls is observers.FixedQParamsObserver:
+        qparams = obs.calculate_qparams()
+        assert isinstance(qparams, QParams) and qparams.dtype == obs.dtype == "uint8"
+        assert np.array_equal(np.float32(qparams.scale), qparams.scale)
+        assert (qparams.qmin, qparams.qmax) == (obs.quant_min, obs.quant_max)
+    else:
+        with pytest.raises(UnsupportedError, match=cls.__name__):
+            obs.calculate_qparams()
+
+
+@pytest.mark.parametrize("cls", OBSERVERS)
+def test_factories(cls):
+    factory = cls.with_args(**ARGUMENTS.get(cls.__name__, {}))
+    assert isinstance(factory(), cls) and factory() is not factory()
+    assert factory == cls.with_args(**ARGUMENTS.get(cls.__name__, {})) and hash(factory) == hash(pickle.loads(pickle.dumps(factory)))
+    with pytest.raises(ArgumentError, match="no_such"):
+        factory.with_args(no_such=1)
+    assert cls.__name__ in repr(factory) and cls.__name__ in repr(factory())
+
+
+@pytest.mark.parametrize("cls", OBSERVERS)
+def test_pickles_carry_the_statistics(cls):
+    obs = make(cls)
+    obs(X)
+    copy = pickle.loads(pickle.dumps(obs))
+    for value in (obs, copy):
+        value(X * F(2))
+    assert repr(copy) == repr(obs)
+    if cls in RANGED:
+        assert copy.calculate_qparams() == obs.calculate_qparams()
+
+
+@pytest.mark.parametrize("cls", OBSERVERS)
+def test_files_and_docstrings(cls):
+    words = "".join("_" + c.lower() if c.isupper() else c for c in cls.__name__.replace("QParams", "Qparams"))[1:]
+    assert Path(inspect.getfile(cls)).stem == words
+    assert "Source: PyTorch 2.13" in cls.__doc__ and ">>>" in cls.__doc__
+    assert getattr(observers, cls.__name__) is cls and cls.__name__ in observers.__all__
+
+
+def test_a_duplicate_name_raises():
+    class MinMaxObserver(observers.MinMaxObserver):
+        pass
+
+    for table in ((*OBSERVERS, MinMaxObserver), (*OBSERVERS, OBSERVERS[0])):
+        with pytest.raises(ArgumentError, match="'MinMaxObserver' stands there twice"):
+            observers.by_name(table)
+
+
+def test_numba_loads_with_the_first_histogram():
+    code = (
+        "import sys, numpy as np; from refquant.observers import *; x = np.ones((2, 3), np.float32);"
+        "[o(x) for o in (MinMaxObserver(), PerChannelMinMaxObserver())]; h = HistogramObserver(); before = 'numba' in sys.modules;"
+        "h(x); print(before, 'numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
+
+
+def test_histogram_observer_without_the_jit():
+    code = (
+        "import numpy as np; from refquant.observers import HistogramObserver; h = HistogramObserver(bins=64);"
+        "x = (np.arange(300, dtype=np.float32) % 37) ** 3; h(x); h(-x[:100]); q = h.calculate_qparams(); print(h.histogram.tolist(), q)"
+    )
+    run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**__import__("os").environ, "NUMBA_DISABLE_JIT": off}).stdout for off in "01"]
+    assert run[0] == run[1] and "QParams" in run[0]
+
+
+def test_with_callable_args():
+    seen = []
+    factory = observers.MinMaxObserver.with_callable_args(eps=lambda: seen.append(1) or 0.5).with_args(dtype="int8")
+    assert [factory().eps, factory(eps=0.25).eps] == [0.5, 0.25] and len(seen) == 1
+    assert factory().dtype == "int8" and "with_callable_args" in repr(factory)
+
+
+# Values recorded from PyTorch 2.13.0 on x86-64: first two scales and zero points, CRC-32 of the histogram or of the bounds.
+
+SHAPES = {"PerChannelMinMaxObserver": (5, 4, 50), "MovingAveragePerChannelMinMaxObserver": (5, 4, 50)}
+
+
+def batches(recipe, size=1000):
+    """Batches from (shape, scale) pairs, by integer and float32 arithmetic that is the same everywhere."""
+    for seed, (shape, scale) in enumerate(recipe):
+        u = (np.arange(1 + seed, size + 1 + seed, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype(np.float64) / 2**32
+        u = (u * 2 - 1).astype(np.float32)
+        x = {"even": u, "peak": u * u * u, "tail": u**2 * u**2 * u**2 * u**2 * u, "relu": np.maximum(u, F(0)), "grid": np.clip(np.floor(u * F(1100)), -1024, 1024) / F(1024), "one": u * F(0) + F(1)}[shape]
+        yield x * F(scale)
+
+GOLDEN = [
+    ("HistogramObserver", {}, (("peak", 1.0),), ["0x1.fd2dc20000000p-8"], [128], 0x7f81ba93),
+    ("HistogramObserver", {}, (("peak", 1.0), ("peak", 1000.0)), ["0x1.f13eac0000000p+2"], [128], 0xfc194096),
+    ("HistogramObserver", {}, (("peak", 1.0), ("relu", 3.0), ("even", 0.5)), ["0x1.006be60000000p-6"], [64], 0x3a49ed9),
+    ("HistogramObserver", {"reduce_range": True}, (("relu", 1.0), ("relu", 1.25)), ["0x1.4211a00000000p-7"], [0], 0x298bb163),
+    ("HistogramObserver", {"dtype": "qint8", "qscheme": "per_tensor_symmetric"}, (("tail", 1.0), ("peak", 20.0)), ["0x1.3fd89c0000000p-3"], [0], 0x9c96dae5),
+    ("HistogramObserver", {"bins": 100}, (("even", 1.0), ("peak", 7.0)), ["0x1.bbacfc0000000p-5"], [129], 0x4db1b1f9),
+    ("HistogramObserver", {"dtype": "uint8", "qscheme": "per_tensor_symmetric", "reduce_range": True}, (("tail", 1.0),), ["0x1.fd45c20000000p-7"], [128], 0xa551e73a),
+    ("HistogramObserver", {}, (("one", 3.0), ("one", 3.0), ("peak", 5.0)), ["0x1.3f54b20000000p-5"], [128], 0x5769cb00),
+    ("HistogramObserver", {}, (("peak", 1e-42), ("peak", 3e-42)), ["0x1.0000000000000p-23"], [0], 0x7955c6ba),
+    ("HistogramObserver", {}, (("one", 3.0),), ["0x1.8181820000000p-7"], [0], 0x96d8e772),
+    ("HistogramObserver", {}, (("grid", 0.1),), ["0x1.9b01680000000p-11"], [128], 0x21d6ea5f),
+    ("MinMaxObserver", {}, (("peak", 1.0), ("tail", 0.1)), ["0x1.0017040000000p-7"], [127], 0xfcbb0283),
+    ("MinMaxObserver", {"dtype": "qint8", "qscheme": "per_tensor_symmetric"}, (("peak", 1.0),), ["0x1.004d880000000p-7"], [0], 0xfcbb0283),
+    ("MinMaxObserver", {"dtype": "qint8", "qscheme": "per_tensor_symmetric", "quant_min": -127, "quant_max": 127, "eps": 0.000244140625}, (("peak", 1e-09),), ["0x1.0000000000000p-12"], [0], 0x6ba2ff89),
+    ("MinMaxObserver", {"quant_min": 0, "quant_max": 127}, (("relu", 1.0),), ["0x1.01c7ea0000000p-7"], [0], 0xf1492152),
+    ("MovingAverageMinMaxObserver", {}, (("peak", 1.0), ("tail", 0.1), ("even", 30.0)), ["0x1.48414e0000000p-7"], [127], 0xdb99c000),
+    ("MovingAverageMinMaxObserver", {"averaging_constant": 0.3}, (("peak", 1.0), ("tail", 0.1), ("even", 30.0), ("peak", 0.7), ("even", 3.0)), ["0x1.6e34760000000p-5"], [127], 0x879cf488),
+    ("MovingAverageMinMaxObserver", {"averaging_constant": 0.25, "dtype": "int16"}, (("peak", 1.0), ("tail", 0.1), ("even", 30.0)), ["0x1.023fa80000000p-12"], [-11], 0xf575b34b),
+    ("PerChannelMinMaxObserver", {"ch_axis": 1}, (("peak", 1.0), ("tail", 0.1)), ["0x1.f2c75c0000000p-8", "0x1.f3c6fc0000000p-8"], [131, 128], 0x27267c43),
+    ("PerChannelMinMaxObserver", {"ch_axis": 1, "dtype": "qint8", "qscheme": "per_channel_symmetric"}, (("peak", 1.0),), ["0x1.ffc0f80000000p-8", "0x1.f6432e0000000p-8"], [0, 0], 0x27267c43),
+    ("PerChannelMinMaxObserver", {"ch_axis": 1, "qscheme": "per_channel_affine_float_qparams"}, (("tail", 1.0),), ["0x1.d69d440000000p-8", "0x1.d885b60000000p-8"], [137.4322967529297, 129.40182495117188], 0xdcc20f75),
+    ("MovingAveragePerChannelMinMaxObserver", {"ch_axis": 1, "dtype": "qint8", "qscheme": "per_channel_symmetric", "averaging_constant": 0.1}, (("peak", 1.0), ("even", 9.0)), ["0x1.cd41100000000p-7", "0x1.c78bd40000000p-7"], [0, 0], 0x1360998d),
+]
+
+
+def check_golden(name, arguments, recipe, scales, zero_points, crc):
+    obs = getattr(observers, name)(**arguments)
+    for x in batches(recipe):
+        obs(x.reshape(SHAPES.get(name, (-1,))))
+    qparams = obs.calculate_qparams()
+    assert [float(v).hex() for v in np.atleast_1d(qparams.scale)[:2]] == scales
+    assert np.atleast_1d(qparams.zero_point)[:2].tolist() == zero_points
+    bounds = np.append(obs.min_val, obs.max_val)
+    assert zlib.crc32(getattr(obs, "histogram", bounds).tobytes()) == crc
+
+
+@pytest.mark.parametrize("row", GOLDEN)
+def test_golden_values(row):
+    check_golden(*row)
+
+
+def _off_by_one_edges(original):
+    return lambda x, first, last, bins: np.roll(original(x, first, last, bins), 1)
+
+
+def _double_precision(original):
+    return lambda x, first, last, bins: np.histogram(x.astype(float), bins, (float(first), float(last)))[0].astype(np.float32)
+
+
+FAULTS = [
+    ("HistogramObserver", "refquant.kernels.histogram.histogram_counts", _off_by_one_edges),
+    ("HistogramObserver", "refquant.kernels.histogram.histogram_counts", _double_precision),
+    ("HistogramObserver", "refquant.kernels.histogram.rescaled_histogram", lambda original: lambda h, *ends: np.roll(original(h, *ends), 1)),
+    ("HistogramObserver", "refquant.kernels.histogram.search_bins", lambda original: lambda *a: (original(*a)[0] + 1, original(*a)[1])),
+    ("HistogramObserver", "refquant.observers.histogram_observer.outer_edges", lambda original: lambda low, high: (low, high + F(high == low))),
+    ("MinMaxObserver", "refquant.observers.qparams_from_range._symmetric_zero_point", lambda original: lambda limits: 1),
+    ("MovingAverageMinMaxObserver", "refquant.observers.moving_average_min_max_observer.averaged", lambda o: lambda m, x, c: F((1 - c) * m + c * x)),
+    ("PerChannelMinMaxObserver", "refquant.observers.qparams_from_range._affine_zero_point", lambda o: lambda s, limits: limits.qmin - np.floor(s).astype(int)),
+    ("MovingAveragePerChannelMinMaxObserver", "refquant.observers.moving_average_per_channel_min_max_observer.averaged", lambda o: lambda m, x, c: x),
+]
+
+
+@pytest.mark.parametrize("name, place, fault", FAULTS)
+def test_a_planted_fault_is_found(monkeypatch, name, place, fault):
+    rows = [row for row in GOLDEN if row[0] == name]
+    for row in rows:
+        check_golden(*row)
+    module, _, attribute = place.rpartition(".")
+    module = sys.modules[module]
+    monkeypatch.setattr(module, attribute, fault(getattr(module, attribute)))
+    failed = 0
+    for row in rows:
+        try:
+            check_golden(*row)
+        except (AssertionError, RefquantError):
+            failed += 1
+    assert failed, "no golden value tells the fault"
+
+
+# From a range to parameters.
+
+
+@pytest.mark.parametrize(
+    "low, high, arguments, ref",
+    [
+        (-1, 3, {}, ((0.01568627450980392, 64), (0.01568627543747425, 64))),
+        (-1, 1, {}, ((0.00784313725490196, 128), (0.007843137718737125, 127))),
+        (0, 0, {}, ((0.1, 0), (0.10000000149011612, 0))),
+        (2, 5, {"reduce_range": True}, ((0.03937007874015748, 0), (0.03937007859349251, 0))),
+        (-1e-4, 1e-4, {}, ((6.0999998822808266e-05, 128), (6.0999998822808266e-05, 128))),
+        (0, 1e-4, {}, ((6.0999998822808266e-05, 0), (6.0999998822808266e-05, 0))),
+        (-1e-4, 0, {"qmin": -128, "qmax": 127}, ((6.0999998822808266e-05, 127), (6.0999998822808266e-05, 127))),
+        (-1, 3, {"qmin": -128, "qmax": 127, "preserve_sparsity": True}, ((0.02362204719992245, 0), (0.023622047156095505, 0))),
+    ],
+)
+def test_choose_qparams(low, high, arguments, ref):
+    assert tuple(choose_qparams(low, high, library=library, **arguments) for library in ("aten", "fbgemm")) == ref
+
+
+@pytest.mark.parametrize(
+    "arguments, ref",
+    [
+        (("quint8",), ("uint8", 0, 255, False)),
+        (("int8", None, None, True), ("int8", -64, 63, False)),
+        (("uint8", None, None, True), ("uint8", 0, 127, False)),
+        (("int16", None, None, True), ("int16", -32768, 32767, False)),
+        (("quint4x2",), ("uint4", 0, 15, False)),
+        (("int8", -127, 127, True), ("int8", -64, 63, True)),
+        (("uint8", 0, 127), ("uint8", 0, 127, True)),
+    ],
+)
+def test_quant_limits(arguments, ref):
+    assert quant_limits(*arguments) == ref
+
+
+def test_symmetric_zero_points():
+    for dtype, limits, ref in (("int8", (), 0), ("uint8", (), 128), ("uint8", (0, 127), 63), ("uint16", (), 32768), ("int16", (), 0)):
+        assert qparams_from_range(F(-1), F(1), quant_limits(dtype, *limits), "per_tensor_symmetric").zero_point == ref
+
+
+def test_moving_average_with_one_keeps_the_last_batch():
+    obs = observers.MovingAverageMinMaxObserver(averaging_constant=1, is_dynamic=True)
+    for x in (X, X[:1]):
+        obs(x)
+    assert (obs.min_val, obs.max_val) == (X[:1].min(), X[:1].max())
+
+
+# Nothing seen, and what must not be seen.
+
+
+@pytest.mark.parametrize("cls", RANGED)
+def test_no_batch_is_a_warning(cls):
+    obs = make(cls, reduce_range=True)
+    obs(np.zeros((0, 4), np.float32))
+    obs([])
+    with pytest.warns(UserWarning, match="before any batch") as caught:
+        assert obs.calculate_qparams() == QParams(1.0, 0, "uint8", quant_max=127)
+    assert caught[0].filename == __file__
+
+
+def test_infinities_are_dropped_with_a_warning():
+    obs, ref = observers.HistogramObserver(), observers.HistogramObserver()
+    with pytest.warns(UserWarning, match="infinity in the batch was dropped") as caught:
+        obs(np.append(X, [F(np.inf), F(-np.inf)]))
+    assert caught[0].filename == __file__
+    ref(X)
+    np.testing.assert_array_equal(obs.histogram, ref.histogram)
+    with pytest.warns(UserWarning, match="infinity"):
+        obs(np.full(3, np.inf, np.float32))
+    assert obs.calculate_qparams() == ref.calculate_qparams()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("cls", [c for c in RANGED if c is not observers.HistogramObserver])
+def test_a_spoilt_range_names_its_batch(cls, bad):
+    obs, spoilt = make(cls), X.copy()
+    spoilt[1, 1, 1] = bad
+    for x in (X, spoilt, X):
+        obs(x)
+    with pytest.raises(RangeError, match=r"batch 2 holds a NaN or an infinity.*drop it"):
+        obs.calculate_qparams()
+
+
+def test_reset():
+    for cls in RANGED:
+        obs = make(cls)
+        obs(np.full((2, 3, 4), np.nan, np.float32) if cls is not observers.HistogramObserver else X)
+        if cls is observers.HistogramObserver:
+            with pytest.raises(UnsupportedError, match="reset_min_max_vals"):
+                obs.reset_min_max_vals()
+            continue
+        obs.reset_min_max_vals()
+        obs(X)
+        ref = make(cls)
+        ref(X)
+        assert obs.calculate_qparams() == ref.calculate_qparams()
+
+
+def test_a_refused_batch_leaves_no_trace():
+    obs, ref = observers.HistogramObserver(), observers.HistogramObserver()
+    for bad in (np.float32([np.nan]), F([-3e38, 3e38]), np.ones(3), np.array(["a"])):
+        with pytest.raises((RangeError, ArgumentError)):
+            obs(bad)
+        obs(X), ref(X)
+    np.testing.assert_array_equal(obs.histogram, ref.histogram)
+    assert (obs.min_val, obs.max_val) == (X.min(), X.max())
+
+
+H, M, P = observers.HistogramObserver, observers.MinMaxObserver, observers.PerChannelMinMaxObserver
+BAD = [
+    (lambda: M(dtype="float32"), ArgumentError, "MinMaxObserver: dtype='float32'"),
+    (lambda: M(dtype="int2"), ArgumentError, "dtype='int2'"),
+    (lambda: M(qscheme="per_channel_affine"), ArgumentError, "qscheme='per_channel_affine'"),
+    (lambda: P(qscheme="per_tensor_affine"), ArgumentError, "did you mean 'per_channel_affine'"),
+    (lambda: M(quant_min=0), ArgumentError, "quant_min is given without quant_max"),
+    (lambda: M(quant_min=0, quant_max=256), RangeError, r"quant_max=256 lies outside of uint8 \[0, 255\]"),
+    (lambda: M(dtype="int8", quant_min=1, quant_max=5), RangeError, "0 between them"),
+    (lambda: M(quant_min=0, quant_max=0), RangeError, "two codes"),
+    (lambda: M(quant_min=0.0, quant_max=1.5), ArgumentError, "quant_min=0.0 is a float"),
+    (lambda: M(eps=-1), RangeError, "eps=-1"),
+    (lambda: M(eps="small"), ArgumentError, "eps='small'"),
+    (lambda: M(qscheme="per_tensor_symmetric", reduce_range=True), UnsupportedError, "not supported for quint8"),
+    (lambda: P(qscheme="per_channel_symmetric", reduce_range=True), UnsupportedError, "not supported for quint8"),
+    (lambda: P(is_dynamic=True), UnsupportedError, "is_dynamic"),
+    (lambda: P(ch_axis=0.5), ArgumentError, "ch_axis=0.5"),
+    (lambda: H(is_dynamic=True), UnsupportedError, "is_dynamic"),
+    (lambda: H(bins=0), ArgumentError, "bins=0"),
+    (lambda: H(bins=2.5), ArgumentError, "bins=2.5"),
+    (lambda: H(dtype="int32"), UnsupportedError, "8 or 16 bits"),
+    (lambda: observers.MovingAverageMinMaxObserver(is_dynamic=True), UnsupportedError, "averaging_constant=1"),
+    (lambda: observers.MovingAverageMinMaxObserver(averaging_constant="a"), ArgumentError, "averaging_constant='a'"),
+    (lambda: observers.FixedQParamsObserver(0.0, 0), RangeError, "scale"),
+    (lambda: observers.FixedQParamsObserver(0.1, 0, dtype="qint8"), RangeError, "quant_max=255"),
+    (lambda: observers.FixedQParamsObserver(0.1, 0, is_dynamic=True), UnsupportedError, "is_dynamic"),
+    (lambda: observers.PlaceholderObserver(compute_dtype="quint8"), UnsupportedError, "compute_dtype"),
+    (lambda: observers.PlaceholderObserver(dtype="bloat16"), ArgumentError, "did you mean 'bfloat16'"),
+    (lambda: M()(np.array([True])), ArgumentError, "dtype bool"),
+    (lambda: M()(np.array([1j])), ArgumentError, "dtype complex128"),
+    (lambda: H()(X.astype(np.float64)), ArgumentError, "dtype float64"),
+    (lambda: H()(np.arange(3)), ArgumentError, "dtype int64"),
+    (lambda: H()(np.float32([1, np.nan])), RangeError, "batch 1 holds a NaN"),
+    (lambda: H()(np.float32([-1e38, 1e38])), RangeError, "2048 bins must stay within float32"),
+    (lambda: P()(np.float32([1, 2])), ShapeError, r"shape \(2,\) with ch_axis=0"),
+    (lambda: P(ch_axis=3)(X), ShapeError, "ch_axis=3"),
+    (lambda: P(ch_axis=-4)(X), ShapeError, "ch_axis=-4"),
+    (lambda: [o(x) for o in [P()] for x in (X, X[:1])], ShapeError, "has 1 channels on axis 0, the ones before had 2"),
+    (lambda: [o(x) for o in [P(ch_axis=-1)] for x in (X, X[0])], ShapeError, "on axis 1, the ones before had 4 on axis 2"),
+    (lambda: choose_qparams(1, 0), RangeError, r"\[1.0, 0.0\]"),
+    (lambda: choose_qparams(0, np.inf), RangeError, "finite"),
+    (lambda: choose_qparams(0, 1, 5, 5), RangeError, "qmin=5"),
+    (lambda: choose_qparams(-3e38, 3.4e38, preserve_sparsity=True), RangeError, "inf"),
+    (lambda: choose_qparams(X, X), ShapeError, "two scalars"),
+    (lambda: choose_qparams(0, 1, library="torch"), ArgumentError, "library='torch'"),
+    (lambda: qparams_from_range(-3e38, 3e38, quant_limits("uint8")), RangeError, "the scale inf"),
+    (lambda: qparams_from_range(0, 0, quant_limits("uint8"), eps=0), RangeError, "the scale 0.0"),
+    (lambda: qparams_from_range(F([0, 2]), F([1, 1]), quant_limits("uint8"), "per_channel_affine", axis=0), RangeError, "of channel 1"),
+    (lambda: qparams_from_range(F([0]), F([1]), quant_limits("uint8")), ShapeError, "axis=None"),
+]
+
+
+@pytest.mark.parametrize("call, error, text", BAD, ids=[v[2] for v in BAD])
+def test_bad_input(call, error, text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(error, match=text):
+            call()
