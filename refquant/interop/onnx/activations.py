@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from refquant.interop.onnx.call import axis_of, broadcast_size, need
+from refquant.interop.onnx.call import axis_of, broadcast_size, need, rows_and_columns
 
 __all__ = [
     "relu", "leaky_relu", "sigmoid", "softmax", "log_softmax", "softmax_flat", "log_softmax_flat", "hardmax", "elu", "selu", "celu", "gelu", "mish",
@@ -74,8 +74,7 @@ def log_softmax(call, x):
 def _flattened(function):
     def run(call, x):
         """Softmax over all axes from ``axis`` on, as versions 1 to 12 have it."""
-        axis = axis_of(call, call.get("axis", 1), x.ndim, end=True)
-        flat = x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+        flat = x.reshape(rows_and_columns(call, call.get("axis", 1), x.shape))
         return function(call._replace(attrs={"axis": -1}), flat).reshape(x.shape)
 
     return run
@@ -87,8 +86,7 @@ softmax_flat, log_softmax_flat = _flattened(softmax), _flattened(log_softmax)
 def hardmax(call, x):
     """``Hardmax``: 1 at the first greatest element along an axis."""
     if call.opset < 13:
-        axis = axis_of(call, call.get("axis", 1), x.ndim, end=True)
-        flat = x.reshape(math.prod(x.shape[:axis]), -1)
+        flat = x.reshape(rows_and_columns(call, call.get("axis", 1), x.shape))
         return _one_hot(flat, 1).reshape(x.shape)
     return _one_hot(x, _last_axis(call, x))
 

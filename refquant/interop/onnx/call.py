@@ -7,7 +7,7 @@ import numpy as np
 
 from refquant.errors import ArgumentError, RangeError, UnsupportedError
 
-__all__ = ["Call", "MOST_BYTES", "check_size", "broadcast_size", "need", "axis_of", "axes_of"]
+__all__ = ["Call", "MOST_BYTES", "check_size", "broadcast_size", "need", "axis_of", "axes_of", "rows_and_columns"]
 
 MOST_BYTES = 2**33
 
@@ -99,3 +99,15 @@ def axes_of(call, axes, ndim, *, end=False):
     out = tuple(axis_of(call, a, ndim, end=end) for a in np.asarray(axes, np.int64).reshape(-1))
     need(call, len(set(out)) == len(out), f"axes {out} repeat one")
     return out
+
+
+def rows_and_columns(call, axis, shape):
+    """Return the sides of the matrix that a tensor becomes when the axes before `axis` are its rows.
+
+    Examples
+    --------
+    >>> rows_and_columns(None, 2, (2, 3, 4)), rows_and_columns(None, 3, (2, 3, 4)), rows_and_columns(None, -1, (2, 3, 4))
+    ((6, 4), (24, 1), (6, 4))
+    """
+    axis = axis_of(call, axis, len(shape), end=axis >= 0)
+    return math.prod(shape[:axis]), math.prod(shape[axis:])

@@ -20,21 +20,22 @@ class Rules(Form):
         DynamicQuantizeLinear of all zeros: scale ``1/255`` (the reference implementation) or ``1``.
     nan_range
         NaN in the input of DynamicQuantizeLinear: left out of the range (``ignore``), or its scale is NaN and its zero point 0 (``propagate``).
-    quantized_scalar
-        QLinearAdd with one operand of one element: the scalar enters the constant (``folded``), or is broadcast (``broadcast``).
+    kernels
+        Operators of the domain com.microsoft: as ONNX Runtime's kernels compute them (``mlas``), or dequantized, computed in float32
+        and quantized (``expanded``).
     """
 
     division: Literal["scale_type", "float32"]
     flat_scale: Literal["1/255", "1"]
     nan_range: Literal["ignore", "propagate"]
-    quantized_scalar: Literal["folded", "broadcast"]
+    kernels: Literal["mlas", "expanded"]
 
 
 # onnx 1.23, docs/Operators.md and onnx/reference/ops/op_dynamic_quantize_linear.py
-SPECIFICATION = Rules(division="scale_type", flat_scale="1/255", nan_range="propagate", quantized_scalar="broadcast")
+SPECIFICATION = Rules(division="scale_type", flat_scale="1/255", nan_range="propagate", kernels="expanded")
 
-# onnxruntime 1.32: core/providers/cpu/quantization/quantize_linear.cc, core/util/qmath.h, contrib_ops/cpu/quantization/qlinear_binary_op.cc
-RUNTIME = Rules(division="float32", flat_scale="1", nan_range="ignore", quantized_scalar="folded")
+# onnxruntime 1.32: core/providers/cpu/quantization/quantize_linear.cc, core/util/qmath.h, contrib_ops/cpu/quantization/
+RUNTIME = Rules(division="float32", flat_scale="1", nan_range="ignore", kernels="mlas")
 
 
 def rules_of(profile):

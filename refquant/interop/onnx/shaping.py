@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from refquant.interop.onnx.call import axes_of, axis_of, check_size, need
+from refquant.interop.onnx.call import axes_of, axis_of, check_size, need, rows_and_columns
 from refquant.interop.onnx.cast import cast_to
 from refquant.interop.onnx.dtypes import type_of_number
 
@@ -33,8 +33,7 @@ def reshape(call, x, target=None):
 
 def flatten(call, x):
     """``Flatten``: into a matrix, rows from the axes before ``axis``."""
-    axis = axis_of(call, call.get("axis", 1), x.ndim, end=True) if call.get("axis", 1) >= 0 else axis_of(call, call.get("axis"), x.ndim)
-    return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+    return x.reshape(rows_and_columns(call, call.get("axis", 1), x.shape))
 
 
 def transpose(call, x):

@@ -6,7 +6,8 @@ import numpy as np
 
 from refquant.errors import ArgumentError
 from refquant.interop.onnx import (
-    activations, cast, convolution, elementwise, indexing, integer_products, normalization, pooling, products, quantization, reductions, resize, shaping,
+    activations, cast, convolution, elementwise, indexing, integer_products, microsoft_elementwise, microsoft_products, microsoft_softmax,
+    normalization, pooling, products, quantization, reductions, resize, shaping,
 )  # fmt: skip
 
 __all__ = ["Executor", "EXECUTORS", "NEWEST", "find_executor", "supported_operators"]
@@ -184,6 +185,23 @@ EXECUTORS = (
     Executor("Upsample", "", 7, resize.upsample),
     Executor("Where", "", 9, elementwise.where),
     Executor("Xor", "", 1, elementwise.binary(np.logical_xor, boolean=True)),
+    Executor("DequantizeLinear", "com.microsoft", 1, quantization.dequantize_linear),
+    Executor("DynamicQuantizeMatMul", "com.microsoft", 1, microsoft_products.dynamic_quantize_matmul),
+    Executor("Gelu", "com.microsoft", 1, activations.gelu),
+    Executor("MatMulIntegerToFloat", "com.microsoft", 1, microsoft_products.matmul_integer_to_float),
+    Executor("NhwcMaxPool", "com.microsoft", 1, microsoft_elementwise.nhwc_max_pool),
+    Executor("QGemm", "com.microsoft", 1, microsoft_products.qgemm),
+    Executor("QLinearAdd", "com.microsoft", 1, microsoft_elementwise.qlinear_add),
+    Executor("QLinearAveragePool", "com.microsoft", 1, microsoft_elementwise.qlinear_average_pool),
+    Executor("QLinearConcat", "com.microsoft", 1, microsoft_elementwise.qlinear_concat),
+    Executor("QLinearConv", "com.microsoft", 1, microsoft_products.qlinear_conv_nhwc),
+    Executor("QLinearGlobalAveragePool", "com.microsoft", 1, microsoft_elementwise.qlinear_global_average_pool),
+    Executor("QLinearLeakyRelu", "com.microsoft", 1, microsoft_elementwise.qlinear_leaky_relu),
+    Executor("QLinearMul", "com.microsoft", 1, microsoft_elementwise.qlinear_mul),
+    Executor("QLinearSigmoid", "com.microsoft", 1, microsoft_elementwise.qlinear_sigmoid),
+    Executor("QLinearSoftmax", "com.microsoft", 1, microsoft_softmax.qlinear_softmax),
+    Executor("QLinearWhere", "com.microsoft", 1, microsoft_elementwise.qlinear_where),
+    Executor("QuantizeLinear", "com.microsoft", 1, quantization.quantize_linear),
 )
 
 

@@ -1,0 +1,195 @@
+"""Elementwise operators, pools and concatenation on codes of ONNX Runtime's own domain.
+
+Each has two readings: ONNX Runtime's kernels (``rules.kernels == "mlas"``), and the plain expansion "dequantize, compute in float32,
+quantize" for every other profile.
+"""
+
+import numpy as np
+
+from refquant import ops
+from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.epilogue import to_int32
+from refquant.core.fma import fma32
+from refquant.core.qtensor import QTensor
+from refquant.core.wrap import saturate
+from refquant.interop.onnx import activations, pooling
+from refquant.interop.onnx.call import axis_of, broadcast_size, need
+from refquant.interop.onnx.integer_products import tensor_params
+from refquant.ops.lookup import code_table, pair_table, take_codes, take_pairs
+
+__all__ = [
+    "qlinear_add", "qlinear_mul", "qlinear_where", "qlinear_concat", "qlinear_sigmoid", "qlinear_leaky_relu", "qlinear_global_average_pool",
+    "qlinear_average_pool", "nhwc_max_pool", "mlas_sigmoid", "quantized",
+]  # fmt: skip
+
+_F = np.float32
+
+
+def _clip_round(v, kind):
+    v = np.where(v > kind.qmin, v, _F(kind.qmin))
+    return saturate(to_int32(np.where(v < kind.qmax, v, _F(kind.qmax))), kind.qmin, kind.qmax)
+
+
+def quantized(call, real, out, *, inside=False):
+    """Quantize float32 by the profile's form; `inside` adds the zero point before rounding."""
+    form = call.profile.quantize
+    return quantize_real(
+        real, out.scale, out.zero_point, out.qmin, out.qmax, scaling=form.scaling, add="before" if inside else form.zero_point, rounding=form.rounding,
+        overflow=form.overflow, nan=form.nan,
+    )  # fmt: skip
+
+
+def _real(call, codes, q):
+    return dequantize_codes(codes, q.scale, q.zero_point, call.profile.dequantize.formula)
+
+
+def _operands(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point):
+    for name, v in (("a", a), ("b", b)):
+        need(call, v.dtype == a.dtype and v.dtype in (np.uint8, np.int8), f"{name} is {v.dtype}", "give uint8 or int8, both alike")
+    qa, qb = tensor_params(call, "a", a_scale, a_zero_point, a.dtype), tensor_params(call, "b", b_scale, b_zero_point, b.dtype)
+    return qa, qb, tensor_params(call, "c", c_scale, c_zero_point, a.dtype)
+
+
+def _spread(call, a, b):
+    shape = broadcast_size(call.place, a, b)
+    return np.ascontiguousarray(np.broadcast_to(a, shape)).reshape(shape), np.ascontiguousarray(np.broadcast_to(b, shape)).reshape(shape)
+
+
+def _scalar_side(a, b):
+    """Return which operand ONNX Runtime's broadcaster holds fixed along its innermost run: "a", "b" or None.
+
+    That is the operand of length 1 on the last axis on which the two are not both of length 1; before that axis is found,
+    the broadcaster looks only at axes that both have.
+    """
+    common = min(len(a), len(b))
+    for i in range(1, common + 1):
+        if a[-i] != 1 or b[-i] != 1:
+            return None if a[-i] == b[-i] else "a" if a[-i] == 1 else "b"
+    if not common and (a or b) and (*a, *b)[-1] != 1:
+        return "b" if a else "a"
+    return "a"
+
+
+def qlinear_add(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point=None):
+    """``QLinearAdd``: raw codes with all zero points in one constant, inside of the rounding."""
+    qa, qb, qc = _operands(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point)
+    side = _scalar_side(a.shape, b.shape) if call.rules.kernels == "mlas" else None
+    wide_a, wide_b = _spread(call, a, b)
+    if side is None or not wide_a.size:
+        return ops.add(QTensor(wide_a, qa), QTensor(wide_b, qb), out=qc, numerics=call.profile).values
+    if side == "a":
+        qa, qb, wide_a, wide_b = qb, qa, wide_b, wide_a
+    return take_pairs(pair_table(lambda u, v: _scalar_sum(qa, qb, qc, u, v), a.dtype, a.dtype, a.dtype), wide_a, wide_b)
+
+
+def _scalar_sum(qa, qb, qc, a, b):
+    """``fma(a, ra, k + rb * b)``: the operand that is held fixed enters the constant first."""
+    ra, rb = _F(qa.scale) / _F(qc.scale), _F(qb.scale) / _F(qc.scale)
+    constant = _F(qc.zero_point) - fma32(ra, _F(qa.zero_point), rb * _F(qb.zero_point))
+    return _clip_round(fma32(a.astype(_F), ra, fma32(rb, b.astype(_F), constant)), qc._type)
+
+
+def qlinear_mul(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point=None):
+    """``QLinearMul``: ``round(f32((a - za) * (b - zb)) * (sa * sb / sc) + zc)``."""
+    qa, qb, qc = _operands(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point)
+
+    def product(u, v):
+        if call.rules.kernels == "mlas":
+            ratio = _F(qa.scale) * _F(qb.scale) / _F(qc.scale)
+            exact = (u.astype(np.int64) - qa.zero_point) * (v.astype(np.int64) - qb.zero_point)
+            return saturate(to_int32(exact.astype(_F) * ratio + _F(qc.zero_point)), qc.qmin, qc.qmax)
+        return quantized(call, _real(call, u, qa) * _real(call, v, qb), qc)
+
+    return take_pairs(pair_table(product, a.dtype, b.dtype, a.dtype), *_spread(call, a, b))
+
+
+def qlinear_where(call, condition, x, x_scale, x_zero_point, y, y_scale, y_zero_point, z_scale, z_zero_point):
+    """``QLinearWhere``: the chosen operand, requantized."""
+    qx, qy, qz = _operands(call, x, x_scale, x_zero_point, y, y_scale, y_zero_point, z_scale, z_zero_point)
+    broadcast_size(call.place, condition, x, y)
+    return np.where(condition, _table(call, x, qx, qz, lambda d: d), _table(call, y, qy, qz, lambda d: d))
+
+
+def _table(call, x, qx, qy, function):
+    """Apply a float32 function to codes by a table of its 256 results."""
+    table = code_table(lambda codes: quantized(call, function(_real(call, codes, qx)), qy), x.dtype, qy.storage)
+    return take_codes(table, np.ascontiguousarray(x)).reshape(x.shape)
+
+
+def _unary(call, x, x_scale, x_zero_point, y_scale, y_zero_point, function):
+    need(call, x.dtype in (np.uint8, np.int8), f"x is {x.dtype}", "give uint8 or int8")
+    qx = tensor_params(call, "x", x_scale, x_zero_point, x.dtype)
+    return _table(call, x, qx, tensor_params(call, "y", y_scale, y_zero_point, x.dtype), function)
+
+
+# onnxruntime/core/mlas/lib/logistic.cpp: p / q + 1/2, highest power of d * d first.
+_P = np.float32([4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01])
+_Q = np.float32([6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01])
+
+
+def mlas_sigmoid(x):
+    """Compute ONNX Runtime's float32 sigmoid on a CPU with FMA: a rational function, every step fused.
+
+    Examples
+    --------
+    >>> float(mlas_sigmoid(np.float32(17.807888)))
+    1.0000001192092896
+    """
+    d = np.maximum(np.minimum(np.asarray(x, _F), _F(18)), _F(-18))
+    square = d * d
+    p, q = np.full_like(d, _P[0]), np.full_like(d, _Q[0])
+    for c in _P[1:]:
+        p = fma32(p, square, c)
+    for c in _Q[1:]:
+        q = fma32(q, square, c)
+    return np.maximum(p * d / q + _F(0.5), _F(0))
+
+
+def qlinear_sigmoid(call, x, x_scale, x_zero_point, y_scale, y_zero_point=None):
+    """``QLinearSigmoid``: a table of dequantize, sigmoid, quantize."""
+    function = mlas_sigmoid if call.rules.kernels == "mlas" else lambda d: activations.sigmoid(call, d)
+    return _unary(call, x, x_scale, x_zero_point, y_scale, y_zero_point, function)
+
+
+def qlinear_leaky_relu(call, x, x_scale, x_zero_point, y_scale, y_zero_point=None):
+    """``QLinearLeakyRelu``: a table of dequantize, leaky ReLU, quantize."""
+    return _unary(call, x, x_scale, x_zero_point, y_scale, y_zero_point, lambda d: activations.leaky_relu(call, d))
+
+
+def qlinear_concat(call, y_scale, y_zero_point, *parts):
+    """``QLinearConcat``: each input requantized, then joined."""
+    need(call, parts and len(parts) % 3 == 0, f"has {len(parts)} inputs after the output's parameters but needs three for each tensor")
+    out = tensor_params(call, "y", y_scale, y_zero_point, y_zero_point.dtype)
+    xs = [QTensor(x, tensor_params(call, "x", s, z, x.dtype)) for x, s, z in zip(parts[::3], parts[1::3], parts[2::3])]
+    axis = axis_of(call, call.require("axis"), xs[0].ndim)
+    return np.ascontiguousarray(ops.cat(xs, axis, out=out, numerics=call.profile).values)
+
+
+def _channels_first(call, x):
+    last = bool(call.get("channels_last", 0))
+    back = (lambda y: np.ascontiguousarray(np.moveaxis(y, 1, -1))) if last else np.ascontiguousarray
+    return np.ascontiguousarray(np.moveaxis(x, -1, 1)) if last else x, back
+
+
+def qlinear_global_average_pool(call, x, x_scale, x_zero_point, y_scale, y_zero_point):
+    """``QLinearGlobalAveragePool``: the integer sum of every channel, scaled once."""
+    qx, qy = tensor_params(call, "x", x_scale, x_zero_point, x.dtype), tensor_params(call, "y", y_scale, y_zero_point, x.dtype)
+    x, back = _channels_first(call, x)
+    need(call, x.ndim >= 3, f"x has shape {x.shape} but must be (N, C, ...)")
+    flat = QTensor(x.reshape(*x.shape[:2], 1, -1), qx)
+    y = ops.global_avg_pool2d(flat, out=qy, numerics=call.profile).values
+    return back(y.reshape(*x.shape[:2], *[1] * (x.ndim - 2)))
+
+
+def qlinear_average_pool(call, x, x_scale, x_zero_point, y_scale, y_zero_point=None):
+    """``QLinearAveragePool``: dequantized, summed in float32 in order, divided, quantized; ONNX Runtime adds the zero point before rounding."""
+    qx, qy = tensor_params(call, "x", x_scale, x_zero_point, x.dtype), tensor_params(call, "y", y_scale, y_zero_point, x.dtype)
+    x, back = _channels_first(call, x)
+    mean = pooling.average_pool(call, _real(call, x, qx))
+    return back(quantized(call, mean, qy, inside=call.rules.kernels == "mlas").astype(qy.storage))
+
+
+def nhwc_max_pool(call, x):
+    """``NhwcMaxPool``: `max_pool` with channels as the last axis."""
+    x, back = _channels_first(call._replace(attrs={"channels_last": 1}), x)
+    return back(pooling.max_pool(call, x))
