@@ -17,7 +17,7 @@ from refquant.kernels.gemm import multiply
 from refquant.kernels.pack import signed_codes
 from refquant.kernels.product import pack_columns
 from refquant.kernels.requantize import output_kind
-from refquant.kernels.signature import NO_STAGE, freeze_epilogue
+from refquant.kernels.signature import as_input
 from refquant.kernels.tile import PLAIN, best_rung, rung_named
 from refquant.kernels.window import channels_last_output, make_field, make_geometry, window_rows
 
@@ -38,6 +38,8 @@ class PackedConv(NamedTuple):
     offset : int
         What was subtracted from each code: 128 for uint8, 0 for int8.
     rung : str
+    no_zeros : ndarray of int32, (OC,), read-only
+        Zeros.
     columns : dict
         Number of runs that a window is read in → packed columns.
     """
@@ -48,6 +50,7 @@ class PackedConv(NamedTuple):
     sums: np.ndarray
     offset: int
     rung: str
+    no_zeros: np.ndarray
     columns: dict
 
 
@@ -69,10 +72,11 @@ def pack_conv(w, groups=1, rung=None):
     """
     codes, offset = signed_codes(np.moveaxis(w, 1, -1))
     sums = codes.reshape(w.shape[0], -1).sum(axis=1, dtype=np.int32)
-    codes.setflags(write=False)
-    sums.setflags(write=False)
     chosen = best_rung() if rung is None else rung_named(rung)
-    packed = PackedConv(codes, w.shape, int(groups), sums, offset, PLAIN if chosen is None else chosen.name, {})
+    packed = PackedConv(
+        as_input(codes), w.shape, int(groups), as_input(sums), offset, PLAIN if chosen is None else chosen.name,
+        as_input(np.zeros_like(sums)), {},
+    )  # fmt: skip
     _columns(packed, _fewest_runs(packed))
     return packed
 
@@ -97,9 +101,9 @@ def _columns(packed, runs):
 
 def _convolve(x, packed, geometry, x_zero, w_zero, out, kind, ep):
     field = make_field(x, geometry.padding, x_zero)
-    left = window_rows(field, geometry, packed.groups)
-    columns = _columns(packed, left.runs.shape[0])
-    multiply(left, columns, packed, field.x_zero, w_zero, out, kind, ep)
+    left = window_rows(field.shape, field.loose, geometry, packed.groups)
+    columns = _columns(packed, left[0].shape[0])
+    multiply(field.data, left, columns, packed, field.x_zero, w_zero, out, kind, ep)
     return np.moveaxis(out, -1, 1)
 
 
@@ -130,7 +134,7 @@ def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
     """
     geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
     out = channels_last_output(x.shape[0], geometry, packed.shape[0], np.int32)
-    return _convolve(x, packed, geometry, x_zero, w_zero, out, RAW, NO_STAGE)
+    return _convolve(x, packed, geometry, x_zero, w_zero, out, RAW, None)
 
 
 def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -152,4 +156,4 @@ def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_
     """
     geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
     out = channels_last_output(x.shape[0], geometry, packed.shape[0], dtype)
-    return _convolve(x, packed, geometry, x_zero, w_zero, out, output_kind(dtype), freeze_epilogue(epilogue))
+    return _convolve(x, packed, geometry, x_zero, w_zero, out, output_kind(dtype), epilogue)

@@ -8,30 +8,39 @@ biases once and goes through the rows. A step of the form is one vector instruct
 a whole call. Same result as `refquant.kernels.requantize.finish_row`.
 """
 
+from struct import Struct
+
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 
 from refquant.core import epilogue as form
 from refquant.core.rounding import Round
-from refquant.kernels.jit import cpu_features, kernel
+from refquant.kernels.jit import cpu_features
 from refquant.kernels.vector_ir import F32, F64, I8, I16, I32, I64, emitted_function, vector
 
-__all__ = ["finish_tile", "fill_stage", "STAGE_WORDS", "RAW", "BYTES", "WORDS", "REALS"]
+__all__ = ["finish_tile", "make_stage", "RAW_STAGE", "RAW", "BYTES", "WORDS", "REALS"]
 
 RAW, BYTES, WORDS, REALS = range(4)
 _LANES = 16
 _MODES = {mode: code for code, mode in enumerate(Round)}
-_ARGUMENTS = "acc pitch rows channels n0 out sums".split()
-_WORDS = "out_pitch out_kind zeros bias_i kind flags rounding low zi high pre_b s2 b m64 mult shift".split()
+_ARGUMENTS = "acc pitch rows channels n0 out out_pitch sums zeros".split()
+_WORDS = "start_bias out_kind kind flags rounding low zi high".split()
+_VECTORS = {"bias_i": I32, "pre_b": F32, "s2": F32, "b": F32, "mult": I32, "shift": I32, "m64": F64}
 _REALS = "pre_k s1 d zf lo hi".split()
-STAGE_WORDS = len(_WORDS) + len(_REALS)
+_HEADER = Struct(f"{len(_WORDS) + len(_VECTORS)}q{len(_REALS)}f")
 
 
 def _emit(e, *args):
     stage = dict(zip(_ARGUMENTS, args))
-    for i, name in enumerate(_WORDS + _REALS):
-        stage[name] = e.load(e.add(args[-1], 8 * i), I64 if name in _WORDS else F32)
+    names = [*_WORDS, *_VECTORS]
+    for i, name in enumerate(names):
+        stage[name] = e.load(e.add(args[-1], 8 * i), I64)
+    for name in _VECTORS:
+        there = e.builder.icmp_signed("!=", stage[name], e.constant(0))
+        stage[name] = e.builder.select(there, e.add(args[-1], stage[name]), e.constant(0))
+    for i, name in enumerate(_REALS):
+        stage[name] = e.load(e.add(args[-1], 8 * len(names) + 4 * i), F32)
     wide = e.both(stage["channels"], -4 * _LANES)
     whole = e.both(stage["channels"], -_LANES)
     with e.loop(wide, step=4 * _LANES) as first:
@@ -283,33 +292,67 @@ def _emit_fixed_point(e, acc, mult, shift, kind, low, zi, high):
     return b.trunc(e.add(e.smaller(e.larger(e.get(slot), low), high), zi), acc.type)
 
 
-finish_tile = emitted_function("finish_tile", types.none, [types.int64] * 8, _emit)
+finish_tile = emitted_function("finish_tile", types.none, [types.int64] * 10, _emit)
+"""``finish_tile(acc, pitch, rows, channels, n0, out, out_pitch, sums, zeros, stage)``
+
+acc, pitch, out, out_pitch
+    Addresses of the first accumulator and the first output, bytes from row to row.
+rows, channels, n0
+    Extents; the first channel's number in the form.
+sums, zeros
+    Addresses of the rows' sums and of all columns' zero points, whose products are subtracted first; or 0 and 0.
+stage
+    Address of what `make_stage` returns.
+"""
 
 
-@kernel
-def fill_stage(stage, ep, out_kind, out_pitch, zeros, with_bias):
-    """Lay an output stage out as `finish_tile` reads it.
+def make_stage(ep, out_kind, fused):
+    """Lay an output stage out as `finish_tile` reads it: numbers, offsets of vectors, then the vectors that the form uses.
 
     Parameters
     ----------
-    stage : ndarray of int64, (STAGE_WORDS,)
     ep : Epilogue
-        Its arrays must outlive `stage`, which holds their addresses.
     out_kind : int
-        `RAW`: int32 accumulators, `ep` is not looked at; `BYTES`, `WORDS`: codes of 8 or 32 bits; `REALS`: float32.
-    out_pitch : int
-        Bytes from row to row.
-    zeros : int
-        Address of the zero point of each column, or 0.
-    with_bias : bool
-        Whether ``bias_i`` is still to be added.
+        `BYTES`, `WORDS`: codes of 8 or 32 bits; `REALS`: float32.
+    fused : bool
+        Whether a product adds ``bias_i``, as what its accumulators begin with. Else `finish_tile` does.
+
+    Returns
+    -------
+    ndarray of int64, read-only
     """
-    stage[0], stage[1], stage[2] = out_pitch, out_kind, zeros
-    stage[3] = ep.bias_i.ctypes.data if with_bias else 0
-    stage[4], stage[5], stage[6] = ep.kind, ep.flags, ep.rounding
-    stage[7], stage[8], stage[9] = max(ep.qlo - ep.zi, -(2**31)), ep.zi, min(ep.qhi - ep.zi, 2**31 - 1)
-    stage[10], stage[11], stage[12] = ep.pre_b.ctypes.data, ep.s2.ctypes.data, ep.b.ctypes.data
-    stage[13], stage[14], stage[15] = ep.m64.ctypes.data, ep.mult.ctypes.data, ep.shift.ctypes.data
-    reals = stage[16:].view(np.float32)
-    reals[0], reals[2], reals[4] = ep.pre_k, ep.s1, ep.d
-    reals[6], reals[8], reals[10] = ep.zf, ep.lo, ep.hi
+    count, offsets = ep.bias_i.shape[0], dict.fromkeys(_VECTORS, 0)
+    used = ("bias_i", *_used_vectors(ep))
+    line = -(-count // 16) * 16
+    stage = np.empty((_FIRST_VECTOR + 4 * line * (len(used) + (ep.kind == form.FLOAT64))) // 8, np.int64)
+    memory, at = stage.view(np.float32), _FIRST_VECTOR // 4
+    for name in used:
+        vector_ = getattr(ep, name).view(np.float32)
+        memory[at : at + vector_.shape[0]] = vector_
+        offsets[name] = 4 * at
+        at += line
+    start_bias = offsets["bias_i"]
+    if fused:
+        offsets["bias_i"] = 0
+    low, high = max(ep.qlo - ep.zi, -(2**31)), min(ep.qhi - ep.zi, 2**31 - 1)
+    _HEADER.pack_into(
+        stage, 0, start_bias, out_kind, ep.kind, ep.flags, ep.rounding, low, ep.zi, high, *offsets.values(),
+        ep.pre_k, ep.s1, ep.d, ep.zf, ep.lo, ep.hi,
+    )  # fmt: skip
+    stage.setflags(write=False)
+    return stage
+
+
+def _used_vectors(ep):
+    if ep.kind == form.FLOAT64:
+        return ("m64",)
+    if ep.kind != form.FLOAT32:
+        return ("mult", "shift")
+    return _FLOAT32_VECTORS[(ep.flags & form.PRE_BIAS > 0) + 2 * (ep.flags & (form.BIAS | form.SCALE_FMA) > 0)]
+
+
+_FLOAT32_VECTORS = (("s2",), ("s2", "pre_b"), ("s2", "b"), ("s2", "pre_b", "b"))
+_FIRST_VECTOR = -(-_HEADER.size // 64) * 64
+RAW_STAGE = np.zeros(_FIRST_VECTOR // 8, np.int64)
+"""The stage of `RAW`: int32 accumulators leave as they are."""
+RAW_STAGE.setflags(write=False)

@@ -16,14 +16,13 @@ import numpy as np
 
 from refquant.kernels.finish import RAW
 from refquant.kernels.left import matrix_rows, sum_rows
-from refquant.kernels.product import Right, Target, run_product, start_of
+from refquant.kernels.product import run_product
 from refquant.kernels.requantize import output_kind
-from refquant.kernels.signature import NO_STAGE, as_input, freeze_epilogue
-from refquant.kernels.tile import rung_named
+from refquant.kernels.signature import as_input
 
 __all__ = ["gemm_s32", "gemm_requantize", "multiply", "unsigned_codes"]
 
-_NO_SUMS = np.empty((1, 0), np.int32)
+_NO_SUMS = as_input(np.empty((1, 0), np.int32))
 
 
 def unsigned_codes(x, x_zero):
@@ -33,12 +32,14 @@ def unsigned_codes(x, x_zero):
     return as_input(x), int(x_zero)
 
 
-def multiply(left, columns, packed, x_zero, w_zero, out, kind, ep):
-    """Compute one product into `out`, the last step of `gemm_s32` and of convolutions.
+def multiply(field, left, columns, packed, x_zero, w_zero, out, kind, ep):
+    """Compute one product into `out`: the last step of `gemm_s32` and of convolutions.
 
     Parameters
     ----------
-    left : Left
+    field : ndarray of uint8, (bytes,), read-only
+    left : tuple
+        The fields of a `Left`.
     columns : ndarray of int8
         As the rung of `packed` lays them out.
     packed : PackedB or PackedConv
@@ -47,28 +48,25 @@ def multiply(left, columns, packed, x_zero, w_zero, out, kind, ep):
     out : ndarray, C-contiguous, (rows, groups * columns) in memory
     kind : int
         What is written, see `refquant.kernels.finish`.
-    ep : Epilogue
-        For groups * columns channels; for `RAW` any.
+    ep : Epilogue or None
+        For groups * columns channels; None for `RAW`.
     """
-    count = packed.sums.shape[0]
     if not out.size:
         return
-    zeros = np.empty(count, np.int32)
-    zeros[:] = w_zero
-    zeros -= packed.offset
-    rung, groups = rung_named(packed.rung), packed.groups
-    bias_i = _zero_bias(count) if kind == RAW else ep.bias_i
-    start = start_of(packed.sums, groups, left.runs.shape[0] * left.length, x_zero, zeros, bias_i)
-    sums = sum_rows(left, groups) if zeros.any() else _NO_SUMS
-    widest, depth = (1, 1) if rung is None else (rung.widest, rung.depth)
-    right = Right(columns, groups, count // groups, start, zeros, sums, widest, depth)
-    run_product(packed.rung, left, right, Target(out.reshape(-1).view(np.uint8), out.itemsize, kind), ep)
+    groups, zeros, row_sums = packed.groups, _zeros(packed, w_zero), _NO_SUMS
+    if zeros is not packed.no_zeros:
+        row_sums = sum_rows(field, left, groups)
+    right = (columns, packed.sums, zeros, row_sums, groups, packed.sums.shape[0] // groups, x_zero)
+    run_product(packed.rung, field, left, right, out, kind, ep)
 
 
-def _zero_bias(n):
-    zeros = np.zeros(n, np.int32)
-    zeros.setflags(write=False)
-    return zeros
+def _zeros(packed, w_zero):
+    """The zero point of each stored column; `packed.no_zeros` itself if there are none."""
+    if isinstance(w_zero, int):
+        if w_zero == packed.offset:
+            return packed.no_zeros
+    zeros = packed.no_zeros + w_zero - packed.offset
+    return as_input(zeros.astype(np.int32)) if zeros.any() else packed.no_zeros
 
 
 def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
@@ -96,7 +94,7 @@ def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
     if out is None:
         out = np.empty((a.shape[0], packed.n), np.int32)
     a, a_zero = unsigned_codes(a, a_zero)
-    multiply(matrix_rows(a), packed.data, packed, a_zero, b_zero, out, RAW, NO_STAGE)
+    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, b_zero, out, RAW, None)
     return out
 
 
@@ -121,5 +119,6 @@ def gemm_requantize(a, packed, epilogue, dtype, *, a_zero=0, b_zero=0, out=None)
     if out is None:
         out = np.empty((a.shape[0], packed.n), dtype)
     a, a_zero = unsigned_codes(a, a_zero)
-    multiply(matrix_rows(a), packed.data, packed, a_zero, b_zero, out, output_kind(dtype), freeze_epilogue(epilogue))
+    kind = output_kind(dtype)
+    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, b_zero, out, kind, epilogue)
     return out

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.kernels.product import pack_columns
+from refquant.kernels.signature import as_input
 from refquant.kernels.tile import PLAIN, best_rung, rung_named
 
 __all__ = ["PackedB", "pack_b", "signed_codes"]
@@ -29,6 +30,10 @@ class PackedB(NamedTuple):
         What was subtracted from each code: 128 for uint8, 0 for int8.
     rung : str
         The kernel that the layout is made for.
+    no_zeros : ndarray of int32, (N,), read-only
+        Zeros.
+    groups : int
+        1.
     """
 
     data: np.ndarray
@@ -37,6 +42,7 @@ class PackedB(NamedTuple):
     sums: np.ndarray
     offset: int
     rung: str
+    no_zeros: np.ndarray
     groups: int = 1
 
 
@@ -68,6 +74,7 @@ def pack_b(b, rung=None):
     sums = codes.sum(axis=1, dtype=np.int32)
     chosen = best_rung() if rung is None else rung_named(rung)
     data = codes if chosen is None else pack_columns(codes[None, :, None, :], chosen)
-    data.setflags(write=False)
-    sums.setflags(write=False)
-    return PackedB(data, *b.shape, sums, offset, PLAIN if chosen is None else chosen.name)
+    return PackedB(
+        as_input(data), *b.shape, as_input(sums), offset, PLAIN if chosen is None else chosen.name,
+        as_input(np.zeros_like(sums)),
+    )  # fmt: skip

@@ -163,7 +163,7 @@ def _finish_row(acc, n0, out, ep, real, wide, as_float):
 
 
 @kernel
-def plain_product(first, last, left, right, out, kind, ep):
+def plain_product(first, last, field, left, right, start, out, kind, ep):
     """Rows × groups, one at a time."""
     columns, k = right.columns, right.data.shape[1]
     offset = np.empty(1, np.int64)
@@ -175,13 +175,13 @@ def plain_product(first, last, left, right, out, kind, ep):
         fill_offsets(left, m, offset)
         for q in range(k):
             run, at = q // left.length, q % left.length
-            window[q] = left.field[offset[0] + left.runs[run] + at + g * left.group_step]
+            window[q] = field[offset[0] + left.runs[run] + at + g * left.group_step]
         for j in range(columns):
-            total = np.int64(right.start[g, j])
+            total = np.int64(start[g, j])
             for q in range(k):
                 total += np.int64(window[q]) * np.int64(right.data[n0 + j, q])
-            if right.sums.shape[1] > 0:
-                total -= np.int64(right.sums[g, m]) * np.int64(right.zeros[n0 + j])
+            if right.row_sums.shape[1] > 0:
+                total -= np.int64(right.row_sums[g, m]) * np.int64(right.zeros[n0 + j])
             tile[j] = wrap32(np.int64(total))
         if kind == RAW:
             for j in range(columns):

@@ -13,99 +13,122 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant.kernels.finish import BYTES, RAW, REALS, STAGE_WORDS, WORDS, fill_stage, finish_tile
+from refquant.core.epilogue import make_epilogue
+from refquant.kernels.finish import BYTES, RAW, RAW_STAGE, finish_tile, make_stage
 from refquant.kernels.jit import get_num_threads, kernel, parallel_for
-from refquant.kernels.left import fill_offsets
+from refquant.kernels.left import Left, fill_offsets, left_of
 from refquant.kernels.plain import plain_product
 from refquant.kernels.scalar import wrap32
-from refquant.kernels.signature import as_input
-from refquant.kernels.tile import PLAIN, rung_named, tile_function
+from refquant.kernels.signature import as_input, freeze_epilogue
+from refquant.kernels.tile import PLAIN, rung_named, panel_function
 
-__all__ = ["Right", "Target", "run_product", "pack_columns", "start_of"]
+__all__ = ["Right", "run_product", "pack_columns"]
 
 _BLOCK = 240
-_SCRATCH = 12 * 64
-_DTYPES = {RAW: np.int32, BYTES: np.uint8, WORDS: np.int32, REALS: np.float32}
+_GATHERED = 48
+_NO_BIAS = as_input(np.empty(0, np.int32))
+_NO_FORM = freeze_epilogue(make_epilogue(0))
 
 
 class Right(NamedTuple):
-    """The columns of a product, packed.
+    """The columns of a product.
 
     Attributes
     ----------
     data : ndarray of int8
+        Packed.
+    sums, zeros : ndarray of int32, (groups * columns,)
+        Sum and zero point of each column.
+    row_sums : ndarray of int32, (groups, rows) or (1, 0)
+        Sums over the k of each row, where there are zero points.
     groups, columns : int
         Groups, and columns of each.
-    start : ndarray of int32, (groups, columns rounded up to 16)
-        What the accumulators begin with.
-    zeros : ndarray of int32, (groups * columns,)
-        Zero points of the columns.
-    sums : ndarray of int32, (groups, rows) or empty
-        Sums over the k of each row, where there are zero points.
-    widest, depth : int
-        Of the rung.
+    x_zero : int
+        The zero point of the rows.
     """
 
     data: np.ndarray
+    sums: np.ndarray
+    zeros: np.ndarray
+    row_sums: np.ndarray
     groups: int
     columns: int
-    start: np.ndarray
-    zeros: np.ndarray
-    sums: np.ndarray
-    widest: int
-    depth: int
+    x_zero: int
 
 
-class Target(NamedTuple):
-    """The output: its bytes, the bytes of an item, what an item is (see `refquant.kernels.finish`)."""
+@kernel
+def right_of(parts):
+    """A `Right` from the plain tuple of its fields."""
+    data, sums, zeros, row_sums, groups, columns, x_zero = parts
+    return Right(data, sums, zeros, row_sums, groups, columns, x_zero)
 
-    data: np.ndarray
-    item: int
-    kind: int
+
+@kernel
+def fill_start(right, k, bias_i, start):
+    """What the accumulators begin with: the zero-point terms of each column, and its bias.
+
+    `bias_i` is empty or (groups * columns,), `start` (groups, at least `columns`) of int32.
+    """
+    for g in range(right.groups):
+        for j in range(start.shape[1]):
+            n = g * right.columns + j
+            if j < right.columns:
+                total = right.x_zero * (k * np.int64(right.zeros[n]) - np.int64(right.sums[n]))
+                start[g, j] = wrap32(np.int64(total + (bias_i[n] if bias_i.shape[0] > 0 else 0)))
+            else:
+                start[g, j] = 0
 
 
 @lru_cache(maxsize=None)
 def _product_kernel(name):
     """The loops around the tile of the rung called `name`."""
-    tile = tile_function(rung_named(name))
+    rung = rung_named(name)
+    panel, widest, depth = panel_function(rung), rung.widest, rung.depth
 
     @kernel
-    def product(first, last, left, right, target, ep, chunks):
-        n16 = (right.columns + 15) // 16
-        blocks = (n16 + right.widest - 1) // right.widest
-        words = (left.length + right.depth - 1) // right.depth if left.loose else left.length // right.depth
-        rest = 0 if left.loose else left.length % right.depth
-        line16 = 16 * left.runs.shape[0] * ((left.length + right.depth - 1) // right.depth) * right.depth
-        pitch = right.groups * right.columns * target.item
-        shifted = right.sums.shape[1] > 0
+    def product(first, last, field, left_parts, right_parts, chunks, out, item, stage):
+        left, right = left_of(left_parts), right_of(right_parts)
+        groups, columns = right.groups, right.columns
+        n16 = (columns + 15) // 16
+        blocks = (n16 + widest - 1) // widest
+        whole = (left.length + depth - 1) // depth
+        words, rest = (whole, 0) if left.loose else (left.length // depth, left.length % depth)
+        line16 = 16 * left.runs.shape[0] * whole * depth
+        out_pitch = groups * columns * item
+        shifted = right.row_sums.shape[1] > 0
+        start = np.empty((groups, 16 * n16), np.int32)
+        bias_at = stage[0] // 4
+        bias_i = stage.view(np.int32)[bias_at : bias_at + (groups * columns if bias_at > 0 else 0)]
+        fill_start(right, left.runs.shape[0] * left.length, bias_i, start)
         offsets = np.empty(_BLOCK, np.int64)
-        scratch = np.empty(_SCRATCH, np.int32)
-        stage = np.empty(STAGE_WORDS, np.int64)
-        fill_stage(stage, ep, target.kind, pitch, right.zeros.ctypes.data if shifted else 0, False)
+        scratch = np.empty((_GATHERED, 64), np.int32)
         for unit in range(first, last):
-            m0 = unit // (chunks * right.groups) * _BLOCK
-            g = unit // chunks % right.groups
+            m0 = unit // (chunks * groups) * _BLOCK
+            g = unit // chunks % groups
             count = min(_BLOCK, left.rows - m0)
             fill_offsets(left, m0, offsets[:count])
             for block in range(unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks):
                 c16 = block * n16 // blocks
                 width = (block + 1) * n16 // blocks - c16
-                n0, n = g * right.columns + 16 * c16, min(16 * width, right.columns - 16 * c16)
-                straight = target.kind == RAW and not shifted and n == 16 * width
-                i = 0
-                while i < count:
-                    m = m0 + i
-                    out = target.data.ctypes.data + m * pitch + n0 * target.item
-                    done = tile(
-                        width, count - i, left.field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * i,
+                n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
+                straight = stage[1] == RAW and not shifted and n == 16 * width
+                done = 0
+                while done < count:
+                    target = out.ctypes.data + (m0 + done) * out_pitch + n0 * item
+                    acc, pitch = (target, out_pitch) if straight else (scratch.ctypes.data, 64 * width)
+                    some = count if straight else min(_GATHERED, count - done)
+                    panel(
+                        width, some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
                         left.runs.ctypes.data, left.runs.shape[0], words, rest,
-                        right.data.ctypes.data + (g * n16 + c16) * line16, right.start.ctypes.data + 64 * (g * n16 + c16),
-                        out if straight else scratch.ctypes.data, pitch if straight else 64 * width,
+                        right.data.ctypes.data + (g * n16 + c16) * line16, start.ctypes.data + 64 * (g * n16 + c16), acc, pitch,
                     )  # fmt: skip
                     if not straight:
-                        sums = right.sums.ctypes.data + 4 * (g * left.rows + m) if shifted else 0
-                        finish_tile(scratch.ctypes.data, 64 * width, done, n, n0, out, sums, stage.ctypes.data)
-                    i += done
+                        row_sums = right.row_sums.ctypes.data + 4 * (g * left.rows + m0 + done) if shifted else 0
+                        column_zeros = right.zeros.ctypes.data if shifted else 0
+                        finish_tile(
+                            acc, pitch, some, n, n0, target, out_pitch, row_sums, column_zeros, stage.ctypes.data
+                        )  # fmt: skip
+                    done += some
 
     return product
 
@@ -147,46 +170,36 @@ def pack_columns(codes, rung):
     return data
 
 
-def start_of(sums, groups, k, x_zero, zeros, bias_i):
-    """What the accumulators begin with: the zero-point terms of each column, and its bias.
+def run_product(rung, field, left, right, out, kind, ep):
+    """Compute a product on as many threads as are set.
 
     Parameters
     ----------
-    sums : ndarray of int32, (groups * columns,)
-        Sums of the packed codes of each column.
-    groups, k, x_zero : int
-    zeros, bias_i : ndarray of int32, (groups * columns,)
-
-    Returns
-    -------
-    ndarray of int32, (groups, columns rounded up to 16)
+    rung : str
+    field : ndarray of uint8, (bytes,), read-only
+    left, right : tuple
+        The fields of a `Left` and a `Right`.
+    out : ndarray, C-contiguous, (rows, groups * columns) in memory
+    kind : int
+        What is written, see `refquant.kernels.finish`.
+    ep : Epilogue or None
+        None for `RAW`.
     """
-    start = np.empty((groups, -(-sums.shape[0] // groups // 16) * 16), np.int32)
-    _fill_start(sums, k, x_zero, zeros, bias_i, start)
-    return start
-
-
-@kernel
-def _fill_start(sums, k, x_zero, zeros, bias_i, start):
-    columns = sums.shape[0] // start.shape[0]
-    for g in range(start.shape[0]):
-        for j in range(start.shape[1]):
-            n = g * columns + j
-            if j < columns:
-                terms = x_zero * (k * np.int64(zeros[n]) - np.int64(sums[n]))
-                start[g, j] = wrap32(np.int64(terms + bias_i[n]))
-            else:
-                start[g, j] = 0
-
-
-def run_product(rung, left, right, target, ep):
-    """Compute a product with the kernel `rung`, on as many threads as are set."""
     if rung == PLAIN:
-        out = target.data.view(_DTYPES[target.kind]).reshape(left.rows, right.groups * right.columns)
-        parallel_for(plain_product, left.rows * right.groups, left, right, out, target.kind, ep)
+        _run_plain(field, Left(*left), Right(*right), out, kind, ep)
         return
-    down = -(-left.rows // _BLOCK) * right.groups
-    blocks = -(-right.columns // (16 * right.widest))
-    chunks = 1 if down >= 4 * get_num_threads() else blocks
-    parallel_for(_product_kernel(rung), down * chunks, left, right, target, ep, chunks)
+    rows, groups, columns = left[3], right[4], right[5]
+    down = -(-rows // _BLOCK) * groups
+    chunks = 1 if down >= 4 * get_num_threads() else -(-columns // (16 * rung_named(rung).widest))
+    stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
+    memory = out.reshape(-1).view(np.uint8)
+    parallel_for(_product_kernel(rung), down * chunks, field, left, right, chunks, memory, out.itemsize, stage)
 
+
+def _run_plain(field, left, right, out, kind, ep):
+    codes = out.view(np.uint8) if kind == BYTES else out
+    count = right.groups * right.columns
+    start = np.empty((right.groups, right.columns), np.int32)
+    fill_start(right, left.runs.size * left.length, _NO_BIAS if ep is None else as_input(ep.bias_i), start)
+    form = _NO_FORM if ep is None else freeze_epilogue(ep)
+    parallel_for(plain_product, left.rows * right.groups, field, left, right, start, codes.reshape(-1, count), kind, form)

@@ -6,7 +6,7 @@
 
 import numpy as np
 
-from refquant.kernels.finish import BYTES, REALS, STAGE_WORDS, WORDS, fill_stage, finish_tile
+from refquant.kernels.finish import BYTES, REALS, WORDS, finish_tile, make_stage
 from refquant.kernels.jit import jit_disabled, kernel, parallel_for
 from refquant.kernels.plain import plain_requantize
 from refquant.kernels.signature import as_input, freeze_epilogue
@@ -16,19 +16,19 @@ __all__ = ["requantize", "output_kind"]
 
 def output_kind(dtype):
     """How kernels write an output of `dtype`: see `refquant.kernels.finish`."""
-    return {np.dtype(np.int32): WORDS, np.dtype(np.float32): REALS}.get(np.dtype(dtype), BYTES)
+    return _KINDS.get(np.dtype(dtype), BYTES)
+
+
+_KINDS = {np.dtype(np.int32): WORDS, np.dtype(np.float32): REALS}
 
 
 @kernel
-def _requantize_rows(first, last, acc, out, item, kind, ep):
+def _requantize_rows(first, last, acc, out, item, stage):
     channels = acc.shape[1]
-    stage = np.empty(STAGE_WORDS, np.int64)
-    fill_stage(stage, ep, kind, channels * item, 0, True)
     finish_tile(
         acc.ctypes.data + first * channels * 4, channels * 4, last - first, channels, 0,
-        out.ctypes.data + first * channels * item, 0, stage.ctypes.data,
+        out.ctypes.data + first * channels * item, channels * item, 0, 0, stage.ctypes.data,
     )  # fmt: skip
-    stage[0] = 0  # keeps the array alive until here
 
 
 def requantize(acc, epilogue, dtype):
@@ -51,11 +51,11 @@ def requantize(acc, epilogue, dtype):
         return out
     channels = acc.shape[-1]
     rows, kind = as_input(acc.reshape(-1, channels)), output_kind(dtype)
-    ep, grain = freeze_epilogue(epilogue), max(1, 65536 // channels)
+    grain = max(1, 65536 // channels)
     if jit_disabled():
         codes = out.view(np.uint8) if kind == BYTES else out
-        parallel_for(plain_requantize, rows.shape[0], rows, codes.reshape(rows.shape), kind, ep)
+        parallel_for(plain_requantize, rows.shape[0], rows, codes.reshape(rows.shape), kind, freeze_epilogue(epilogue))
     else:
         memory = out.reshape(-1).view(np.uint8)
-        parallel_for(_requantize_rows, rows.shape[0], rows, memory, out.itemsize, kind, ep, grain=grain)
+        parallel_for(_requantize_rows, rows.shape[0], rows, memory, out.itemsize, make_stage(epilogue, kind, False), grain=grain)
     return out

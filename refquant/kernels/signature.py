@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from refquant.core.epilogue import Epilogue, make_epilogue
+from refquant.core.epilogue import Epilogue
 
-__all__ = ["as_input", "freeze_epilogue", "NO_STAGE"]
+__all__ = ["as_input", "freeze_epilogue"]
 
 _VECTORS = tuple(Epilogue._fields.index(name) for name in ("bias_i", "pre_b", "s2", "b", "m64", "mult", "shift"))
 
@@ -22,5 +22,3 @@ def freeze_epilogue(ep):
         return Epilogue._make([as_input(value) if i in _VECTORS else value for i, value in enumerate(ep)])
     return ep
 
-
-NO_STAGE = freeze_epilogue(make_epilogue(0))

@@ -28,7 +28,7 @@ from numba.core import types
 from refquant.kernels.jit import cpu_features, jit_disabled
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
 
-__all__ = ["RUNGS", "Rung", "best_rung", "rung_named", "tile_function", "PLAIN"]
+__all__ = ["RUNGS", "Rung", "best_rung", "rung_named", "panel_function", "PLAIN"]
 
 PLAIN = "plain"
 
@@ -77,6 +77,9 @@ RUNGS = (
 )
 
 
+_BY_NAME = {rung.name: rung for rung in RUNGS}
+
+
 def best_rung(exact=True):
     """Return the first rung that runs here, or None: then the plain loops do."""
     return next((rung for rung in RUNGS if rung.exact == exact and rung.runs_here), None)
@@ -84,7 +87,7 @@ def best_rung(exact=True):
 
 def rung_named(name):
     """Return a rung by name, None for ``"plain"``."""
-    return {rung.name: rung for rung in RUNGS}.get(name)
+    return _BY_NAME.get(name)
 
 
 def _dot(e, rung, acc, left, right):
@@ -132,47 +135,65 @@ def _last_word(e, kind, address, rest):
     return word
 
 
-def _tile_emitter(rung, rows, width):
+def _emit_tile(e, rung, rows, width, base, offsets, runs, n_runs, words, rest, b, start, c, pitch):
     """Write one tile: `rows` rows, `width` * 16 columns."""
     acc_kind, word_kind = vector(I32, rung.lanes), ir.IntType(8 * rung.depth)
     vectors, step = width * 16 // rung.lanes, rung.lanes * rung.depth
+    lines = [e.add(base, e.load(e.add(offsets, 8 * r), I64)) for r in range(rows)]
+    first = [e.load(e.add(start, 4 * rung.lanes * v), acc_kind) for v in range(vectors)]
+    acc = [[e.variable(value) for value in first] for _ in range(rows)]
+    position = e.variable(b)
 
-    def emit(e, base, offsets, runs, n_runs, words, rest, b, start, c, pitch):
-        lines = [e.add(base, e.load(e.add(offsets, 8 * r), I64)) for r in range(rows)]
-        first = [e.load(e.add(start, 4 * rung.lanes * v), acc_kind) for v in range(vectors)]
-        acc = [[e.variable(value) for value in first] for _ in range(rows)]
-        position = e.variable(b)
-
-        def multiply(lefts):
-            at = e.get(position)
-            right = [_right(e, rung, e.add(at, step * v)) for v in range(vectors)]
-            for r, word in enumerate(lefts):
-                left = _left(e, rung, word)
-                for v in range(vectors):
-                    e.set(acc[r][v], _dot(e, rung, e.get(acc[r][v]), left, right[v]))
-            e.set(position, e.add(at, step * vectors))
-
-        with e.loop(n_runs) as i:
-            run = e.load(e.add(runs, e.mul(i, 8)), I64)
-            heads = [e.add(line, run) for line in lines]
-            with e.loop(words) as k:
-                multiply([e.load(e.add(head, e.mul(k, rung.depth)), word_kind) for head in heads])
-            if rung.depth > 1:
-                with e.when(e.less(e.constant(0), rest)):
-                    end = e.mul(words, rung.depth)
-                    multiply([_last_word(e, word_kind, e.add(head, end), rest) for head in heads])
-        for r in range(rows):
+    def multiply(lefts):
+        at = e.get(position)
+        right = [_right(e, rung, e.add(at, step * v)) for v in range(vectors)]
+        for r, word in enumerate(lefts):
+            left = _left(e, rung, word)
             for v in range(vectors):
-                e.store(e.get(acc[r][v]), e.add(e.add(c, e.mul(pitch, r)), 4 * rung.lanes * v))
+                e.set(acc[r][v], _dot(e, rung, e.get(acc[r][v]), left, right[v]))
+        e.set(position, e.add(at, step * vectors))
+
+    with e.loop(n_runs) as i:
+        run = e.load(e.add(runs, e.mul(i, 8)), I64)
+        heads = [e.add(line, run) for line in lines]
+        with e.loop(words) as k:
+            multiply([e.load(e.add(head, e.mul(k, rung.depth)), word_kind) for head in heads])
+        if rung.depth > 1:
+            with e.when(e.less(e.constant(0), rest)):
+                end = e.mul(words, rung.depth)
+                multiply([_last_word(e, word_kind, e.add(head, end), rest) for head in heads])
+    for r in range(rows):
+        for v in range(vectors):
+            e.store(e.get(acc[r][v]), e.add(e.add(c, e.mul(pitch, r)), 4 * rung.lanes * v))
+
+
+def _panel_emitter(rung, width):
+    """Write the loop over the rows: as many of the highest tiles as fit, then lower ones."""
+
+    def emit(e, rows, base, offsets, *others):
+        *others, c, pitch = others
+        done = e.variable(e.constant(0))
+
+        def tile(size):
+            i = e.get(done)
+            line = e.add(c, e.mul(pitch, i))
+            _emit_tile(e, rung, size, width, base, e.add(offsets, e.mul(i, 8)), *others, line, pitch)
+            e.set(done, e.add(i, size))
+
+        highest, *lower = rung.shapes[width]
+        with e.loop(e.builder.sdiv(rows, e.constant(highest))):
+            tile(highest)
+        for size in lower:
+            with e.loop(e.builder.sdiv(e.sub(rows, e.get(done)), e.constant(size))):
+                tile(size)
 
     return emit
 
 
-def tile_function(rung):
-    """Return the function that jitted code calls for a tile.
+def panel_function(rung):
+    """Return the function that jitted code calls for a block of columns.
 
-    ``tile(width, rows, base, offsets, runs, n_runs, words, rest, b, start, c, pitch)`` computes the first rows of at most `rows`,
-    `width` * 16 columns wide, and returns how many it did.
+    ``panel(width, rows, base, offsets, runs, n_runs, words, rest, b, start, c, pitch)`` computes `rows` rows, `width` * 16 columns wide.
 
     base, offsets
         Address of A; address of an int64 for each row, its offset from `base` in bytes.
@@ -186,18 +207,9 @@ def tile_function(rung):
         Address of the result, bytes from row to row.
     """
 
-    def emit(e, width, rows, *args):
-        done = e.variable(e.constant(0))
-        for tile_width, sizes in rung.shapes.items():
+    def emit(e, width, *args):
+        for tile_width in rung.shapes:
             with e.when(e.equal(width, tile_width)):
-                for size, above in zip(sizes, (None, *sizes)):
-                    fits = e.less(e.constant(size - 1), rows)
-                    if above is not None:
-                        fits = e.builder.and_(fits, e.less(rows, above))
-                    with e.when(fits):
-                        name = f"tile_{rung.name}_{size}x{tile_width}"
-                        e.function(name, ir.VoidType(), _tile_emitter(rung, size, tile_width), *args)
-                        e.set(done, e.constant(size))
-        return e.get(done)
+                e.function(f"panel_{rung.name}_{tile_width}", ir.VoidType(), _panel_emitter(rung, tile_width), *args)
 
-    return emitted_function(f"tile_{rung.name}", types.int64, [types.int64] * 12, emit)
+    return emitted_function(f"panel_{rung.name}", types.none, [types.int64] * 12, emit)

@@ -8,6 +8,7 @@ Convolutions of one and two dimensions are those of three with leading extents o
 itself, ``x - x_zero`` is 0 there and no term of the product needs to know about borders.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +37,9 @@ def _three(values, filler):
     return (filler,) * (3 - len(values)) + tuple(values)
 
 
+@lru_cache(maxsize=1024)
 def make_geometry(spatial, kernel_shape, stride, padding, dilation):
-    """Compute a geometry; all arguments have one entry, for paddings a pair, per spatial dimension."""
+    """Compute a geometry; all arguments are tuples with one entry, for paddings a pair, per spatial dimension."""
     steps = [_three([int(v) for v in values], 1) for values in (kernel_shape, stride, dilation)]
     padding = _three([(int(lo), int(hi)) for lo, hi in padding], (0, 0))
     size = [n + lo + hi for n, (lo, hi) in zip(_three([int(n) for n in spatial], 1), padding)]
@@ -117,9 +119,10 @@ def make_field(x, padding, x_zero, repeat=1):
     return Field(data, shape, True, x_zero)
 
 
-def window_rows(field, geometry, groups):
-    """The windows of all output pixels, as the rows of a product."""
-    batch, depth, height, width, channels = field.shape
+@lru_cache(maxsize=1024)
+def window_rows(shape, loose, geometry, groups):
+    """The windows of all output pixels, as the rows of a product, in a field of `shape`."""
+    batch, depth, height, width, channels = shape
     (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
     line, plane = width * channels, height * width * channels
     runs = np.add.outer(np.arange(kd) * (dd * plane), np.arange(kh) * (dh * line))
@@ -130,7 +133,7 @@ def window_rows(field, geometry, groups):
         runs = np.add.outer(runs, np.arange(kw) * (dw * channels))
     rows = batch * int(np.prod(geometry.out))
     steps = (depth * plane, sd * plane, sh * line, sw * channels)
-    return Left(field.data, runs.reshape(-1), length, field.loose, rows, geometry.out, steps, channels // groups)
+    return tuple(Left(as_input(runs.reshape(-1)), length, loose, rows, geometry.out, steps, channels // groups))
 
 
 def channels_last_output(batch, geometry, channels, dtype):
