@@ -263,7 +263,7 @@ class PoolForm(Form):
         ``spec``: dequantized values averaged in float64, rounded to float32, quantized by the profile's quantize form;
         ``raw_integer``: sum(q) / n in integers, half away from zero.
     vector
-        Channels in a block.
+        Channels in a block. 0: all are.
     rounding
     """
 
@@ -288,6 +288,7 @@ class CatForm(Form):
         Inputs that have the output's parameters are copied (channels last; on the other path it makes no difference
         unless a tie moves).
     vector
+        Channels in a block. 0: all are.
     """
 
     contiguous: Literal["quantize"]

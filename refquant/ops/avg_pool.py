@@ -51,8 +51,8 @@ def _scaled(win):
 
 
 def _body_of_channels(win):
-    channels = win.x.shape[1]
-    return (np.arange(channels) < channels // win.form.vector * win.form.vector)[:, None, None]
+    channels, vector = win.x.shape[1], max(win.form.vector, 1)
+    return (np.arange(channels) < channels // vector * vector)[:, None, None]
 
 
 def _tail(win, total):
@@ -84,7 +84,8 @@ def _global(win, divisor=None):
 
 
 def _global_area(win):
-    return _global(win, win.geometry.kernel[0] * win.geometry.kernel[1])
+    kernel = win.geometry and win.geometry.kernel
+    return _global(win, kernel and kernel[0] * kernel[1])
 
 
 def _sequential(win):

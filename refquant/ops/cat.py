@@ -38,7 +38,8 @@ def _converted(x, form, profile, out, activation, vectorized):
     body, tail, plain = _tables(profile, x.qparams, out, activation)
     if not vectorized:
         return take_codes(plain, np.ascontiguousarray(x.values)).reshape(x.shape)
-    split = x.shape[1] // form.vector * form.vector
+    vector = max(form.vector, 1)
+    split = x.shape[1] // vector * vector
     inner = np.ascontiguousarray(np.moveaxis(x.values, 1, -1))
     y = take_codes(body, inner)
     y[..., split:] = take_codes(tail, inner[..., split:].copy())
