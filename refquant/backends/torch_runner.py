@@ -56,7 +56,7 @@ class TorchRunner:
 
     def run(self, problem):
         """Return the engine's codes or numbers."""
-        with self._tensors.engine(self.name):
+        with self._tensors.engine(self.name, problem.get("threads", 1)):
             return self._calls.CALLS[problem.op](problem)
 
     def _refuse_types(self, problem):
@@ -78,12 +78,26 @@ class TorchRunner:
 def _refuse_form(problem, engine, dynamic_input):
     if problem.op in _PRODUCTS:
         return _refuse_product(problem, engine, dynamic_input)
+    if engine == "qnnpack" and problem.op in ("add", *_POOLS):
+        reason = _refuse_qnnpack(problem)
+        if reason:
+            return reason
     if problem.op in _POOLS and problem.get("out") not in (None, problem["x"].qparams):
         return "PyTorch pools into the parameters of its input"
     if problem.op in ("add", "cat"):
         inputs = problem["tensors"] if problem.op == "cat" else (problem["a"], problem["b"])
         if {q.dtype for q in inputs} != {problem["out"].dtype}:
             return "inputs and output must have one dtype"
+    return None
+
+
+def _refuse_qnnpack(problem):
+    if any(q.dtype != "uint8" for q in problem.quantized()):
+        return "QNNPACK's own kernel takes quint8 only; ATen computes the rest, as under fbgemm"
+    if problem.get("activation") == "relu" and problem["out"].zero_point == 255:
+        return "QNNPACK refuses an empty range of codes"
+    if problem.get("ceil_mode"):
+        return "ATen pools where ceil_mode is asked for, as under fbgemm"
     return None
 
 

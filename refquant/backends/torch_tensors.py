@@ -36,13 +36,13 @@ def to_numpy(y):
 
 
 @contextmanager
-def engine(name):
-    """Select a quantized engine and one thread (elementwise bits depend on their number); put back what was before."""
+def engine(name, count=1):
+    """Select a quantized engine and the number of threads (elementwise bits depend on it); put back what was before."""
     before, threads = torch.backends.quantized.engine, torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
-            torch.set_num_threads(1)
+            torch.set_num_threads(count)
             torch.backends.quantized.engine = name
             yield
         finally:

@@ -1,6 +1,33 @@
 """Verification: problems, adversarial cases, comparison by bits, campaigns, golden vectors. Knows no engine.
 
->>> from refquant.verify import Case, build, oracle, compare
->>> problem = build(Case.parse("linear/fbgemm/m5k64n17/neartie/seed=0/per_channel"))
->>> print(compare(oracle(problem, "fbgemm"), oracle(problem, "onednn")))
+>>> from refquant.verify import build, oracle, compare
+>>> problem = build("linear/fbgemm/m64k31n100/neartie/seed=0/per_channel")
+>>> comparison = compare(oracle(problem, "fbgemm"), oracle(problem, "onednn"))
+>>> comparison.status, comparison.outputs
+(<Status.DIFFERENT: 'DIFFERENT'>, 6400)
 """
+
+from importlib import import_module
+
+from refquant.verify.build import build
+from refquant.verify.campaign import Row, Trial, campaign, try_case, try_problem
+from refquant.verify.case import OPTIONS, STRATEGIES, Case
+from refquant.verify.compare import Comparison, Outcome, Status, assert_bitexact, compare
+from refquant.verify.default_cases import STREAMS, case_stream, default_cases
+from refquant.verify.golden import Vector, check_vectors, read_index, read_vectors, vectors_folder, write_vectors
+from refquant.verify.problem import Problem, from_plain, oracle, to_plain
+from refquant.verify.runner import PROVENANCE, Runner
+
+__all__ = [
+    "Case", "Comparison", "OPTIONS", "Outcome", "PROVENANCE", "Problem", "Row", "Runner", "STRATEGIES", "STREAMS", "Status", "Trial",
+    "Vector", "assert_bitexact", "build", "campaign", "case_stream", "check_vectors", "compare", "default_cases", "diagnose",
+    "from_plain", "oracle", "read_index", "read_vectors", "to_plain", "try_case", "try_problem", "vectors_folder", "write_vectors",
+]  # fmt: skip
+
+
+def __getattr__(name):
+    if name == "diagnose":
+        # The module would otherwise stand under the function's name once it is imported.
+        globals()[name] = function = import_module("refquant.verify.diagnose").diagnose
+        return function
+    raise AttributeError(f"module 'refquant.verify' has no attribute {name!r}")

@@ -32,6 +32,8 @@ OPTIONS = (
     Option("relu", "with a ReLU"),
     Option("float", "the output is float32 (out=None)"),
     Option("channels_last", "strides of activations are channels last"),
+    Option("mixed", "strides of the first input alone are channels last"),
+    Option("threads", "the engine runs on three threads"),
     Option("rescale", "the output has parameters of its own"),
     Option("ceil", "ceil_mode"),
     Option("nopad", "padding is not counted (count_include_pad=False)"),

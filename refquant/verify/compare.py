@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError
 
-__all__ = ["Status", "Comparison", "compare", "assert_bitexact"]
+__all__ = ["Status", "Outcome", "Comparison", "compare", "assert_bitexact"]
 
 _SHOWN = 5
 _BINS = 8
@@ -30,6 +31,18 @@ class Status(str, Enum):
 
     def __str__(self):
         return self.value
+
+
+class Outcome(NamedTuple):
+    """A status and what there is to say about it: the cause, the reason, or the comparison's report."""
+
+    status: Status
+    detail: str = ""
+
+    def __str__(self):
+        if self.status in (Status.EXPLAINED, Status.UNSUPPORTED):
+            return f"{self.status}({self.detail})"
+        return f"{self.status}: {self.detail}" if self.detail else str(self.status)
 
 
 @dataclass(frozen=True, kw_only=True)

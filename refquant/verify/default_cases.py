@@ -40,7 +40,7 @@ def _stream(small, large, strategies, options, wrap=""):
     return Stream(tuple(small.split()), tuple(large.split()), tuple(wrap.split()), tuple(strategies.split()), tuple(o.strip() for o in options.split(",")))
 
 
-_ELEMENTWISE = "n1000 n2c5 n1c3h5w7 n2c16h9w9 n64 n63 n4097 n3c17h4w4 n1c8h1w1"
+_ELEMENTWISE = "n1000 n2c5 n1c3h5w7 n2c16h9w9 n64 n63 n4097 n3c17h4w4 n1c8h1w1 n2c1h9w8"
 _LARGE = "n2c32h28w28 n40000 n4c19h20w20"
 _LINEAR_OPTIONS = (
     "per_channel, nobias, per_channel relu, relu, per_channel nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias relu, "
@@ -72,24 +72,24 @@ STREAMS = {
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
-    "add": _stream(_ELEMENTWISE, _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu"),
+    "add": _stream(_ELEMENTWISE, _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, threads relu channels_last"),
     "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last"),
     "max_pool2d": _stream(
         "n1c3h9w11-k2 n2c17h8w8-k3s2p1 n1c16h7w7-k3x2s1x2p1 n1c5h13w13-k3d2s2 n3c32h10w10-k2s2", "n2c64h28w28-k3s1p1", "random saturate",
         ", channels_last, ceil, int8, int8 channels_last ceil",
     ),
     "avg_pool2d": _stream(
-        "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3",
+        "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3 n6c32h5w4-k5x4 n2c19h3w3-k1s2",
         "n4c67h28w28-k2s1 n4c32h28w28-k4s1p2", "neartie saturate neartie random",
         ", channels_last, rescale, nopad, nopad channels_last, ceil nopad, int8, rescale channels_last, divisor, divisor channels_last, rescale nopad int8, ceil channels_last",
     ),
     "adaptive_avg_pool2d": _stream(
-        "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6",
+        "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6 n4c1h9w7 n9c21h1w1",
         "n64c259h4w4 n64c128h7w6 n8c67h28w28-o14", "neartie saturate neartie random", ", channels_last, rescale, int8, int8 channels_last, rescale channels_last",
     ),
     "cat": _stream(
-        "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
-        "channels_last, , relu, channels_last relu, int8 channels_last, int8",
+        "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10 n5h1w1-c19x8x6 n3h6w4-c1x1", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
+        "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed",
     ),
 }  # fmt: skip
 
@@ -114,13 +114,12 @@ def case_stream(op, profile, *, seed=0):
     rng = np.random.Generator(np.random.PCG64([seed, crc32(op.encode())]))
     small, large, wrap = (_shuffled(rng, [s for s in _shapes(op, texts) if _pools(op, profile, s)]) for texts in stream[:3])
     strategies = _shuffled(rng, stream.strategies)
-    options = _shuffled(rng, [tuple(o.split()) for o in stream.options if _offered(op, profile, o.split())])
-    bias = ("intbias",) if _bias_is_integer(op, profile) else ()
+    options = _shuffled(rng, [tuple(o.split()) for o in stream.options if _offered(op, profile, o.split())] or [()])
     for i in count():
         strategy, chosen = next(strategies), next(options)
         shapes = wrap if strategy == "wrap" else large if i >= len(stream.small) and i % 2 else small
         case = Case(op=op, profile=profile.name, shape=next(shapes), strategy=strategy, seed=seed + i)
-        yield case.replace(options=chosen if "nobias" in chosen else chosen + bias)
+        yield case.replace(options=chosen if "nobias" in chosen or i % 6 == 5 else chosen + _bias_option(op, profile, chosen))
 
 
 def _shuffled(rng, items):
@@ -155,12 +154,13 @@ def _offered(op, profile, options):
     return True
 
 
-def _bias_is_integer(op, profile):
+def _bias_option(op, profile, options):
+    """Return ("intbias",) where the profile takes a bias in int32 units."""
     if op not in ("linear", "conv1d", "conv2d", "conv3d"):
-        return False
-    form = getattr(profile, _section(op, ()))
+        return ()
+    form = getattr(profile, _section(op, options))
     form = form.yes if isinstance(form, Dispatch) else form
-    return form is not None and form.bias == "int32"
+    return ("intbias",) if form is not None and form.bias == "int32" else ()
 
 
 def outputs_of(problem, profile):
@@ -186,12 +186,8 @@ def default_cases(op, profile, *, outputs, seed=0):
 
     Examples
     --------
-    >>> for case in default_cases("linear", "fbgemm", outputs=200):
+    >>> for case in default_cases("linear", "fbgemm", outputs=7000):
     ...     print(case)
-    linear/fbgemm/m5k64n17/neartie/seed=0/per_channel
-    linear/fbgemm/m1k1n5/saturate/seed=1/relu/float
-    linear/fbgemm/m2k3n31/neartie/seed=2/uint8/nobias
-    linear/fbgemm/m13k7n16/pairs/seed=3/per_channel/asymmetric
     """
     from refquant.verify.build import build
 

@@ -37,11 +37,15 @@ def _qparams(case, rng, shape, dtype, **limits):
     wild = case.strategy == "edges" and rng.random() < 0.15
     draw = (lambda: float(np.float32(np.exp2(rng.uniform(-126, 100))))) if wild else (lambda: draw_scale(rng))
     if not case.has("per_channel"):
-        return QParams(draw(), draw_zero(rng, dtype, case.strategy), dtype, **limits)
+        return QParams(draw(), _inside(draw_zero(rng, dtype, case.strategy), limits), dtype, **limits)
     axis = min(1, len(shape) - 1)
     scales = [draw() for _ in range(shape[axis])]
-    zeros = [draw_zero(rng, dtype, case.strategy) for _ in scales]
+    zeros = [_inside(draw_zero(rng, dtype, case.strategy), limits) for _ in scales]
     return QParams(scales, zeros, dtype, axis=axis, **limits)
+
+
+def _inside(zero, limits):
+    return min(max(zero, limits["quant_min"]), limits["quant_max"]) if limits else zero
 
 
 def _real(case, rng, shape, qparams):
@@ -86,7 +90,7 @@ def build_dequantize(case, rng):
     return Problem("dequantize", {"q": QTensor(_laid_out(case, codes), qparams)})
 
 
-def _solved_input(case, rng, shape, dtype, sy):
+def _solved_input(case, rng, shape, dtype, sy, first=False):
     """Draw a tensor whose scale stands to `sy` as ``odd * 2**-s``, or beside."""
     zero = draw_zero(rng, dtype, case.strategy)
     codes = rng.integers(int_type(dtype).qmin, int_type(dtype).qmax + 1, shape).astype(dtype)
@@ -96,6 +100,8 @@ def _solved_input(case, rng, shape, dtype, sy):
     if ratio is None:
         ratio = pick(rng, (1, 1, 1, 3)) * 2.0 ** -int(rng.integers(1, 5))
     scale = solve_scales(rng, ratio, sy) if case.strategy != "random" else ratio * sy
+    if case.has("mixed") and first and codes.ndim > 3:
+        codes = to_channels_last(codes)
     return QTensor(_laid_out(case, codes), QParams(scale, zero, dtype))
 
 
@@ -110,8 +116,9 @@ def build_add(case, rng):
     """Return the problem of a case of ``add``."""
     shape, dtype = _shape(case), _dtype(case)
     out = _output(case, rng, dtype)
-    a, b = (_solved_input(case, rng, shape, dtype, out.scale) for _ in "ab")
-    return Problem("add", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None})
+    a, b = (_solved_input(case, rng, shape, dtype, out.scale, first=name == "a") for name in "ab")
+    threads = {"threads": 3} if case.has("threads") else {}
+    return Problem("add", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None, **threads})
 
 
 def build_cat(case, rng):
@@ -120,7 +127,7 @@ def build_cat(case, rng):
     dtype = _dtype(case)
     out = _output(case, rng, dtype)
     sides = tuple(case[letter] for letter in "hw" if case[letter])
-    tensors = [_solved_input(case, rng, (case["n"], c, *sides), dtype, out.scale) for c in counts]
+    tensors = [_solved_input(case, rng, (case["n"], c, *sides), dtype, out.scale, first=not i) for i, c in enumerate(counts)]
     if len(counts) > 1 and rng.random() < 0.5:
         tensors[-1] = QTensor(tensors[-1].values, out)
     return Problem("cat", {"tensors": tuple(tensors), "dim": 1, "out": out, "activation": "relu" if case.has("relu") else None})

@@ -5,6 +5,7 @@ import numpy as np
 from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.core.rounding import Round, round_real
 from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales
 from refquant.verify.problem import Problem
 
@@ -93,7 +94,10 @@ def _scales(rng, strategy, rms, count):
         ratio = _SPREAD[strategy] / rms * np.exp2(rng.uniform(-1, 1, size))
         sw = ratio * sy / sx
         return sx, float(sw[0]) if count is None else sw, sy
-    shift = np.clip(np.rint(np.log2(rms / _SPREAD[strategy])), -6, 40) + rng.integers(0, 2, size)
+    if strategy == "saturate" and rng.random() < 0.25:
+        # So small an output scale that scaled sums leave int32.
+        rms *= 2.0 ** -int(rng.integers(18, 30))
+    shift = np.clip(np.floor(np.log2(rms / _SPREAD[strategy])), -26, 40) + rng.integers(0, 2, size)
     odd = rng.choice([1, 1, 1, 3, 5], size)
     ratio = odd * np.exp2(-shift - np.floor(np.log2(odd)))
     return sx, solve_scales(rng, ratio if count else float(ratio[0]), sy / sx, count), sy
@@ -111,7 +115,7 @@ def _float_scales(rng, x, count):
 def _bias(rng, case, channels, sx, sw, rms):
     if case.has("nobias"):
         return None
-    steps = np.rint(rng.normal(0, rms, channels))
+    steps = round_real(rng.normal(0, rms, channels), Round.HALF_EVEN)
     if case.has("intbias"):
         if case.strategy == "wrap":
             steps[::2] = 2.0**31 - 1

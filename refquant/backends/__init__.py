@@ -1,0 +1,87 @@
+"""Engines as runners. `ENGINES` lists each once; `load` imports its package when it is asked for.
+
+>>> from refquant import backends
+>>> backends.names()
+('fbgemm', 'onednn', 'x86', 'qnnpack', 'onnxruntime')
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from refquant.errors import ArgumentError, BackendMissing, choose
+
+__all__ = ["Engine", "ENGINES", "names", "find", "load", "installed"]
+
+
+class Engine(NamedTuple):
+    """An engine that refquant can be held against.
+
+    Attributes
+    ----------
+    name : str
+        As ``refquant verify --engine`` takes it; also the name of its profile.
+    packages : tuple of str
+        What must be importable.
+    install : str
+        The command that brings it.
+    module, maker : str
+        Where the runner's class stands, and its name.
+    arguments : tuple
+        What the class is called with.
+    """
+
+    name: str
+    packages: tuple
+    install: str
+    module: str
+    maker: str
+    arguments: tuple = ()
+
+
+def _torch(name):
+    return Engine(name, ("torch",), "pip install 'refquant[torch]'", "refquant.backends.torch_runner", "TorchRunner", (name,))
+
+
+ENGINES = (
+    _torch("fbgemm"),
+    _torch("onednn"),
+    _torch("x86"),
+    _torch("qnnpack"),
+    Engine(
+        "onnxruntime", ("onnx", "onnxruntime"), "pip install 'refquant[onnxruntime]'", "refquant.backends.onnxruntime_runner", "OnnxRuntimeRunner"
+    ),
+)  # fmt: skip
+
+if len({engine.name for engine in ENGINES}) != len(ENGINES):
+    raise ArgumentError("backends: two engines share a name; rename one")
+
+
+def names():
+    """Return the names of all engines."""
+    return tuple(engine.name for engine in ENGINES)
+
+
+def find(name):
+    """Return the `Engine` of a name, or raise an `ArgumentError` with the nearest ones."""
+    return {engine.name: engine for engine in ENGINES}[choose("backends", "engine", name, names())]
+
+
+def installed(name):
+    """Whether an engine's packages can be found; nothing is imported."""
+    return all(find_spec(package) is not None for package in find(name).packages)
+
+
+def load(name):
+    """Return the runner of an engine.
+
+    Raises
+    ------
+    BackendMissing
+        A package is missing; the message holds the command that installs it.
+    """
+    engine = find(name)
+    missing = [package for package in engine.packages if find_spec(package) is None]
+    if missing:
+        raise BackendMissing(f"engine {name}: needs the package {missing[0]}, which is not installed; {engine.install}")
+    return getattr(import_module(engine.module), engine.maker)(*engine.arguments)

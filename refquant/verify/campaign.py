@@ -1,0 +1,146 @@
+"""A campaign: many cases of an operator, an engine's bits beside the oracle's, summed up in one row."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from refquant.errors import UnsupportedError
+from refquant.verify.build import build
+from refquant.verify.case import Case
+from refquant.verify.compare import Comparison, Outcome, Status, compare
+from refquant.verify.default_cases import case_stream
+from refquant.verify.problem import oracle
+
+__all__ = ["Trial", "Row", "try_problem", "try_case", "campaign"]
+
+# An operator of which so many cases in a row are unsupported is unsupported.
+_PATIENCE = 24
+
+
+class Trial(NamedTuple):
+    """One case tried.
+
+    Attributes
+    ----------
+    case : Case or str
+    outcome : Outcome
+    comparison : Comparison or None
+        None where nothing was compared.
+    """
+
+    case: Case
+    outcome: Outcome
+    comparison: Comparison = None
+
+
+@dataclass
+class Row:
+    """The sum of trials of one operator on one engine.
+
+    Attributes
+    ----------
+    op, engine : str
+    cases, outputs, differing : int
+        Compared, that is without unsupported ones. Outputs of untrusted cases do not count.
+    failures : list of Trial
+    reasons : dict of str to int
+        Cases that were unsupported, by reason; explained ones by cause; untrusted ones under ``"untrusted"``.
+    """
+
+    op: str
+    engine: str
+    cases: int = 0
+    outputs: int = 0
+    differing: int = 0
+    failures: list = field(default_factory=list)
+    reasons: dict = field(default_factory=dict)
+
+    @property
+    def status(self):
+        """`DIFFERENT` if any case is, else `EXACT` if any output was compared, else `UNSUPPORTED`."""
+        if self.failures:
+            return Status.DIFFERENT
+        return Status.EXACT if self.outputs else Status.UNSUPPORTED
+
+    def add(self, trial):
+        """Take in a trial."""
+        status, detail = trial.outcome
+        if status in (Status.UNSUPPORTED, Status.EXPLAINED, Status.UNTRUSTED):
+            name = "untrusted" if status is Status.UNTRUSTED else detail
+            self.reasons[name] = self.reasons.get(name, 0) + 1
+        if status in (Status.UNSUPPORTED, Status.UNTRUSTED):
+            return
+        self.cases += 1
+        self.outputs += trial.comparison.outputs
+        self.differing += trial.comparison.differing
+        if status is Status.DIFFERENT:
+            self.failures.append(trial)
+
+
+def try_problem(runner, problem, case):
+    """Ask an engine and the oracle, and compare.
+
+    Parameters
+    ----------
+    runner : Runner
+    problem : Problem
+    case : Case or str
+        For the result.
+
+    Returns
+    -------
+    Trial
+    """
+    reason = runner.supports(problem)
+    if reason is not None:
+        return Trial(case, Outcome(Status.UNSUPPORTED, reason))
+    try:
+        expected = oracle(problem, runner.profile)
+    except UnsupportedError as error:
+        return Trial(case, Outcome(Status.UNSUPPORTED, str(error)))
+    comparison = compare(runner.run(problem), expected)
+    return Trial(case, Outcome(comparison.status, "" if comparison.status is Status.EXACT else str(comparison)), comparison)
+
+
+def try_case(runner, case):
+    """Build a case's problem and try it; see `try_problem`."""
+    case = case if isinstance(case, Case) else Case.parse(case)
+    return try_problem(runner, build(case), case)
+
+
+def campaign(runner, op, *, outputs, seed=0, progress=None):
+    """Try default cases of an operator until `outputs` outputs were compared.
+
+    Parameters
+    ----------
+    runner : Runner
+    op : str
+    outputs : int
+    seed : int
+    progress : callable, optional
+        Called with the row after every case.
+
+    Returns
+    -------
+    Row
+
+    Examples
+    --------
+    >>> class Oracle:
+    ...     name, profile = "itself", "onnx"
+    ...     describe = lambda self: {}
+    ...     supports = lambda self, problem: None
+    ...     run = lambda self, problem: oracle(problem, "onnx", reference=True)
+    >>> row = campaign(Oracle(), "add", outputs=5000)
+    >>> row.status, row.differing
+    (<Status.EXACT: 'EXACT'>, 0)
+    """
+    row, idle = Row(op, runner.name), 0
+    for case in case_stream(op, runner.profile, seed=seed):
+        if row.outputs >= outputs or idle >= _PATIENCE:
+            return row
+        before = row.outputs
+        row.add(try_case(runner, case))
+        idle = 0 if row.outputs > before else idle + 1
+        if progress:
+            progress(row)
+    return row
