@@ -1,4 +1,4 @@
-"""Networks as graphs: the small trained ones of `refquant.data`.
+"""Networks as graphs: the small trained ones of `refquant.data`, and published architectures with seeded weights.
 
 >>> from refquant import zoo
 >>> zoo.names()
@@ -8,6 +8,7 @@
 (38266, 'fc')
 """
 
+from refquant.zoo.architectures import ARCHITECTURES, architectures, build
 from refquant.zoo.load import NETWORKS, load, names
 
-__all__ = ["NETWORKS", "load", "names"]
+__all__ = ["NETWORKS", "load", "names", "ARCHITECTURES", "architectures", "build"]
