@@ -100,7 +100,8 @@ def linspace_float32(start, end, count):
 
     Notes
     -----
-    Exactness: ``step = (end - start) / (count - 1)`` with two roundings, then one fused multiply-add an element.
+    Exactness: ``step = (end - start) / (count - 1)`` with two roundings, then one fused multiply-add an element, as on
+    every CPU with AVX2. (For older CPUs PyTorch is compiled without, and rounds the product.)
 
     Source: PyTorch 2.13, ``aten/src/ATen/native/cpu/RangeFactoriesKernel.cpp``, as the compiler contracts it.
 

@@ -218,12 +218,16 @@ def _affine_zero_point(steps_below, limits):
 
 
 def _check_range(low, high, place):
-    bad = ~(np.isfinite(low) & np.isfinite(high) & (low <= high))
+    bad = ~(np.isfinite(low) & np.isfinite(high))
+    if bad.any():
+        where, low, high = _first(bad, low, high)
+        raise RangeError(f"{place}: the range{where} [{low}, {high}] must be finite; a NaN or an infinity was observed, drop it from the data")
+    bad = ~(low <= high)
     if bad.any():
         where, low, high = _first(bad, low, high)
         raise RangeError(
-            f"{place}: the range{where} [{low}, {high}] must be finite and end no lower than it begins;"
-            " a NaN or an infinity was observed, drop it from the data"
+            f"{place}: the range{where} [{low}, {high}] must end no lower than it begins; swap the bounds, or observe data"
+            " that vary by more than the rounding of a moving average"
         )
 
 
@@ -283,7 +287,8 @@ def choose_qparams(min_val, max_val, qmin=0, qmax=255, *, preserve_sparsity=Fals
     Notes
     -----
     Exactness: differences, quotients and ATen's scale in double; the symmetric bounds, and those that grow with a small scale,
-    rounded to float32. Both zero points are the same real number, up to rounding: the two libraries differ at ties.
+    rounded to float32. The libraries differ in zero points that lie at a tie, because FBGEMM's scale is rounded; which of
+    the two formulas the comparison picks matters in the last bit of a double only.
 
     Source: PyTorch 2.13, ``ATen/native/quantized/cpu/QuantUtils.h``; FBGEMM, ``src/QuantUtils.cc``.
 
