@@ -96,8 +96,9 @@ def available():
     return tuple(form for form in FORMS if any(set(needed) <= features for needed in form.features))
 
 
-def _vector(type_name, bits):
-    dtype = TYPES[type_name]
+def _vector(form, type_name):
+    """LLVM's type of a register. The dot products take theirs in 32-bit lanes, which every LLVM version accepts."""
+    bits, dtype = form.bits, TYPES["s32" if form.name.startswith("vpdp") else type_name]
     lane = ir.FloatType() if dtype.kind == "f" else ir.IntType(8 * dtype.itemsize)
     return ir.VectorType(lane, bits // (8 * dtype.itemsize))
 
@@ -107,9 +108,9 @@ def _emit(builder, form, pointers, target):
     row = instruction(form.name)
     operands = []
     for pointer, type_name in zip(pointers, row.operands):
-        kind = _vector(type_name, form.bits)
+        kind = _vector(form, type_name)
         operands.append(builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1))
-    result = _vector(row.result, form.bits)
+    result = _vector(form, row.result)
     if not form.llvm:
         value = builder.add(*operands)
     else:
@@ -125,9 +126,7 @@ def _emit(builder, form, pointers, target):
 def _address(context, builder, kind, value, register):
     """Return the address of one register's first byte."""
     array = context.make_array(kind)(context, builder, value)
-    stride = context.get_constant(types.intp, 0)
-    stride = builder.extract_value(array.strides, 0) if kind.ndim > 1 else stride
-    return builder.gep(array.data, [builder.mul(register, stride)])
+    return builder.gep(array.data, [builder.mul(register, builder.extract_value(array.strides, 0))])
 
 
 @intrinsic
@@ -209,12 +208,19 @@ def hardware(name):
     return call
 
 
+def _as_bytes(value):
+    """Return registers as read-only rows of bytes: one Numba type for all operands."""
+    rows = np.ascontiguousarray(value).reshape(-1, value.shape[-1]).view(np.uint8)
+    rows.setflags(write=False)
+    return rows
+
+
 def _run(forms, row, arrays, dtype):
     bits = 8 * arrays[0].itemsize * arrays[0].shape[-1]
     if bits not in forms:
         raise ShapeError(f"hardware {row.name}: registers of {bits} bits, but this processor has it for {sorted(forms)}; cut them")
     lead = np.broadcast_shapes(*(value.shape[:-1] for value in arrays))
-    flat = [np.ascontiguousarray(np.broadcast_to(v, (*lead, v.shape[-1]))).reshape(-1, v.shape[-1]).view(np.uint8) for v in arrays]
+    flat = [_as_bytes(np.broadcast_to(value, (*lead, value.shape[-1]))) for value in arrays]
     flat += flat[:1] * (3 - len(flat))
     out = np.empty((flat[0].shape[0], bits // 8), np.uint8)
     _execute_all(forms[bits].code, *flat, out)

@@ -1,0 +1,209 @@
+"""Which products of an INT8 operator saturate, by engine and processor level: the data behind the operators' ``isa=``.
+
+Without VNNI an engine adds two neighbouring products of uint8 and int8 in int16, with saturation (`vpmaddubsw`), before it goes
+on in 32 bits. The result then depends on which products are neighbours. `saturating_product` says so:
+
+    order       neighbours are adjacent in             seen in
+    k           k                                      linear layers of all engines
+    raster      (kh, kw, ic), flattened                FBGEMM and ONNX Runtime: im2col, grouped and depthwise kernels alike
+    channels    ic, each tap (kh, kw) on its own       oneDNN
+    columns     (kw, kh, ic), flattened                oneDNN on AVX-512 with VBMI, one input channel a group
+    rows        (kw, ic), each kernel row on its own   the same, where the output is at most 4 wide or the kernel 1 high
+
+An odd last product stays alone: it is added to 0 and cannot saturate. Pairs never reach from one order's part into the next.
+The products are those of the raw codes; terms of zero points are added afterwards, exactly.
+
+    fill          what a tap outside of the image contributes
+    nothing       0, before and after zero points (oneDNN)
+    zero_point    the product of x's zero point, which takes part in saturation (FBGEMM, ONNX Runtime)
+
+Signed activations: oneDNN's matrix product adds 128 to them first (``shift``), on SSE4.1 and AVX2 and as long as their zero point
+is 0; with another zero point, and on AVX-512 as PyTorch calls it, it takes an exact reference kernel. oneDNN's convolutions
+halve the weights instead (``halved``): ``2 * round_half_even(w / 2)`` takes the place of w, and nothing saturates. ONNX
+Runtime stays exact for int8 activations and for uint8 weights, and in ConvInteger. FBGEMM takes uint8 activations only.
+
+Evidence, in `Product.evidence`: ``measured``, the engine run with its switch for a lower level (PyTorch 2.13 with oneDNN 3.12:
+``ONEDNN_MAX_CPU_ISA``, ``FBGEMM_ENABLE_INSTRUCTIONS``; signed convolutions: the C interface of oneDNN 3.2); ``emulated``, the
+engine's binary on a Haswell emulated by QEMU (ONNX Runtime 1.32, FBGEMM's grouped 3 x 3 kernels, which ignore their switch);
+``read``, its source alone.
+"""
+
+from typing import NamedTuple
+
+from refquant.errors import ArgumentError, UnsupportedError, choose
+from refquant.isa.cpu import level
+from refquant.isa.sequences import ENGINES, sequence_used
+
+__all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product"]
+
+ORDERS = ("k", "raster", "channels", "columns", "rows")
+
+
+class Product(NamedTuple):
+    """How a product differs from the exact one.
+
+    Attributes
+    ----------
+    order : str
+        One of `ORDERS`: which products are neighbours.
+    fill : {"nothing", "zero_point"}
+        What taps outside of the image contribute.
+    shift : int
+        Added to the activations before the products, and taken back exactly afterwards: 0 or 128.
+    halved : bool
+        The weights are ``2 * round_half_even(w / 2)``, and no sum saturates.
+    evidence : {"measured", "emulated", "read"}
+    """
+
+    order: str
+    fill: str = "nothing"
+    shift: int = 0
+    halved: bool = False
+    evidence: str = "measured"
+
+
+class ConvGeometry(NamedTuple):
+    """What of a convolution decides how an engine computes it.
+
+    Attributes
+    ----------
+    groups : int
+    ic, oc : int
+        Channels of one group.
+    kernel, stride, padding, dilation : (int, int)
+        Height before width; the padding of either side.
+    out_width : int
+    """
+
+    groups: int
+    ic: int
+    oc: int
+    kernel: tuple
+    stride: tuple
+    padding: tuple
+    dilation: tuple
+    out_width: int
+
+    @property
+    def depthwise(self):
+        """Whether each group has one input and one output channel, and there are several groups."""
+        return self.groups > 1 and self.ic == self.oc == 1
+
+
+def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geometry=None):
+    """Say how an engine's integer products differ from the exact ones at a processor level.
+
+    Parameters
+    ----------
+    engine : {"onednn", "fbgemm", "onnxruntime"}
+    op : {"linear", "conv2d"}
+        ``linear`` is every matrix product (also static, dynamic and quantized MatMul).
+    name : str
+        A level of `refquant.isa.cpu.LEVELS`.
+    x_dtype : {"uint8", "int8"}
+        Of the activations. Weights are int8.
+    x_zero_point : int
+        Matters for int8 activations in oneDNN.
+    geometry : ConvGeometry
+        Of a convolution.
+
+    Returns
+    -------
+    Product or None
+        None: exact modulo 2**32.
+
+    Raises
+    ------
+    UnsupportedError
+        The engine does not run there, or does not take such activations.
+    ArgumentError
+        A convolution without its geometry.
+
+    Source
+    ------
+    oneDNN ``jit_uni_x8s8s32x_conv_kernel.cpp``, ``jit_brgemm_conv_utils.cpp`` (relo_type); FBGEMM ``PackAWithIm2Col.cc``,
+    ``GroupwiseConv.cc``, ``FbgemmConv.cc``; ONNX Runtime ``mlas/lib/qgemm_kernel_*.cpp``, ``qlinearconv.cc``.
+
+    Examples
+    --------
+    >>> saturating_product("onednn", "linear", "avx2")
+    Product(order='k', fill='nothing', shift=0, halved=False, evidence='measured')
+    >>> saturating_product("onednn", "linear", "avx512_vnni") is None
+    True
+    """
+    choose("isa.saturating_product", "engine", engine, ENGINES)
+    choose("isa.saturating_product", "op", op, ("linear", "conv2d"))
+    choose("isa.saturating_product", "x_dtype", x_dtype, ("uint8", "int8"))
+    if op == "conv2d" and geometry is None:
+        raise ArgumentError("isa.saturating_product: conv2d needs its geometry, which decides the kernel; pass geometry=ConvGeometry(...)")
+    sequence, evidence = sequence_used(engine, name)
+    if engine == "fbgemm" and x_dtype == "int8":
+        raise UnsupportedError("isa: fbgemm takes uint8 activations only; use onednn or onnxruntime")
+    if engine == "fbgemm" and op == "conv2d" and takes_fbgemm_depthwise(geometry):
+        return Product("raster", "zero_point", evidence="read" if evidence == "read" else "measured")
+    if sequence.exact or (engine == "onnxruntime" and x_dtype == "int8"):
+        return None
+    if op == "linear":
+        return _linear(engine, level(name), x_dtype, x_zero_point, evidence)
+    if engine == "onednn":
+        return _onednn_conv(level(name), x_dtype, geometry, evidence)
+    if engine == "onnxruntime" and geometry.depthwise:
+        return None
+    if geometry.kernel[0] * geometry.kernel[1] * geometry.ic == 1:
+        return None
+    grouped = engine == "fbgemm" and geometry.groups > 1 and evidence == "measured"
+    return Product("raster", "zero_point", evidence="emulated" if grouped else evidence)
+
+
+def _linear(engine, row, x_dtype, x_zero_point, evidence):
+    if x_dtype == "uint8":
+        return Product("k", evidence=evidence)
+    if "AVX512F" in row.extensions or x_zero_point != 0:
+        return None
+    return Product("k", shift=128, evidence=evidence)
+
+
+def _onednn_conv(row, x_dtype, geometry, evidence):
+    """oneDNN: jit_uni_int8 up to AVX2 (groups in fours only), jit_int8 and brgconv on AVX-512, and its reference for the rest."""
+    wide = "AVX512F" in row.extensions
+    if not wide and geometry.groups > 1 and not geometry.depthwise and (geometry.ic % 4 or geometry.oc % 4):
+        return None
+    if x_dtype == "int8":
+        alone = geometry.ic == 1 and geometry.groups == 1
+        return None if alone else Product("channels", halved=True, evidence=evidence)
+    if geometry.depthwise:
+        return None
+    if geometry.ic > 1:
+        return Product("channels", evidence=evidence)
+    return _one_channel(geometry, evidence) if "AVX512-VBMI" in row.extensions else None
+
+
+def _one_channel(geometry, evidence):
+    """brgconv with one input channel: the kernel's taps become the depth of the product (relo_whi, relo_wi)."""
+    (kh, kw), (dh, dw) = geometry.kernel, geometry.dilation
+    if kh > 1 and geometry.out_width > 4 and dh == dw == 1:
+        return Product("columns", evidence=evidence)
+    if kw > 1 and dw == 1:
+        return Product("rows", evidence=evidence)
+    return None
+
+
+def takes_fbgemm_depthwise(geometry):
+    """Whether FBGEMM takes its depthwise kernels, which saturate pairs of taps on every processor, also on one with VNNI.
+
+    Examples
+    --------
+    >>> takes_fbgemm_depthwise(ConvGeometry(8, 1, 1, (3, 3), (1, 1), (1, 1), (1, 1), 14))
+    True
+    """
+    kh, kw = geometry.kernel
+    return (
+        geometry.ic == 1
+        and geometry.oc in (1, 2)
+        and geometry.groups % 8 == 0
+        and kh == kw
+        and kh in (3, 5, 7)
+        and set(geometry.stride) <= {1, 2}
+        and tuple(geometry.dilation) == (1, 1)
+        and tuple(geometry.padding) == ((kh - 1) // 2, (kw - 1) // 2)
+    )
