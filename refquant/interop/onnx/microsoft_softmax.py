@@ -6,6 +6,7 @@ import numpy as np
 
 from refquant.core.affine import dequantize_codes
 from refquant.core.rounding import Round, round_real
+from refquant.core.wrap import saturate
 from refquant.interop.onnx import activations
 from refquant.interop.onnx.call import axis_of, need, rows_and_columns
 from refquant.interop.onnx.integer_products import tensor_params
@@ -38,9 +39,9 @@ def _rows(call, x, qx, qy):
 
 
 def _mlas(x, qx, qy):
-    """Exponentials from a table of 256, summed in order; the output scale enters as ``floor(1 / y_scale)``.
+    """Exponentials from a table of 256, summed in order in float32; the output scale enters as ``floor(1 / y_scale)``.
 
-    Codes beyond the dtype: uint8 saturates above, int8 wraps around.
+    Product and quotient are double (measured on 1.32; older sources have float32, which differs on ties).
 
     Source
     ------
@@ -51,13 +52,12 @@ def _mlas(x, qx, qy):
     position = x.astype(np.int64) - x.max(1, keepdims=True).astype(np.int64) + 255
     e = table[position]
     total = np.add.accumulate(e, axis=1, dtype=_F)[:, -1:]
-    codes = round_real(e * steps / total, Round.HALF_EVEN).astype(np.int64) + qy.zero_point
-    codes = np.where(codes > 255, 255, codes)
-    return codes.astype(np.uint8).view(qy.storage)
+    codes = round_real(e.astype(np.float64) * steps / total, Round.HALF_EVEN).astype(np.int64) + qy.zero_point
+    return saturate(codes, qy.qmin, qy.qmax).astype(qy.storage)
 
 
 def _exponentials(scale, length):
     """Return ``exp((i - 255 + shift) * scale)`` of i = 0 … 255, shifted up as far as a float32 sum of `length` allows."""
-    room = float(np.log(np.finfo(_F).max / _F(length)))
+    room = float(_F(math.log(float(np.finfo(_F).max / _F(length)))))
     shift = max(0.0, room - 5) / float(_F(scale))
     return np.array([math.exp((i - 255 + shift) * float(_F(scale))) for i in range(256)]).astype(_F)

@@ -162,8 +162,8 @@ def dynamic_range(call, x):
     """Return (scale, zero point) of uint8 for the range of `x`, 0 included."""
     f = np.float32
     x = np.append(x.reshape(-1), f(0))
-    if call.rules.nan_range == "ignore":
-        x = x[~np.isnan(x)]
+    if call.rules.nan_range == "refuse" and np.isnan(x).any():
+        call.refuse("quantizes NaN by a range of its own", "ONNX Runtime's answer depends on where in memory the NaN lies; remove it")
     low, high = x.min(), x.max()
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         if low == high:
@@ -171,7 +171,7 @@ def dynamic_range(call, x):
         else:
             scale = (high - low) / f(255)
         zero = f(0) - low / scale
-        zero = f(0) if np.isnan(zero) else min(max(zero, f(0)), f(255))
+        zero = f(255) if np.isnan(zero) else min(max(zero, f(0)), f(255))
     return scale, int(round_real(f(zero), Round.HALF_EVEN))
 
 

@@ -19,7 +19,8 @@ class Rules(Form):
     flat_scale
         DynamicQuantizeLinear of all zeros: scale ``1/255`` (the reference implementation) or ``1``.
     nan_range
-        NaN in the input of DynamicQuantizeLinear: left out of the range (``ignore``), or its scale is NaN and its zero point 0 (``propagate``).
+        NaN in the input of DynamicQuantizeLinear: the scale is NaN and the zero point 255 (``propagate``), or ``refuse``, as vectorized minima
+        drop it or not by its place in memory.
     kernels
         Operators of the domain com.microsoft: as ONNX Runtime's kernels compute them (``mlas``), or dequantized, computed in float32
         and quantized (``expanded``).
@@ -27,7 +28,7 @@ class Rules(Form):
 
     division: Literal["scale_type", "float32"]
     flat_scale: Literal["1/255", "1"]
-    nan_range: Literal["ignore", "propagate"]
+    nan_range: Literal["propagate", "refuse"]
     kernels: Literal["mlas", "expanded"]
 
 
@@ -35,7 +36,7 @@ class Rules(Form):
 SPECIFICATION = Rules(division="scale_type", flat_scale="1/255", nan_range="propagate", kernels="expanded")
 
 # onnxruntime 1.32: core/providers/cpu/quantization/quantize_linear.cc, core/util/qmath.h, contrib_ops/cpu/quantization/
-RUNTIME = Rules(division="float32", flat_scale="1", nan_range="ignore", kernels="mlas")
+RUNTIME = Rules(division="float32", flat_scale="1", nan_range="refuse", kernels="mlas")
 
 
 def rules_of(profile):
