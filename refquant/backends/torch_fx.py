@@ -18,10 +18,10 @@ from refquant.graph import LayerBits
 from refquant.ops import real
 from refquant.verify.compare import compare
 
-__all__ = ["prepared_module", "quantized_module", "placement", "layer_bits", "real_order", "LayerComparison", "compare_layers"]
+__all__ = ["prepared_module", "quantized_module", "placement", "layer_bits", "run_bits", "real_order", "LayerComparison", "compare_layers"]
 
 _SUMS = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-_SUM_FUNCTIONS = (functional.avg_pool2d, functional.adaptive_avg_pool2d, torch.nn.functional.linear, torch.conv2d)
+_SUM_FUNCTIONS = (functional.avg_pool2d, functional.adaptive_avg_pool2d)
 
 
 @lru_cache(maxsize=None)
@@ -50,7 +50,7 @@ class _Float64Sums(torch.fx.Interpreter):
     def call_module(self, target, args, kwargs):
         module = self.fetch_attr(target)
         layers = list(module) if isinstance(module, nn.Sequential) else [module]
-        if not isinstance(layers[0], _SUMS):
+        if not isinstance(layers[0], _SUMS) or args[0].is_quantized:
             return super().call_module(target, args, kwargs)
         x = args[0].double()
         for layer in layers:
@@ -58,7 +58,7 @@ class _Float64Sums(torch.fx.Interpreter):
         return x.float()
 
     def call_function(self, target, args, kwargs):
-        if target not in _SUM_FUNCTIONS:
+        if target not in _SUM_FUNCTIONS or args[0].is_quantized:
             return super().call_function(target, args, kwargs)
         return target(*(a.double() if isinstance(a, torch.Tensor) else a for a in args), **kwargs).float()
 
@@ -135,14 +135,18 @@ def layer_bits(module, backend, calibration, x=None, *, mapping=None, order=None
     """
     calibration = list(calibration)
     converted = quantized_module(prepared_module(module, backend, calibration, mapping=mapping, order=order), backend)
-    return run_bits(converted, backend, calibration[0] if x is None else x)
+    return run_bits(converted, backend, calibration[0] if x is None else x, order=order)
 
 
-def run_bits(converted, backend, *inputs):
-    """Run a quantized module under its engine and return what each quantized node computed, in order."""
+def run_bits(converted, backend, *inputs, order=None):
+    """Run a quantized module under its engine and return what each quantized node computed, in order.
+
+    Layers that were left in float32 see channels-last tensors, which PyTorch sums in orders that refquant does not define: with
+    ``order="float64"`` they run in float64.
+    """
     rows = []
 
-    class Recorder(torch.fx.Interpreter):
+    class Recorder(_Float64Sums if (order or real_order()) == "float64" else torch.fx.Interpreter):
         def run_node(self, node):
             y = super().run_node(node)
             if isinstance(y, torch.Tensor) and y.is_quantized:

@@ -1,5 +1,7 @@
 """`Model`: a directed graph of operations that can be run, looked into and rewritten."""
 
+import heapq
+
 import numpy as np
 
 from refquant.core.qtensor import QTensor
@@ -224,17 +226,23 @@ def _check_node(node, by_name, model):
 
 
 def _sorted(nodes, model):
-    """Return nodes in an order in which every input comes first, the given order where it is one."""
-    done, waiting, order = set(), list(nodes), []
-    while waiting:
-        later = []
-        for node in waiting:
-            ready = all(i in done for i in node.inputs)
-            (order if ready else later).append(node)
-            if ready:
-                done.add(node.name)
-        if len(later) == len(waiting):
-            loop = " -> ".join(n.name for n in later[:6])
-            raise ArgumentError(f"Model {model!r}: the nodes {loop} form a cycle; a node's inputs must not depend on the node")
-        waiting = later
+    """Return nodes in an order in which every input comes first: at each step the first in the given order that is ready."""
+    missing = [len(set(node.inputs)) for node in nodes]
+    readers = {node.name: [] for node in nodes}
+    for i, node in enumerate(nodes):
+        for name in set(node.inputs):
+            readers[name].append(i)
+    ready = [i for i, count in enumerate(missing) if not count]
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(nodes[i])
+        for j in readers[nodes[i].name]:
+            missing[j] -= 1
+            if not missing[j]:
+                heapq.heappush(ready, j)
+    if len(order) < len(nodes):
+        done = {node.name for node in order}
+        loop = ", ".join(node.name for node in nodes if node.name not in done)
+        raise ArgumentError(f"Model {model!r}: the nodes {loop} lie on or behind a cycle; a node's inputs must not depend on the node")
     return tuple(order)

@@ -122,7 +122,7 @@ def _flatten(ctx, node, x):
 
 
 def _reshape(ctx, node, x):
-    shape = node.attrs["shape"]
+    shape = tuple(x.shape[i] if n is None else n for i, n in enumerate(node.attrs["shape"]))
     return ops.reshape(x, shape) if isinstance(x, QTensor) else np.reshape(x, shape)
 
 
@@ -162,7 +162,7 @@ OPS = (
     GraphOp("linear", (1, 1), {"activation": None, "out": None}, _WEIGHT, ("nn.Linear", "nni.LinearReLU"), _linear, shapes.linear),
     GraphOp("batch_norm", (1, 1), {"eps": 1e-5, "activation": None}, _NORM, ("nn.BatchNorm2d", "nn.BatchNorm1d", "nni.BNReLU2d"), _batch_norm, shapes.per_channel),
     GraphOp("relu", (1, 1), {}, {}, ("nn.ReLU", "F.relu", "torch.relu", ".relu"), _relu, shapes.same),
-    GraphOp("add", (2, 2), {"activation": None, "out": None}, {}, ("operator.add", "torch.add"), _add, shapes.add),
+    GraphOp("add", (2, 2), {"activation": None, "out": None}, {}, ("operator.add", "torch.add", "operator.iadd"), _add, shapes.add),
     GraphOp("cat", (1, None), {"dim": 1, "out": None}, {}, ("torch.cat",), _cat, shapes.cat),
     GraphOp("max_pool2d", (1, 1), {**_POOL, "dilation": 1, "ceil_mode": False}, {}, ("nn.MaxPool2d", "F.max_pool2d"), _max_pool2d, shapes.pool),
     GraphOp("avg_pool2d", (1, 1), {**_POOL, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}, {},

@@ -96,14 +96,27 @@ def flatten(node, x):
 
 
 def reshape(node, x):
-    """The shape asked for; one -1 is worked out, or stands for the batch where that is not known."""
-    shape = tuple(node.attrs["shape"])
+    """The shape asked for: None keeps the size of that axis, one -1 is worked out."""
+    asked = tuple(node.attrs["shape"])
+    if len(asked) > len(x) and None in asked[len(x) :]:
+        _refuse(node, f"shape {_text(asked)} keeps axes that x {_text(x)} does not have; give their sizes")
+    shape = tuple(x[i] if n is None else n for i, n in enumerate(asked))
     if None in x:
-        return tuple(None if n == -1 else n for n in shape)
+        return _open_reshape(asked, x)
     known = math.prod(n for n in shape if n != -1)
     if shape.count(-1) > 1 or (math.prod(x) % known if -1 in shape and known else math.prod(x) != known):
         _refuse(node, f"x has shape {_text(x)} ({math.prod(x)} elements), which cannot become {_text(shape)}")
     return tuple(math.prod(x) // known if n == -1 else n for n in shape)
+
+
+def _open_reshape(asked, x):
+    """With an unknown batch: where all else is known and fits, -1 is worked out from it or is the batch itself."""
+    rest, kept = math.prod(n for n in x[1:] if n is not None), asked[:1] == (None,)
+    if None in x[1:]:
+        return tuple(None if n in (-1, None) else n for n in asked)
+    known = math.prod(n for n in asked[kept:] if n != -1)
+    worked = rest // known if kept and known else None
+    return tuple(None if n is None else worked if n == -1 else n for n in asked)
 
 
 def cat(node, *shapes):

@@ -4,14 +4,15 @@ from refquant import ops
 from refquant.core.qparams import QParams
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.graph.node import Node
-from refquant.workflow.placement import quantized_nodes
-from refquant.workflow.patterns import WEIGHTED
+from refquant.workflow.placement import observed_dtype, quantized_nodes
+from refquant.workflow.patterns import PASSING, WEIGHTED
 
 __all__ = ["quantize_values", "quantize_weight", "lower"]
 
 # PyTorch quantizes weights before any engine sees them; the profiles of all its engines agree on how.
 _WEIGHT_NUMERICS = "fbgemm"
-_HAS_OUT = (*WEIGHTED, "add", "cat")
+# Like PyTorch's kernels, all else takes the parameters of its first input as it finds them at run time.
+_HAS_OUT = (*WEIGHTED, "add")
 _NOT_QUANTIZED = ("batch_norm",)
 
 
@@ -95,12 +96,8 @@ class _Lowering:
         self.nodes = {n.name: n for n in model.nodes}
 
     def visit(self, quantize):
-        last = self.nodes[quantize.inputs[0]]
-        match = self.chosen.get(last.name)
-        if match is None or last.name != match.nodes[-1].name:
-            return
-        chain = [self.nodes[n.name] for n in match.nodes]
-        before = [self.nodes[i] for i in chain[0].inputs]
+        chain = self._chain(self.nodes[quantize.inputs[0]])
+        before = [self.nodes[i] for i in chain[0].inputs] if chain else []
         if not before or any(n.op != "dequantize" for n in before):
             return
         layer = self._layer(chain, quantize.attrs["out"]).replace(inputs=[n.inputs[0] for n in before])
@@ -108,6 +105,21 @@ class _Lowering:
             del self.nodes[node.name]
         self.nodes[layer.name] = layer
         self._rename(quantize.name, layer.name)
+
+    def _chain(self, last):
+        """Return the nodes that end at `last` and become one layer, or None."""
+        match = self.chosen.get(last.name)
+        if match is not None and match.nodes[0].op in _HAS_OUT:
+            names = [n.name for n in match.nodes]
+            if match.nodes[0].op in WEIGHTED and not self._quantizes_weight(names[0]):
+                return None
+            return [self.nodes[n] for n in names] if last.name == names[-1] and names[0] in self.chosen else None
+        alone = last.name not in self.model.outputs and sum(last.name in n.inputs for n in self.nodes.values()) == 1
+        return [last] if last.target in PASSING and alone else None
+
+    def _quantizes_weight(self, name):
+        """Whether engines have kernels for the weight's dtype; PyTorch asks only now, after the observers were placed."""
+        return name in self.chosen and observed_dtype(self.qconfigs[name].weight) == "int8"
 
     def _layer(self, chain, out):
         """Return the chain as one node on codes; its inputs are still to be set."""
@@ -142,7 +154,7 @@ class _Lowering:
     def _on_grid(self, node):
         """PyTorch quantizes the weights of every chosen layer, also where the layer itself then runs in float32."""
         weight = node.params.get("weight")
-        if node.op not in WEIGHTED or node.name not in self.chosen or hasattr(weight, "qparams"):
+        if node.op not in WEIGHTED or hasattr(weight, "qparams") or not self._quantizes_weight(node.name):
             return node
         weight = ops.dequantize(quantize_weight(node, self.qconfigs[node.name]), numerics=_WEIGHT_NUMERICS)
         return node.replace(params={**node.params, "weight": weight})

@@ -36,9 +36,10 @@ def fuse(model):
     gone = {node.name: match.nodes[0].name for match in matches.values() for node in match.nodes[1:]}
     nodes = []
     for node in model.nodes:
-        if node.name in gone:
-            continue
         match = matches.get(node.name)
+        if match is not None and node is not match.nodes[-1]:
+            continue
+        # Where the last of the chain stood: the order of nodes is the order in which a shared observer sees their values.
         node = node if match is None else _fused(match.pattern, match.nodes)
         nodes.append(node.replace(inputs=[gone.get(i, i) for i in node.inputs]))
     return model.with_nodes(nodes, outputs=[gone.get(o, o) for o in model.outputs])

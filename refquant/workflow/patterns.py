@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from refquant.errors import ArgumentError
 
-__all__ = ["OWN", "SHARE", "Fusion", "FUSIONS", "Quantized", "QUANTIZED", "WEIGHTED"]
+__all__ = ["OWN", "SHARE", "Fusion", "FUSIONS", "Quantized", "QUANTIZED", "PASSING", "WEIGHTED"]
 
 OWN = "own"
 """The output gets an observer of its own."""
@@ -86,6 +86,9 @@ QUANTIZED = (
     *(Quantized((target,), SHARE) for target in ("nn.MaxPool2d", "F.max_pool2d", "nn.AvgPool2d", "F.avg_pool2d")),
     *(Quantized((target,), SHARE) for target in ("nn.AdaptiveAvgPool2d", "F.adaptive_avg_pool2d")),
 )  # fmt: skip
+
+PASSING = (*(row.targets[0] for row in QUANTIZED if row.observation == SHARE), "nn.Dropout", "F.dropout", "nn.BatchNorm2d", "nni.BNReLU2d")
+"""What PyTorch lowers wherever it stands between two quantized values, whether its QConfig says so or not."""
 
 for _table in (FUSIONS, QUANTIZED):
     if len({row.targets for row in _table}) != len(_table):

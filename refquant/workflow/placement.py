@@ -1,30 +1,31 @@
 """Where observers go: PyTorch's rules of placement and sharing, on a fused model."""
 
+from refquant.core.dtypes import int_type
 from refquant.graph.match import find_chains
 from refquant.graph.node import Node
-from refquant.workflow.patterns import QUANTIZED, SHARE, WEIGHTED
+from refquant.workflow.patterns import QUANTIZED, SHARE
 from refquant.workflow.qconfig import REUSE_INPUT
 
-__all__ = ["place_observers", "quantized_nodes"]
+__all__ = ["place_observers", "quantized_nodes", "observed_dtype"]
 
 
 def quantized_nodes(model, qconfigs):
-    """Return ``{node name: Match}`` of what will be quantized: it matches the table, has a QConfig, and engines have kernels for its dtypes."""
+    """Return ``{node name: Match}`` of what will be quantized: it matches the table, has a QConfig, and engines take its activations.
+
+    The activations of a chain are observed as its last node's QConfig says.
+    """
     matches = find_chains(model, QUANTIZED)
-    return {name: match for name, match in matches.items() if _supported(match, qconfigs[name])}
+    return {name: match for name, match in matches.items() if qconfigs[name] and _supported(qconfigs[match.nodes[-1].name])}
 
 
-def _supported(match, qconfig):
-    """Engines take uint8 activations and int8 weights; a layer that asks for others stays float, as in PyTorch."""
-    if qconfig is None:
-        return False
-    if _dtype(qconfig.activation) != "uint8":
-        return False
-    return match.nodes[0].op not in WEIGHTED or _dtype(qconfig.weight) == "int8"
+def _supported(qconfig):
+    """Engines take uint8 activations; a layer that asks for others stays float, as in PyTorch."""
+    return qconfig is not None and observed_dtype(qconfig.activation) == "uint8"
 
 
-def _dtype(maker):
-    return {"quint8": "uint8", "qint8": "int8"}.get(str(maker().dtype), str(maker().dtype))
+def observed_dtype(maker):
+    """Return the dtype, in NumPy's spelling, that an observer class or factory quantizes to."""
+    return int_type(maker().dtype).name
 
 
 def place_observers(model, qconfigs):
@@ -66,7 +67,8 @@ class _Placement:
         self.count = 0
 
     def visit(self, node):
-        match, qconfig = self.chosen[node.name], self.qconfigs[node.name]
+        match = self.chosen[node.name]
+        qconfig = self.qconfigs[match.nodes[-1].name]
         if node.name == match.nodes[0].name and qconfig != REUSE_INPUT:
             self.inputs[node.name] = [self._observed_input(i, qconfig) for i in self.inputs[node.name]]
         if node.name == match.nodes[-1].name:

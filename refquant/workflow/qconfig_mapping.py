@@ -27,7 +27,8 @@ class QConfigMapping:
     -----
     As in PyTorch, rules are asked about *fused* layers: a convolution with its ReLU is an ``"nni.ConvReLU2d"`` under the
     convolution's name. A QConfig for ``"nn.Conv2d"`` reaches it only if ``"nn.ReLU"`` has the same (else it is an error),
-    and ``set_object_type("nn.Conv2d", None)`` does not reach it at all.
+    and ``set_object_type("nn.Conv2d", None)`` does not reach it at all. Rules by order count a fused layer as what it begins with.
+    A pool, a ReLU, a flattening or a concatenation between two quantized layers works on codes even if its QConfig is None.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def object_type_names(object_type, place):
     --------
     >>> import operator
     >>> object_type_names(operator.add, ""), object_type_names("add", "")
-    (('operator.add',), ('operator.add', 'torch.add'))
+    (('operator.add',), ('operator.add', 'torch.add', 'operator.iadd'))
     """
     if isinstance(object_type, str):
         by_op = {op.name: op.targets for op in OPS}
@@ -158,12 +159,13 @@ def qconfigs_of(model, mapping, fused):
             out[node.name] = None
             continue
         parent = node.path.rpartition(".")[0] if node.is_module else node.path
-        index = counts.get((parent, node.target), 0)
-        counts[parent, node.target] = index + 1
+        root = fused.get(node.target, (node.target,))[0]
+        index = counts.get((parent, root), 0)
+        counts[parent, root] = index + 1
         qconfig = types.get(node.target, mapping.global_qconfig)
         qconfig = next((q for regex, q in mapping.module_name_regexes.items() if re.match(regex, node.path)), qconfig)
         qconfig = _by_module(mapping.module_names, node.path, qconfig)
-        out[node.name] = mapping.module_name_object_type_orders.get((parent, node.target, index), qconfig)
+        out[node.name] = mapping.module_name_object_type_orders.get((parent, root, index), qconfig)
     return out
 
 
