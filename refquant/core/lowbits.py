@@ -100,7 +100,8 @@ def _parts(x):
     """Return (sign, significand, exponent) with ``x = ±significand * 2**exponent``; NaN and ∞ come out as any number."""
     if x.dtype.kind in "iub":
         x = _odd_float64(x)
-    bits = x.astype(np.float64).view(np.int64)
+    with np.errstate(invalid="ignore"):
+        bits = x.astype(np.float64).view(np.int64)
     field = (bits >> 52) & 0x7FF
     significand = (bits & ((1 << 52) - 1)) | np.where(field > 0, 1 << 52, 0)
     return bits < 0, significand, np.maximum(field, 1) - 1075

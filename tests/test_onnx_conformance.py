@@ -1,0 +1,142 @@
+"""ONNX's own conformance cases: the quantized ones bit for bit, every other one right or refused."""
+
+import re
+import unittest
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+warnings.simplefilter("ignore", RuntimeWarning)
+
+from onnx import numpy_helper  # noqa: E402
+from onnx.backend.test.loader import load_model_tests  # noqa: E402
+
+from refquant.errors import ArgumentError, UnsupportedError  # noqa: E402
+from refquant.interop import RefquantBackend  # noqa: E402
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    NODE_CASES = load_model_tests(kind="node")
+
+_LOW = r"FLOAT8|FLOAT4|FLOAT6|INT4|INT2"
+_OPERATORS = r"test_(quantizelinear|dequantizelinear|qlinearmatmul|qlinearconv|convinteger|matmulinteger|dynamicquantizelinear)"
+QUANTIZED = [c for c in NODE_CASES if re.match(_OPERATORS, c.name) or (re.match(r"test_cast(like)?_", c.name) and re.search(_LOW, c.name))]
+OTHERS = [c for c in NODE_CASES if c not in QUANTIZED]
+FILES = sorted(Path(onnx.__file__).parent.joinpath("backend/test/data").glob("*/*/model.onnx"))
+
+
+def array(value):
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
+def assert_bits(comp, ref, name):
+    assert len(comp) == len(ref), name
+    for c, r in zip(comp, ref):
+        assert isinstance(c, np.ndarray) and c.dtype == r.dtype and c.shape == r.shape, f"{name}: {c.dtype} {c.shape} instead of {r.dtype} {r.shape}"
+        assert c.tobytes() == r.tobytes(), f"{name}: {c} instead of {r}"
+
+
+@pytest.mark.parametrize("case", QUANTIZED, ids=lambda c: c.name)
+def test_quantized_case_bit_for_bit(case):
+    prepared = RefquantBackend.prepare(case.model)
+    assert case.data_sets
+    for inputs, outputs in case.data_sets:
+        assert_bits(prepared.run([array(i) for i in inputs]), [array(o) for o in outputs], case.name)
+
+
+def test_how_many_quantized_cases_there_are():
+    count = {p: sum(bool(re.match(p, c.name)) for c in QUANTIZED) for p in ("test_quantizelinear", "test_dequantizelinear", "test_qlinear", "test_cast")}
+    assert len(QUANTIZED) >= 193 and all(count.values())
+    if onnx.__version__.startswith("1.23."):
+        assert len(QUANTIZED) == 193 and count == {"test_quantizelinear": 13, "test_dequantizelinear": 14, "test_qlinear": 9, "test_cast": 148}
+
+
+def test_one_bit_more_is_found():
+    case = next(c for c in QUANTIZED if c.name == "test_quantizelinear")
+    inputs, outputs = case.data_sets[0]
+    comp = RefquantBackend.run_model(case.model, [array(i) for i in inputs])
+    wrong = array(outputs[0]).copy()
+    wrong.view(np.uint8).reshape(-1)[0] ^= 1
+    with pytest.raises(AssertionError, match="instead of"):
+        assert_bits(comp, [wrong], case.name)
+
+
+def outcome(model, data_sets, rtol, atol):
+    """Return "right" or "refused"; a wrong answer is an AssertionError."""
+    try:
+        prepared = RefquantBackend.prepare(model)
+        for inputs, outputs in data_sets:
+            for c, r in zip(prepared.run([array(i) for i in inputs]), map(array, outputs), strict=True):
+                assert c.shape == r.shape and (c.dtype == r.dtype or c.dtype.kind in "OU")
+                if r.dtype.kind in "OU":
+                    assert np.array_equal(c.astype(str), r.astype(str))
+                elif r.dtype.kind in "biu":
+                    assert np.array_equal(c, r)
+                else:
+                    np.testing.assert_allclose(c.astype(np.complex128), r.astype(np.complex128), rtol=rtol, atol=atol)
+    except UnsupportedError as error:
+        assert len(str(error)) > 20
+        return "refused"
+    return "right"
+
+
+def test_every_other_case_is_right_or_refused():
+    outcomes = {}
+    for case in OTHERS:
+        outcomes[case.name] = outcome(case.model, case.data_sets, case.rtol, case.atol)
+    right = [name for name, o in outcomes.items() if o == "right"]
+    assert len(right) >= 1200, len(right)
+    for op in ("add_bcast", "conv_with_strides_padding", "maxpool_2d_ceil", "gemm_all_attributes", "resize_upsample_sizes_nearest", "softmax_axis_1", "top_k"):
+        assert f"test_{op}" in right
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.parent.name)
+def test_models_with_recorded_outputs(path):
+    data_sets = []
+    for folder in sorted(path.parent.glob("test_data_set_*")):
+        sides = []
+        for side in ("input", "output"):
+            files = sorted(folder.glob(f"{side}_*.pb"), key=lambda f: int(f.stem.rpartition("_")[2]))
+            sides.append([onnx.TensorProto.FromString(f.read_bytes()) for f in files])
+        data_sets.append(sides)
+    result = outcome(onnx.load(path), data_sets, 1e-3, 1e-7)
+    assert result == "right" or "simple" in str(path), path
+
+
+def test_onnx_runs_its_own_tests_with_the_backend():
+    from onnx.backend.test import BackendTest
+
+    tests = BackendTest(RefquantBackend, __name__).include(_OPERATORS.replace("(", "(?:") + ".*_cpu$")
+    result = unittest.TestResult()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tests.test_suite.run(result)
+    assert result.wasSuccessful(), [str(f)[-500:] for f in (*result.failures, *result.errors)][:2]
+    assert result.testsRun - len(result.skipped) >= 45
+
+
+def test_backend_interface():
+    assert RefquantBackend.supports_device("CPU") and not RefquantBackend.supports_device("CUDA")
+    node = onnx.helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])
+    x, scale, zero = np.float32([0.5, 1.5, 2.5]), np.float32(1), np.uint8(1)
+    assert RefquantBackend.run_node(node, [x, scale, zero]).y.tolist() == [1, 3, 3]
+    assert RefquantBackend.run_node(node, [x, scale, zero], numerics="fbgemm")[0].tolist() == [2, 2, 4]
+    case = next(c for c in QUANTIZED if c.name == "test_qlinearconv")
+    assert RefquantBackend.is_compatible(case.model)
+    unknown = onnx.helper.make_model(onnx.helper.make_graph([onnx.helper.make_node("Scan", ["x"], ["y"], num_scan_inputs=1)], "g", [], []))
+    assert not RefquantBackend.is_compatible(unknown)
+    with pytest.raises(ArgumentError, match="CPU"):
+        RefquantBackend.prepare(case.model, "CUDA:0")
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime", "fbgemm", "onednn"])
+def test_other_profiles_run_the_products_too(name):
+    for case in QUANTIZED:
+        if re.match(r"test_(qlinear|convinteger|matmulinteger)", case.name):
+            inputs, outputs = case.data_sets[0]
+            (comp,) = RefquantBackend.prepare(case.model, numerics=name).run([array(i) for i in inputs])
+            ref = array(outputs[0])
+            assert_bits([comp], [ref], case.name)
