@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.affine import dequantize_codes, quantize_real, reciprocal
 from refquant.core.epilogue import gemmlowp_multiply, to_int32
 from refquant.core.fma import fma32
 from refquant.core.layout import is_channels_last
@@ -11,12 +11,13 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_shift
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, choose
-from refquant.numerics.forms import FixedAddForm, FoldedAddForm, GemmlowpAddForm
+from refquant.kernels import elementwise as kernels
+from refquant.numerics.forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.lookup import pair_table, take_pairs
 from refquant.ops.output_stage import quantized_multiplier
 
-__all__ = ["add", "add_reference", "body_mask"]
+__all__ = ["add", "add_reference", "segments", "body_mask"]
 
 
 def _plan(a, b, out, numerics, activation, threads):
@@ -32,11 +33,33 @@ def _plan(a, b, out, numerics, activation, threads):
     return profile.section("add", "add")
 
 
-def body_mask(n, vector, grain, threads):
-    """Return which of `n` elements, in memory order, a vectorized loop takes in its body.
+def segments(n, vector, grain, threads):
+    """Return how a vectorized loop cuts `n` elements, in memory order: ``[(start, stop, is it a scalar tail)]``.
 
     ``at::parallel_for`` cuts more than `grain` elements into equal ranges, one a thread; in each, whole steps of `vector`
-    elements are the body and the rest is the tail. None stands for "all".
+    elements are the body and the rest is the tail.
+
+    Examples
+    --------
+    >>> segments(5, 2, 0, 1)
+    [(0, 4, False), (4, 5, True)]
+    >>> segments(10, 4, 8, 2)
+    [(0, 4, False), (4, 5, True), (5, 9, False), (9, 10, True)]
+    """
+    if not vector:
+        return [(0, n, False)]
+    tasks = min(threads, -(-n // grain)) if grain and n > grain else 1
+    chunk = max(1, -(-n // tasks))
+    cuts = []
+    for start in range(0, n, chunk):
+        stop = min(start + chunk, n)
+        middle = start + (stop - start) // vector * vector
+        cuts += [(start, middle, False), (middle, stop, True)]
+    return [cut for cut in cuts if cut[0] < cut[1]]
+
+
+def body_mask(n, vector, grain, threads):
+    """Return which of `n` elements the body takes, see `segments`; None stands for "all".
 
     Examples
     --------
@@ -45,12 +68,10 @@ def body_mask(n, vector, grain, threads):
     """
     if not vector:
         return None
-    tasks = min(threads, -(-n // grain)) if grain and n > grain else 1
-    chunk = -(-n // tasks) if tasks else n
-    position = np.arange(n)
-    start = position // max(chunk, 1) * chunk
-    length = np.minimum(start + chunk, n) - start
-    return position - start < length // vector * vector
+    mask = np.zeros(n, bool)
+    for start, stop, tail in segments(n, vector, grain, threads):
+        mask[start:stop] = not tail
+    return mask
 
 
 def _sum_real(form, qa, qb, out, codes_a, codes_b, activation, dequantize, add):
@@ -64,17 +85,20 @@ def _sum_real(form, qa, qb, out, codes_a, codes_b, activation, dequantize, add):
     )  # fmt: skip
 
 
-def _sum_folded(form, qa, qb, out, codes_a, codes_b, activation):
+def _folded_constants(form, qa, qb, out):
     f = np.float32
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         ra, rb = f(qa.scale) / f(out.scale), f(qb.scale) / f(out.scale)
         za, zb, zy = f(qa.zero_point), f(qb.zero_point), f(out.zero_point)
-        a, b = codes_a.astype(f), codes_b.astype(f)
-        if form.contraction == "fma":
-            constant = zy - fma32(ra, za, rb * zb)
-            v = fma32(a, ra, fma32(b, rb, constant))
-        else:
-            v = a * ra + (b * rb + (zy - (ra * za + rb * zb)))
+        return ra, rb, zy - (fma32(ra, za, rb * zb) if form.contraction == "fma" else ra * za + rb * zb)
+
+
+def _sum_folded(form, qa, qb, out, codes_a, codes_b, activation):
+    f = np.float32
+    ra, rb, constant = _folded_constants(form, qa, qb, out)
+    a, b = codes_a.astype(f), codes_b.astype(f)
+    with np.errstate(over="ignore", invalid="ignore"):
+        v = fma32(a, ra, fma32(b, rb, constant)) if form.contraction == "fma" else a * ra + (b * rb + constant)
     kind = out._type
     low = max(kind.qmin, out.zero_point) if activation == "relu" else kind.qmin
     v = np.where(v > kind.qmin, v, f(kind.qmin))
@@ -135,27 +159,61 @@ def _memory_order(a, b):
     return a.values.reshape(-1), b.values.reshape(-1), lambda y: y.reshape(a.shape)
 
 
-def _body(form, a, b, threads):
-    """Return the mask of `body_mask`; PyTorch's loop is scalar throughout where the memory formats of a and b differ."""
+def _segments(form, a, b, threads):
+    """Return `segments`; PyTorch's loop is scalar throughout where the memory formats of a and b differ."""
     vector, grain = getattr(form, "vector", 0), getattr(form, "grain", 0)
     if vector and grain and is_channels_last(a.values) != is_channels_last(b.values):
-        return np.zeros(a.size, bool)
-    return body_mask(a.size, vector, grain, threads)
+        return [(0, a.size, True)]
+    return segments(a.size, vector, grain, threads)
 
 
-def _add(a, b, out, numerics, activation, threads, evaluate):
+def _add(a, b, out, numerics, activation, threads, fast):
     form = _plan(a, b, out, numerics, activation, threads)
     flat_a, flat_b, back = _memory_order(a, b)
-    body = _body(form, a, b, threads)
     y = np.empty(flat_a.size, out.storage)
-    for tail, mask in ((False, body), (True, None if body is None else ~body)):
-        if body is None and tail:
-            continue
-        chosen = slice(None) if mask is None or mask.all() else mask
-        if mask is not None and not mask.any():
-            continue
-        y[chosen] = evaluate(lambda u, v, tail=tail: _codes(form, a, b, out, activation, tail, u, v), flat_a[chosen], flat_b[chosen])
+    for start, stop, tail in _segments(form, a, b, threads):
+        u, v, target = flat_a[start:stop], flat_b[start:stop], y[start:stop]
+        if not (fast and _run_kernel(form, a.qparams, b.qparams, out, activation, tail, u, v, target)):
+            target[...] = _codes(form, a, b, out, activation, tail, u, v)
     return QTensor(back(y), out)
+
+
+def _run_kernel(form, qa, qb, out, activation, tail, u, v, target):
+    """Add by a kernel, if there is one for the form; say whether there was."""
+    if isinstance(form, (AddForm, FoldedAddForm)) and form.rounding is Round.HALF_EVEN and out.storage.itemsize == 1:
+        if isinstance(form, FoldedAddForm):
+            kernels.add_folded(u, v, target, _folded_step(form, qa, qb, out, activation), form.contraction == "fma")
+        else:
+            how = _DEQUANTIZE[form.tail_dequantize if tail else form.dequantize]
+            kernels.add_real(u, v, target, _real_step(form, qa, qb, out, activation, tail), how, form.scaling == "divide")
+        return True
+    if u.size < 4 * 65536:
+        return False
+    function = lambda c, d: _codes(form, QTensor(c, qa), QTensor(d, qb), out, activation, tail, c, d)  # noqa: E731
+    target[...] = take_pairs(pair_table(function, u.dtype, v.dtype, out.storage), u, v)
+    return True
+
+
+_DEQUANTIZE = {"sub_mul": kernels.SUB_MUL, "mul_add": kernels.MUL_ADD, "fma": kernels.FMA}
+
+
+def _real_step(form, qa, qb, out, activation, tail):
+    f = np.float32
+    zero = form.tail_zero_point if tail else form.zero_point
+    sa, sb, za, zb, zy = f(qa.scale), f(qb.scale), f(qa.zero_point), f(qb.zero_point), f(out.zero_point)
+    inside, after = (zy, f(0)) if zero == "before" else (f(0), zy)
+    kind = out._type
+    with np.errstate(over="ignore"):
+        return kernels.RealSum(
+            sa, za, sa * -za, sb, zb, sb * -zb, f(0 if activation == "relu" else -np.inf),
+            f(reciprocal(out.scale, form.scaling)), inside, after, f(kind.qmin) - after, f(kind.qmax) - after,
+        )  # fmt: skip
+
+
+def _folded_step(form, qa, qb, out, activation):
+    ra, rb, constant = _folded_constants(form, qa, qb, out)
+    low = max(out._type.qmin, out.zero_point) if activation == "relu" else out._type.qmin
+    return kernels.FoldedSum(ra, rb, constant, np.float32(low), np.float32(out._type.qmax))
 
 
 def add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
@@ -193,14 +251,9 @@ def add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
     array([2], dtype=uint8)
     """
 
-    def evaluate(function, u, v):
-        if u.size < 4 * 65536:
-            return function(u, v)
-        return take_pairs(pair_table(function, u.dtype, v.dtype, out.storage), u, v)
-
-    return _add(a, b, out, numerics, activation, threads, evaluate)
+    return _add(a, b, out, numerics, activation, threads, True)
 
 
 def add_reference(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
-    """Same result as `add`, without the table."""
-    return _add(a, b, out, numerics, activation, threads, lambda function, u, v: function(u, v))
+    """Same result as `add`, in NumPy."""
+    return _add(a, b, out, numerics, activation, threads, False)
