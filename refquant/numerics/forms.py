@@ -259,7 +259,8 @@ class PoolForm(Form):
         ``global``: clip(round(A · f(sx / f(sy·n))) + z);
         ``global_area``: the same with the whole kernel's area as n, whatever part of it lies on the image and whatever divisor is asked for;
         ``sequential``: dequantized values summed in float32 in order, divided by n, quantized as round(v / sy + z), but ``global`` for one
-        window that is the whole image without padding;
+        window that is the whole image without padding; where padding counts, n is the whole kernel's area, also at an edge that ceil_mode
+        lets it hang over;
         ``spec``: dequantized values averaged in float64, rounded to float32, quantized by the profile's quantize form;
         ``raw_integer``: sum(q) / n in integers, half away from zero.
     vector

@@ -22,8 +22,9 @@ _OWN_OUTPUT = ("global", "sequential", "spec")
 class _Windows:
     """The windows of one call: codes, bounds, sizes, divisors and parameters, as the formulas want them."""
 
-    def __init__(self, x, out, form, profile, rows, columns, divisor, geometry=None):
-        self.x, self.out, self.form, self.profile, self.geometry = x, out, form, profile, geometry
+    def __init__(self, x, out, form, profile, rows, columns, divisor, geometry=None, include_pad=False):
+        self.x, self.out, self.form, self.profile = x, out, form, profile
+        self.geometry, self.include_pad = geometry, include_pad
         self.rows, self.columns = rows, columns
         self.count = (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
         self.divisor = divisor.astype(np.int64)
@@ -37,6 +38,10 @@ class _Windows:
 
     def multiplier(self):
         return (_F(self.x.qparams.scale) / _F(self.out.scale)) / self.divisor.astype(_F)
+
+    def area(self):
+        """The kernel's whole area, None where there is no kernel."""
+        return self.geometry and self.geometry.kernel[0] * self.geometry.kernel[1]
 
     def whole_image(self):
         """Whether there is one window, the image itself without padding."""
@@ -84,8 +89,7 @@ def _global(win, divisor=None):
 
 
 def _global_area(win):
-    kernel = win.geometry and win.geometry.kernel
-    return _global(win, kernel and kernel[0] * kernel[1])
+    return _global(win, win.area())
 
 
 def _sequential(win):
@@ -101,7 +105,8 @@ def _sequential(win):
             r, c = np.minimum(win.rows[0] + i, win.x.shape[2] - 1), np.minimum(win.columns[0] + j, win.x.shape[3] - 1)
             inside = (i < heights)[:, None] & (j < widths)
             total = np.where(inside, total + real[:, :, r][:, :, :, c], total)
-    return win.rounded(total / win.divisor.astype(_F) / _F(win.out.scale) + _F(win.out.zero_point))
+    divisor = _F(win.area()) if win.include_pad else win.divisor.astype(_F)
+    return win.rounded(total / divisor / _F(win.out.scale) + _F(win.out.zero_point))
 
 
 def _spec(win):
@@ -194,7 +199,7 @@ def avg_pool2d(
             if divisor_override == 0:
                 raise RangeError(f"{place}: divisor_override=0 must not be zero; leave it out to divide by the window's size")
             divisor = np.full_like(divisor, divisor_override)
-        return (r0, r1), (c0, c1), divisor, g
+        return (r0, r1), (c0, c1), divisor, g, count_include_pad and divisor_override is None
 
     return _pool(x, out, numerics, "avg_pool", "avg_pool2d", bounds)
 
