@@ -1,20 +1,24 @@
 """Record golden vectors from the engines that are installed: ``python -m refquant.backends.record [FOLDER]``.
 
-Every operator of every engine, a fixed choice of small hard cases each. All are recorded, or nothing is written.
+Every operator of every engine, a choice of small hard cases each: those that tell the engine from its profile with one field changed.
+All are recorded, or nothing is written.
 """
 
 import sys
 from datetime import date
+from itertools import islice
 
 from refquant import backends
-from refquant.errors import RefquantError
-from refquant.verify import STREAMS, Status, Vector, build, case_stream, try_problem, vectors_folder, write_vectors
+from refquant.errors import RefquantError, UnsupportedError
+from refquant.verify import STREAMS, Status, Vector, build, case_stream, compare, mutants, oracle, try_problem, vectors_folder, write_vectors
 
 __all__ = ["record", "main"]
 
 _SEED = 20261123
-_OUTPUTS = 1500
-_BYTES = 9000
+_TRIED = 300
+_OUTPUTS = 800
+_BYTES = 3500
+_LEAST = 500
 _COMMAND = "python -m refquant.backends.record"
 
 
@@ -27,23 +31,33 @@ def _weight(problem):
     return total
 
 
-def _vectors(runner, op, profile):
-    """Collect small cases until they have enough outputs or bytes; one that the oracle misses is refused."""
-    vectors, outputs, weight, tried = [], 0, 0, 0
-    for case in case_stream(op, profile, seed=_SEED):
-        tried += 1
-        if outputs >= _OUTPUTS or weight >= _BYTES or tried > 60:
-            return vectors
+def _vectors(runner, op):
+    """Collect small cases that tell the engine from a mutant of its profile which no earlier case told; and a few more."""
+    vectors, outputs, alive = [], 0, list(mutants(runner.profile, op))
+    for case in islice(case_stream(op, runner.profile, seed=_SEED), _TRIED):
+        if not alive and outputs >= _LEAST:
+            break
         problem = build(case)
-        if _weight(problem) > _BYTES // 2:
+        if _weight(problem) > _BYTES or runner.supports(problem):
             continue
         trial = try_problem(runner, problem, case)
         if trial.outcome.status is Status.DIFFERENT:
             raise RefquantError(f"record: {case} differs from the oracle, so it is a finding and no golden vector; repair the profile first\n{trial.outcome.detail}")
-        if trial.outcome.status is Status.EXACT:
-            vectors.append(Vector(str(case), profile, problem, runner.run(problem)))
-            outputs, weight = outputs + vectors[-1].bits.size, weight + _weight(problem)
+        if trial.outcome.status is not Status.EXACT or trial.comparison.outputs > _OUTPUTS:
+            continue
+        bits = runner.run(problem)
+        missed = [mutant for mutant in alive if _agrees(problem, mutant, bits)]
+        if len(missed) < len(alive) or outputs < _LEAST:
+            vectors.append(Vector(str(case), runner.profile, problem, bits))
+            outputs, alive = outputs + bits.size, missed
     return vectors
+
+
+def _agrees(problem, mutant, bits):
+    try:
+        return compare(oracle(problem, mutant.profile), bits).exact
+    except UnsupportedError:
+        return True
 
 
 def record(names=None, *, report=lambda text: None):
@@ -59,7 +73,7 @@ def record(names=None, *, report=lambda text: None):
         runner = backends.load(name)
         provenance = {**runner.describe(), "command": _COMMAND, "date": date.today().isoformat()}
         for op in STREAMS:
-            vectors = _vectors(runner, op, runner.profile)
+            vectors = _vectors(runner, op)
             if vectors:
                 groups[op, name] = (provenance, vectors)
                 report(f"{op} on {name}: {len(vectors)} cases, {sum(v.bits.size for v in vectors)} outputs")
@@ -71,11 +85,11 @@ def main(argv=None):
     arguments = sys.argv[1:] if argv is None else argv
     folder = arguments[0] if arguments else vectors_folder()
     try:
-        files = write_vectors(record(report=print), folder)
+        index = write_vectors(record(report=print), folder)
     except RefquantError as error:
         print(f"refquant: {error}", file=sys.stderr)
         return 2
-    print(f"{folder}: {len(files)} files")
+    print(f"{folder}: {len(index['files'])} files")
     return 0
 
 

@@ -96,6 +96,8 @@ def _refuse_qnnpack(problem):
         return "QNNPACK's own kernel takes quint8 only; ATen computes the rest, as under fbgemm"
     if problem.get("activation") == "relu" and problem["out"].zero_point == 255:
         return "QNNPACK refuses an empty range of codes"
+    if problem.get("kernel_size") in (1, (1, 1)):
+        return "QNNPACK refuses windows of one element"
     if problem.get("ceil_mode"):
         return "ATen pools where ceil_mode is asked for, as under fbgemm"
     return None

@@ -15,13 +15,14 @@ from refquant.verify.case import OPTIONS, STRATEGIES, Case
 from refquant.verify.compare import Comparison, Outcome, Status, assert_bitexact, compare
 from refquant.verify.default_cases import STREAMS, case_stream, default_cases
 from refquant.verify.golden import Vector, check_vectors, read_index, read_vectors, vectors_folder, write_vectors
+from refquant.verify.mutants import Mutant, mutants
 from refquant.verify.problem import Problem, from_plain, oracle, to_plain
 from refquant.verify.runner import PROVENANCE, Runner
 
 __all__ = [
-    "Case", "Comparison", "OPTIONS", "Outcome", "PROVENANCE", "Problem", "Row", "Runner", "STRATEGIES", "STREAMS", "Status", "Trial",
+    "Case", "Comparison", "Mutant", "OPTIONS", "Outcome", "PROVENANCE", "Problem", "Row", "Runner", "STRATEGIES", "STREAMS", "Status", "Trial",
     "Vector", "assert_bitexact", "build", "campaign", "case_stream", "check_vectors", "compare", "default_cases", "diagnose",
-    "from_plain", "oracle", "read_index", "read_vectors", "to_plain", "try_case", "try_problem", "vectors_folder", "write_vectors",
+    "from_plain", "mutants", "oracle", "read_index", "read_vectors", "to_plain", "try_case", "try_problem", "vectors_folder", "write_vectors",
 ]  # fmt: skip
 
 

@@ -70,8 +70,9 @@ class Row:
         if status in (Status.UNSUPPORTED, Status.UNTRUSTED):
             return
         self.cases += 1
-        self.outputs += trial.comparison.outputs
-        self.differing += trial.comparison.differing
+        if trial.comparison is not None:
+            self.outputs += trial.comparison.outputs
+            self.differing += trial.comparison.differing
         if status is Status.DIFFERENT:
             self.failures.append(trial)
 
@@ -97,7 +98,11 @@ def try_problem(runner, problem, case):
         expected = oracle(problem, runner.profile)
     except UnsupportedError as error:
         return Trial(case, Outcome(Status.UNSUPPORTED, str(error)))
-    comparison = compare(runner.run(problem), expected)
+    try:
+        actual = runner.run(problem)
+    except Exception as error:  # whatever an engine raises is a finding, and the campaign goes on
+        return Trial(case, Outcome(Status.DIFFERENT, f"the engine raised {type(error).__name__}: {error}"))
+    comparison = compare(actual, expected)
     return Trial(case, Outcome(comparison.status, "" if comparison.status is Status.EXACT else str(comparison)), comparison)
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    data/vectors/index.json            {"format": 1, "files": {"conv2d-fbgemm.npz": {"sha256": …, "provenance": {…}, …}}}
+    data/vectors/index.json            {"format": 1, "engines": {"fbgemm": provenance, …}, "files": {"conv2d-fbgemm.npz": {"sha256": …, …}, …}}
     data/vectors/conv2d-fbgemm.npz     "problems": a JSON text; "a0", "a1", …: the arrays that it names; "y0", …: the engine's bits
 """
 
@@ -63,7 +63,7 @@ def _read(path):
 
 
 def read_index(folder=None):
-    """Return ``{file name: entry}`` of a folder of vectors.
+    """Return the index of a folder of vectors: a dict with ``engines`` (provenance by engine) and ``files`` (an entry by file name).
 
     Raises
     ------
@@ -73,12 +73,13 @@ def read_index(folder=None):
     path = Path(folder or vectors_folder()) / "index.json"
     try:
         index = json.loads(_read(path))
-        files = index["files"]
-        if index["format"] != _FORMAT or not all({"sha256", "op", "engine"} <= entry.keys() for entry in files.values()):
-            raise KeyError("format")
+        entries = index["files"].values()
+        whole = index["format"] == _FORMAT and all({"sha256", "op", "engine"} <= e.keys() and e["engine"] in index["engines"] for e in entries)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RefquantError(f"golden vectors: {path} must be an index of format {_FORMAT} but is damaged ({error}); {_REMEDY}") from error
-    return files
+        raise RefquantError(f"golden vectors: {path} must be an index but is damaged ({error!r}); {_REMEDY}") from error
+    if not whole:
+        raise RefquantError(f"golden vectors: {path} must be an index of format {_FORMAT} but lacks entries; {_REMEDY}")
+    return index
 
 
 def read_vectors(name, folder=None):
@@ -100,8 +101,8 @@ def read_vectors(name, folder=None):
         The file is missing, or is not the one that the index lists.
     """
     folder = Path(folder or vectors_folder())
-    index = read_index(folder)
-    entry = index[choose("golden vectors", "file", name, index)]
+    files = read_index(folder)["files"]
+    entry = files[choose("golden vectors", "file", name, files)]
     content = _read(folder / name)
     found = hashlib.sha256(content).hexdigest()
     if found != entry["sha256"]:
@@ -140,11 +141,11 @@ def write_vectors(groups, folder=None):
 
     Returns
     -------
-    dict of str to dict
+    dict
         The index.
     """
     folder = Path(folder or vectors_folder())
-    files = {}
+    files, engines = {}, {}
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".vectors-", dir=folder.parent))
     try:
@@ -153,14 +154,16 @@ def write_vectors(groups, folder=None):
             (fresh / name).write_bytes(content)
             files[name] = {
                 "op": op, "engine": engine, "cases": len(vectors), "outputs": int(sum(v.bits.size for v in vectors)),
-                "sha256": hashlib.sha256(content).hexdigest(), "provenance": provenance,
+                "sha256": hashlib.sha256(content).hexdigest(),
             }  # fmt: skip
-        (fresh / "index.json").write_text(json.dumps({"format": _FORMAT, "files": files}, indent=1) + "\n")
+            engines[engine] = provenance
+        index = {"format": _FORMAT, "engines": engines, "files": files}
+        (fresh / "index.json").write_text(json.dumps(index, indent=1) + "\n")
         os.chmod(fresh, 0o755)
         _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return files
+    return index
 
 
 def _swap(fresh, folder):
@@ -193,7 +196,7 @@ def check_vectors(name, folder=None, *, reference=False):
     Row
         Whose failures carry the recorded lines.
     """
-    entry = read_index(folder)[name]
+    entry = read_index(folder)["files"][name]
     row = Row(entry["op"], entry["engine"])
     for vector in read_vectors(name, folder):
         comparison = compare(vector.bits, oracle(vector.problem, vector.profile, reference=reference))
