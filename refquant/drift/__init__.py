@@ -1,0 +1,19 @@
+"""Where INT8 costs a network accuracy: float against quantized, layer by layer, cause by cause.
+
+>>> from refquant import zoo
+>>> from refquant.data import load_split
+>>> from refquant.drift import analyse
+>>> from refquant.workflow import get_default_qconfig_mapping
+>>> x, labels = load_split("digits", "test")
+>>> seen, _ = load_split("digits", "calibration")
+>>> report = analyse(zoo.load("digits_mobilenet"), get_default_qconfig_mapping("qnnpack"), x[:128], labels[:128], calibration=seen, numerics="onednn")
+>>> report.verdict.cause
+'weights'
+"""
+
+from refquant.drift.analyse import analyse
+from refquant.drift.causes import CAUSES
+from refquant.drift.measures import Error, sqnr
+from refquant.drift.report import Accuracy, LayerRecord, Report, Step, Verdict
+
+__all__ = ["analyse", "Report", "LayerRecord", "Accuracy", "Step", "Verdict", "Error", "CAUSES", "sqnr"]
