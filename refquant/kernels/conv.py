@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant.kernels.finish import RAW
+from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.gemm import multiply
 from refquant.kernels.pack import signed_codes
 from refquant.kernels.product import pack_columns
-from refquant.kernels.requantize import output_kind
 from refquant.kernels.signature import as_input
 from refquant.kernels.tile import PLAIN, best_rung, rung_named
 from refquant.kernels.window import channels_last_output, make_field, make_geometry, window_rows
@@ -99,12 +98,13 @@ def _columns(packed, runs):
     return data
 
 
-def _convolve(x, packed, geometry, x_zero, w_zero, out, kind, ep):
+def _convolve(x, packed, geometry, x_zero, w_zero, dtype, kind, ep):
+    out, memory = channels_last_output(x.shape[0], geometry, packed.shape[0], dtype)
     field = make_field(x, geometry.padding, x_zero)
     left = window_rows(field.shape, field.loose, geometry, packed.groups)
     columns = _columns(packed, left[0].shape[0])
-    multiply(field.data, left, columns, packed, field.x_zero, w_zero, out, kind, ep)
-    return np.moveaxis(out, -1, 1)
+    multiply(field.data, left, columns, packed, field.x_zero, w_zero, memory, kind, ep)
+    return out
 
 
 def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -133,8 +133,7 @@ def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
     Exact modulo ``2**32``.
     """
     geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
-    out = channels_last_output(x.shape[0], geometry, packed.shape[0], np.int32)
-    return _convolve(x, packed, geometry, x_zero, w_zero, out, RAW, None)
+    return _convolve(x, packed, geometry, x_zero, w_zero, np.int32, RAW, None)
 
 
 def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -155,5 +154,4 @@ def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_
         In channels-last memory; ``apply_epilogue`` of what `conv_s32` gives, bit for bit.
     """
     geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
-    out = channels_last_output(x.shape[0], geometry, packed.shape[0], dtype)
-    return _convolve(x, packed, geometry, x_zero, w_zero, out, output_kind(dtype), epilogue)
+    return _convolve(x, packed, geometry, x_zero, w_zero, dtype, output_kind(dtype), epilogue)

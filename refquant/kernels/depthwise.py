@@ -76,10 +76,10 @@ def depthwise_pair16_s32(x, w, *, stride, padding, x_zero):
     geometry = make_geometry(x.shape[2:], w.shape[2:], stride, padding, (1,) * (x.ndim - 2))
     channels = w.shape[0]
     field = make_field(x, geometry.padding, x_zero, channels // max(x.shape[1], 1))
-    out = channels_last_output(x.shape[0], geometry, channels, np.int32)
+    out, memory = channels_last_output(x.shape[0], geometry, channels, np.int32)
     if out.size:
         pixels = field.data[: int(np.prod(field.shape))].reshape(field.shape)
         weights = as_input(w.reshape(channels, -1).T)
-        rows = out.reshape(-1, channels)
+        rows = memory.reshape(-1, channels)
         parallel_for(_rows_pair16, rows.shape[0], pixels, geometry, weights, rows, grain=64)
-    return np.moveaxis(out, -1, 1)
+    return out

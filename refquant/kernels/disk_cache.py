@@ -96,7 +96,9 @@ def _prune(base):
 
 
 def _identity(value):
-    """What tells a value that a kernel closes over from another: the name of an intrinsic or kernel, else the value itself."""
+    """What tells a value that a kernel closes over from another: a kernel's code and what that closes over, an intrinsic's name, else itself."""
+    if isinstance(getattr(value, "_cache", None), DiskCache):
+        return value._cache._function
     return (type(value).__name__, getattr(value, "_name", None) or getattr(value, "__name__", None) or repr(value))
 
 

@@ -8,49 +8,47 @@ biases once and goes through the rows. A step of the form is one vector instruct
 a whole call. Same result as `refquant.kernels.requantize.finish_row`.
 """
 
-from struct import Struct
-
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 
 from refquant.core import epilogue as form
 from refquant.core.rounding import Round
+from refquant.kernels.finish_bytes import emit_straight_lines, straight_lines_run_here
 from refquant.kernels.jit import cpu_features
-from refquant.kernels.vector_ir import F32, F64, I8, I16, I32, I64, emitted_function, vector
+from refquant.kernels.stage import BYTES, CODES32, LINE_NONE, RAW, REALS, REALS32, VECTORS, WORDS
+from refquant.kernels.vector_ir import F32, F64, I1, I8, I16, I32, I64, emitted_function, vector
 
-__all__ = ["finish_tile", "make_stage", "RAW_STAGE", "RAW", "BYTES", "WORDS", "REALS"]
+__all__ = ["finish_tile"]
 
-RAW, BYTES, WORDS, REALS = range(4)
 _LANES = 16
 _MODES = {mode: code for code, mode in enumerate(Round)}
 _ARGUMENTS = "acc pitch rows channels n0 out out_pitch sums zeros".split()
-_WORDS = "start_bias out_kind kind flags rounding low zi high".split()
-_VECTORS = {"bias_i": I32, "pre_b": F32, "s2": F32, "b": F32, "mult": I32, "shift": I32, "m64": F64}
-_REALS = "pre_k s1 d zf lo hi".split()
-_HEADER = Struct(f"{len(_WORDS) + len(_VECTORS)}q{len(_REALS)}f")
 
 
 def _emit(e, *args):
-    stage = dict(zip(_ARGUMENTS, args))
-    names = [*_WORDS, *_VECTORS]
-    for i, name in enumerate(names):
-        stage[name] = e.load(e.add(args[-1], 8 * i), I64)
-    for name in _VECTORS:
-        there = e.builder.icmp_signed("!=", stage[name], e.constant(0))
-        stage[name] = e.builder.select(there, e.add(args[-1], stage[name]), e.constant(0))
-    for i, name in enumerate(_REALS):
-        stage[name] = e.load(e.add(args[-1], 8 * len(names) + 4 * i), F32)
-    wide = e.both(stage["channels"], -4 * _LANES)
-    whole = e.both(stage["channels"], -_LANES)
-    with e.loop(wide, step=4 * _LANES) as first:
-        _Group(e, stage, first, 4).emit()
-    with e.loop(whole, start=wide, step=_LANES) as first:
-        _Group(e, stage, first, 1).emit()
-    rest = e.sub(stage["channels"], whole)
-    with e.when(e.less(e.constant(0), rest)):
-        index = ir.Constant(vector(I64, _LANES), list(range(_LANES)))
-        _Group(e, stage, whole, 1, e.less(index, e.splat(rest, _LANES))).emit()
+    s = _read_stage(e, args)
+    general = e.variable(e.constant(1, I1))
+    if straight_lines_run_here():
+        plain_sum = e.both(e.equal(s["sums"], 0), e.equal(s["bias_i"], 0))
+        with e.when(e.both(plain_sum, e.builder.not_(e.equal(s["line"], LINE_NONE)))):
+            e.set(general, e.constant(0, I1))
+            emit_straight_lines(e, s)
+    with e.when(e.get(general)):
+        for first, count, mask in e.channel_groups(s["channels"], _LANES, (4, 1)):
+            _Group(e, s, first, count, mask).emit()
+
+
+def _read_stage(e, args):
+    """The arguments and the numbers of the stage by name; its vectors as addresses, 0 for those that it does not have."""
+    s, block, at = dict(zip(_ARGUMENTS, args)), args[-1], 0
+    for name in WORDS:
+        s[name], at = e.load(e.add(block, at), I64), at + 8
+    for name in VECTORS:
+        offset, at = e.load(e.add(block, at), I64), at + 8
+        s[name] = e.builder.select(e.equal(offset, 0), offset, e.add(block, offset))
+    for name in REALS:
+        s[name], at = e.load(e.add(block, at), F32), at + 4
+    return s
 
 
 class _Group:
@@ -115,7 +113,7 @@ class _Group:
     def row(self, acc, line):
         e, s = self.e, self.stage
         codes = [e.variable(e.constant(0, vector(I32, _LANES))) for _ in acc]
-        real_out = e.both(e.equal(s["out_kind"], REALS), e.equal(s["kind"], form.FLOAT32))
+        real_out = e.both(e.equal(s["out_kind"], REALS32), e.equal(s["kind"], form.FLOAT32))
         with e.either(e.equal(s["kind"], form.FLOAT32)) as (float32, other):
             with float32:
                 reals = self.to_real(acc)
@@ -138,9 +136,9 @@ class _Group:
         e, s = self.e, self.stage
         with e.when(e.equal(s["out_kind"], BYTES)):
             self.store([e.builder.trunc(q, vector(I8, _LANES)) for q in codes], line, 1)
-        with e.when(e.equal(s["out_kind"], WORDS)):
+        with e.when(e.equal(s["out_kind"], CODES32)):
             self.store(codes, line, 4)
-        with e.when(e.equal(s["out_kind"], REALS)):
+        with e.when(e.equal(s["out_kind"], REALS32)):
             self.store([e.builder.sitofp(q, vector(F32, _LANES)) for q in codes], line, 4)
 
     def scalar(self, name, like):
@@ -306,53 +304,3 @@ stage
 """
 
 
-def make_stage(ep, out_kind, fused):
-    """Lay an output stage out as `finish_tile` reads it: numbers, offsets of vectors, then the vectors that the form uses.
-
-    Parameters
-    ----------
-    ep : Epilogue
-    out_kind : int
-        `BYTES`, `WORDS`: codes of 8 or 32 bits; `REALS`: float32.
-    fused : bool
-        Whether a product adds ``bias_i``, as what its accumulators begin with. Else `finish_tile` does.
-
-    Returns
-    -------
-    ndarray of int64, read-only
-    """
-    count, offsets = ep.bias_i.shape[0], dict.fromkeys(_VECTORS, 0)
-    used = ("bias_i", *_used_vectors(ep))
-    line = -(-count // 16) * 16
-    stage = np.empty((_FIRST_VECTOR + 4 * line * (len(used) + (ep.kind == form.FLOAT64))) // 8, np.int64)
-    memory, at = stage.view(np.float32), _FIRST_VECTOR // 4
-    for name in used:
-        vector_ = getattr(ep, name).view(np.float32)
-        memory[at : at + vector_.shape[0]] = vector_
-        offsets[name] = 4 * at
-        at += line
-    start_bias = offsets["bias_i"]
-    if fused:
-        offsets["bias_i"] = 0
-    low, high = max(ep.qlo - ep.zi, -(2**31)), min(ep.qhi - ep.zi, 2**31 - 1)
-    _HEADER.pack_into(
-        stage, 0, start_bias, out_kind, ep.kind, ep.flags, ep.rounding, low, ep.zi, high, *offsets.values(),
-        ep.pre_k, ep.s1, ep.d, ep.zf, ep.lo, ep.hi,
-    )  # fmt: skip
-    stage.setflags(write=False)
-    return stage
-
-
-def _used_vectors(ep):
-    if ep.kind == form.FLOAT64:
-        return ("m64",)
-    if ep.kind != form.FLOAT32:
-        return ("mult", "shift")
-    return _FLOAT32_VECTORS[(ep.flags & form.PRE_BIAS > 0) + 2 * (ep.flags & (form.BIAS | form.SCALE_FMA) > 0)]
-
-
-_FLOAT32_VECTORS = (("s2",), ("s2", "pre_b"), ("s2", "b"), ("s2", "pre_b", "b"))
-_FIRST_VECTOR = -(-_HEADER.size // 64) * 64
-RAW_STAGE = np.zeros(_FIRST_VECTOR // 8, np.int64)
-"""The stage of `RAW`: int32 accumulators leave as they are."""
-RAW_STAGE.setflags(write=False)

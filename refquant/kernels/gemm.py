@@ -14,10 +14,9 @@ The terms of a column are what its accumulators begin with; the term of a row ex
 
 import numpy as np
 
-from refquant.kernels.finish import RAW
+from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.left import matrix_rows, sum_rows
 from refquant.kernels.product import run_product
-from refquant.kernels.requantize import output_kind
 from refquant.kernels.signature import as_input
 
 __all__ = ["gemm_s32", "gemm_requantize", "multiply", "unsigned_codes"]
@@ -47,7 +46,7 @@ def multiply(field, left, columns, packed, x_zero, w_zero, out, kind, ep):
     w_zero : int or ndarray of int, (groups * columns,)
     out : ndarray, C-contiguous, (rows, groups * columns) in memory
     kind : int
-        What is written, see `refquant.kernels.finish`.
+        What is written, see `refquant.kernels.stage`.
     ep : Epilogue or None
         For groups * columns channels; None for `RAW`.
     """

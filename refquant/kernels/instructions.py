@@ -9,6 +9,7 @@ features before anything is compiled, because LLVM ends the process on an instru
 With the JIT off, the same kernel runs the Python meaning of `refquant.isa`.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -210,7 +211,7 @@ def hardware(name):
 
 def _as_bytes(value):
     """Return registers as read-only rows of bytes: one Numba type for all operands."""
-    rows = np.ascontiguousarray(value).reshape(-1, value.shape[-1]).view(np.uint8)
+    rows = np.ascontiguousarray(value).reshape(math.prod(value.shape[:-1]), value.shape[-1]).view(np.uint8)
     rows.setflags(write=False)
     return rows
 
@@ -224,4 +225,4 @@ def _run(forms, row, arrays, dtype):
     flat += flat[:1] * (3 - len(flat))
     out = np.empty((flat[0].shape[0], bits // 8), np.uint8)
     _execute_all(forms[bits].code, *flat, out)
-    return out.view(dtype).reshape(*lead, -1)
+    return out.view(dtype).reshape(*lead, bits // (8 * dtype.itemsize))

@@ -13,7 +13,7 @@ each loop is one IEEE operation without a branch. Same results as `refquant.kern
 import numpy as np
 
 from refquant.core import epilogue as form
-from refquant.kernels.finish import RAW, REALS
+from refquant.kernels.stage import RAW, REALS32
 from refquant.kernels.jit import kernel
 from refquant.kernels.left import fill_offsets
 from refquant.kernels.scalar import fused_multiply_add, half_even, wrap32
@@ -187,7 +187,7 @@ def plain_product(first, last, field, left, right, start, out, kind, ep):
             for j in range(columns):
                 out[m, n0 + j] = tile[j]
         else:
-            _finish_row(tile, n0, out[m, n0 : n0 + columns], ep, real, wide, kind == REALS)
+            _finish_row(tile, n0, out[m, n0 : n0 + columns], ep, real, wide, kind == REALS32)
 
 
 @kernel
@@ -198,4 +198,4 @@ def plain_requantize(first, last, acc, out, kind, ep):
     for m in range(first, last):
         for j in range(columns):
             tile[j] = wrap32(np.int64(acc[m, j]) + np.int64(ep.bias_i[j]))
-        _finish_row(tile, 0, out[m], ep, real, wide, kind == REALS)
+        _finish_row(tile, 0, out[m], ep, real, wide, kind == REALS32)

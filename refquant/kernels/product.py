@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.core.epilogue import make_epilogue
-from refquant.kernels.finish import BYTES, RAW, RAW_STAGE, finish_tile, make_stage
+from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import get_num_threads, kernel, parallel_for
 from refquant.kernels.left import Left, fill_offsets, left_of
 from refquant.kernels.plain import plain_product
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input, freeze_epilogue
+from refquant.kernels.stage import BYTES, HEADER_WORDS, RAW, RAW_STAGE, make_stage
 from refquant.kernels.tile import PLAIN, rung_named, panel_function
 
 __all__ = ["Right", "run_product", "pack_columns"]
@@ -97,7 +98,8 @@ def _product_kernel(name):
         out_pitch = groups * columns * item
         shifted = right.row_sums.shape[1] > 0
         start = np.empty((groups, 16 * n16), np.int32)
-        bias_at = stage[0] // 4
+        words_of_stage = stage[: 2 * HEADER_WORDS].view(np.int64)
+        bias_at, raw = words_of_stage[0] // 4, words_of_stage[1] == RAW
         bias_i = stage.view(np.int32)[bias_at : bias_at + (groups * columns if bias_at > 0 else 0)]
         fill_start(right, left.runs.shape[0] * left.length, bias_i, start)
         offsets = np.empty(_BLOCK, np.int64)
@@ -111,7 +113,7 @@ def _product_kernel(name):
                 c16 = block * n16 // blocks
                 width = (block + 1) * n16 // blocks - c16
                 n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
-                straight = stage[1] == RAW and not shifted and n == 16 * width
+                straight = raw and not shifted and n == 16 * width
                 done = 0
                 while done < count:
                     target = out.ctypes.data + (m0 + done) * out_pitch + n0 * item
@@ -181,7 +183,7 @@ def run_product(rung, field, left, right, out, kind, ep):
         The fields of a `Left` and a `Right`.
     out : ndarray, C-contiguous, (rows, groups * columns) in memory
     kind : int
-        What is written, see `refquant.kernels.finish`.
+        What is written, see `refquant.kernels.stage`.
     ep : Epilogue or None
         None for `RAW`.
     """

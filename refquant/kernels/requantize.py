@@ -6,20 +6,13 @@
 
 import numpy as np
 
-from refquant.kernels.finish import BYTES, REALS, WORDS, finish_tile, make_stage
+from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import jit_disabled, kernel, parallel_for
 from refquant.kernels.plain import plain_requantize
 from refquant.kernels.signature import as_input, freeze_epilogue
+from refquant.kernels.stage import BYTES, make_stage, output_kind
 
-__all__ = ["requantize", "output_kind"]
-
-
-def output_kind(dtype):
-    """How kernels write an output of `dtype`: see `refquant.kernels.finish`."""
-    return _KINDS.get(np.dtype(dtype), BYTES)
-
-
-_KINDS = {np.dtype(np.int32): WORDS, np.dtype(np.float32): REALS}
+__all__ = ["requantize"]
 
 
 @kernel

@@ -162,6 +162,23 @@ class Emitter:
         self.builder.branch(head)
         self.builder.position_at_end(end)
 
+    def channel_groups(self, channels, lanes, counts):
+        """Go through channels in groups of vectors: gives (first channel, vectors, None), at the end (first, 1, mask).
+
+        `counts` are the sizes of groups, the greatest first, 1 the last. The code of each group stands in a loop or branch of its own.
+        """
+        done = self.constant(0)
+        for count in counts:
+            step = count * lanes
+            stop = self.add(done, self.mul(self.builder.sdiv(self.sub(channels, done), self.constant(step)), step))
+            with self.loop(stop, start=done, step=step) as first:
+                yield first, count, None
+            done = stop
+        rest = self.sub(channels, done)
+        with self.when(self.less(self.constant(0), rest)):
+            index = ir.Constant(vector(I64, lanes), list(range(lanes)))
+            yield done, 1, self.less(index, self.splat(rest, lanes))
+
     def function(self, name, result, emit, *args):
         """Call the function `name`; where the module has none yet, ``emit(emitter, *arguments)`` writes it."""
         function = self.module.globals.get(name)

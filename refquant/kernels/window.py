@@ -20,6 +20,7 @@ from refquant.kernels.signature import as_input
 __all__ = ["Geometry", "make_geometry", "make_field", "window_rows", "channels_last_output"]
 
 _SLACK = 64
+_NO_PADDING = ((0, 0),) * 3
 
 
 class Geometry(NamedTuple):
@@ -47,30 +48,6 @@ def make_geometry(spatial, kernel_shape, stride, padding, dilation):
     return Geometry(*steps, out, padding, len(spatial))
 
 
-@kernel
-def _copy_last(first, last, x, flip, lows, field):
-    """(N, D, H, W, C) into the middle of the field."""
-    d0, h0, w0 = lows
-    _, depth, height, width, channels = x.shape
-    for row in range(first, last):
-        n, d, h = row // (depth * height), row // height % depth, row % height
-        for w in range(width):
-            for c in range(channels):
-                field[n, d + d0, h + h0, w + w0, c] = x[n, d, h, w, c] ^ flip
-
-
-@kernel
-def _copy_first(first, last, x, flip, lows, field):
-    """(N, C, D, H, W) into the middle of the field."""
-    d0, h0, w0 = lows
-    _, channels, depth, height, width = x.shape
-    for row in range(first, last):
-        n, d, h = row // (depth * height), row // height % depth, row % height
-        for c in range(channels):
-            for w in range(width):
-                field[n, d + d0, h + h0, w + w0, c] = x[n, c, d, h, w] ^ flip
-
-
 class Field(NamedTuple):
     """Channels-last memory: its bytes, its shape (N, D', H', W', C), whether bytes behind its end may be read, its zero point."""
 
@@ -78,6 +55,32 @@ class Field(NamedTuple):
     shape: tuple
     loose: bool
     x_zero: int
+
+
+@kernel
+def _fill_rows(first, last, x, channels_last, flip, x_zero, size, shape, lows, field):
+    """Fill rows (n, d, h) of the field from (N, D, H, W, C) or (N, C, D, H, W) and the padding."""
+    depth, height, width = size
+    _, deep, high, wide, channels = shape
+    before, inside, line = lows[2] * channels, width * channels, wide * channels
+    for row in range(first, last):
+        n, d, h = row // (deep * high), row // high % deep - lows[0], row % high - lows[1]
+        at = row * line
+        if d < 0 or d >= depth or h < 0 or h >= height:
+            field[at : at + line] = x_zero
+            continue
+        field[at : at + before] = x_zero
+        field[at + before + inside : at + line] = x_zero
+        at += before
+        if channels_last:
+            source = ((n * depth + d) * height + h) * inside
+            for i in range(inside):
+                field[at + i] = x[source + i] ^ flip
+        else:
+            for c in range(channels):
+                source = (((n * channels + c) * depth + d) * height + h) * width
+                for w in range(width):
+                    field[at + w * channels + c] = x[source + w] ^ flip
 
 
 def make_field(x, padding, x_zero, repeat=1):
@@ -97,24 +100,25 @@ def make_field(x, padding, x_zero, repeat=1):
     -------
     Field
     """
-    flip = np.uint8(0x80 if x.dtype == np.int8 else 0)
-    x_zero = int(x_zero) + int(flip)
-    x = np.moveaxis(x.view(np.uint8), 1, -1)
     if repeat > 1:
-        x = np.repeat(x, repeat, axis=-1)
-    x = x.reshape(x.shape[0], *(1,) * (5 - x.ndim), *x.shape[1:])
-    padded = any(lo or hi for lo, hi in padding)
-    if not padded and not flip and x.flags.c_contiguous:
-        return Field(as_input(x).reshape(-1), x.shape, False, x_zero)
-    shape = (x.shape[0], *(n + lo + hi for n, (lo, hi) in zip(x.shape[1:4], padding)), x.shape[4])
-    size = int(np.prod(shape))
-    data = np.empty(size + _SLACK, np.uint8)
-    data[0 if padded else size :] = x_zero & 0xFF
-    first = np.moveaxis(x, -1, 1)
-    worker, source = (_copy_first, first) if first.flags.c_contiguous else (_copy_last, x)
+        x = np.repeat(x, repeat, axis=1)
+    flip = 0
+    if x.dtype == np.int8:
+        x, flip, x_zero = x.view(np.uint8), 0x80, x_zero + 128
+    memory = x.transpose(0, *range(2, x.ndim), 1)
+    channels_last = memory.flags.c_contiguous
+    if not channels_last:
+        memory = x if x.flags.c_contiguous else np.ascontiguousarray(x)
+    batch, channels, *size = x.shape
+    size = (1,) * (3 - len(size)) + tuple(size)
+    if channels_last and not flip and padding == _NO_PADDING:
+        return Field(as_input(memory).reshape(-1), (batch, *size, channels), False, x_zero)
     lows = tuple(lo for lo, _ in padding)
-    rows = x.shape[0] * x.shape[1] * x.shape[2]
-    parallel_for(worker, rows, as_input(source), flip, lows, data[:size].reshape(shape), grain=16)
+    shape = (batch, *[n + lo + hi for n, (lo, hi) in zip(size, padding)], channels)
+    rows = batch * shape[1] * shape[2]
+    data = np.empty(rows * shape[3] * channels + _SLACK, np.uint8)
+    source = as_input(memory).reshape(-1)
+    parallel_for(_fill_rows, rows, source, channels_last, flip, x_zero & 0xFF, size, shape, lows, data, grain=16)
     data.setflags(write=False)
     return Field(data, shape, True, x_zero)
 
@@ -137,5 +141,6 @@ def window_rows(shape, loose, geometry, groups):
 
 
 def channels_last_output(batch, geometry, channels, dtype):
-    """Return an uninitialised output in memory order (N, *out, OC)."""
-    return np.empty((batch, *geometry.out[3 - geometry.dims :], channels), dtype)
+    """Return an uninitialised output (N, OC, *out) in channels-last memory, and that memory, (N, *out, OC)."""
+    memory = np.empty((batch, *geometry.out[3 - geometry.dims :], channels), dtype)
+    return memory.transpose(0, geometry.dims + 1, *range(1, geometry.dims + 1)), memory

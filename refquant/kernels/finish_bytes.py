@@ -1,0 +1,103 @@
+"""The two straight lines of instructions that most output stages are rewritten to, for codes of 8 bits and AVX-512.
+
+    short   v = fma(pre_b, pre_k, v) * s2;  min(v, hi)
+    long    v = ((v * s1) * s2 + b) * d + zf;  min(v, hi)
+
+    4 registers of 16 channels:   int32 → float32 → … → int32 ┐
+                                  int32 → float32 → … → int32 ┴ 32 × int16 ┐  + zero point
+                                  int32 → float32 → … → int32 ┐            ├ 64 × uint8 → limits → one store
+                                  int32 → float32 → … → int32 ┴ 32 × int16 ┘
+
+The packing instructions saturate and the addition does too, so no bit is lost that the limits would keep. int8 goes through as uint8, 128
+more. `refquant.kernels.stage` says which forms become a line, and why that is exact.
+"""
+
+from llvmlite import ir
+
+from refquant.kernels.jit import cpu_features
+from refquant.kernels.stage import LINE_LONG, LINE_SHORT
+from refquant.kernels.vector_ir import F32, I8, I16, I32, vector
+
+__all__ = ["emit_straight_lines", "straight_lines_run_here"]
+
+_LANES = 16
+_F32V, _I32V, _I16V, _I8V = vector(F32, 16), vector(I32, 16), vector(I16, 32), vector(I8, 64)
+
+
+def straight_lines_run_here():
+    """Whether the processor has the instructions."""
+    return cpu_features().issuperset(("avx512f", "avx512bw"))
+
+
+def emit_straight_lines(e, s):
+    """Write both lines; `s` holds the arguments and numbers of `refquant.kernels.finish.finish_tile` by name."""
+    for line in (LINE_SHORT, LINE_LONG):
+        with e.when(e.equal(s["line"], line)):
+            for first, count, mask in e.channel_groups(s["channels"], _LANES, (4, 2, 1)):
+                _emit_rows(e, s, line, first, count, mask)
+
+
+def _emit_rows(e, s, line, first, count, mask):
+    def load(address, index, kind):
+        at = e.add(address, e.mul(index, 4))
+        if mask is not None:
+            return [e.load_masked(at, kind, mask)]
+        return [e.load(e.add(at, 4 * _LANES * i), kind) for i in range(count)]
+
+    def parameter(name):
+        slots = [e.variable(e.constant(-0.0, _F32V)) for _ in range(count)]
+        with e.when(e.builder.not_(e.equal(s[name], 0))):
+            for slot, value in zip(slots, load(s[name], e.add(s["n0"], first), _F32V)):
+                e.set(slot, value)
+        return [e.get(slot) for slot in slots]
+
+    s2, other = parameter("s2"), parameter("pre_b" if line == LINE_SHORT else "b")
+    with e.loop(s["rows"]) as row:
+        acc = load(e.add(s["acc"], e.mul(row, s["pitch"])), first, _I32V)
+        codes = [_chain(e, s, line, a, x, y) for a, x, y in zip(acc, s2, other)]
+        out = e.add(e.add(s["out"], e.mul(row, s["out_pitch"])), first)
+        _store_bytes(e, _pack(e, s, codes), out, count, mask)
+
+
+def _chain(e, s, line, acc, s2, other):
+    b = e.builder
+
+    def number(name):
+        return e.splat(s[name], _LANES)
+
+    v = b.sitofp(acc, _F32V)
+    if line == LINE_SHORT:
+        v = b.fmul(e.fma(other, number("pre_k"), v), s2)
+    else:
+        v = b.fadd(b.fmul(b.fmul(v, number("line_s1")), s2), other)
+        v = b.fadd(b.fmul(v, number("line_d")), number("line_zf"))
+    hi, zero = number("line_hi"), e.constant(0, _I32V)
+    v = b.select(b.fcmp_ordered("<", hi, v), hi, v)
+    return e.call("llvm.x86.avx512.mask.cvtps2dq.512", _I32V, v, zero, e.constant(-1, I16), e.constant(4, I32))
+
+
+def _pack(e, s, codes):
+    """64 bytes of 16, 32 or 64 codes, in order."""
+
+    def number(name, kind):
+        return e.splat(e.builder.trunc(s[name], kind.element), kind.count)
+
+    pairs = [codes[0], codes[-1]] if len(codes) < 4 else codes
+    halves = [e.call("llvm.x86.avx512.packssdw.512", _I16V, x, y) for x, y in zip(pairs[::2], pairs[1::2])]
+    halves = [e.call("llvm.sadd.sat.v32i16", _I16V, half, number("zi16", _I16V)) for half in halves]
+    packed = e.call("llvm.x86.avx512.packuswb.512", _I8V, halves[0], halves[-1])
+    packed = e.call("llvm.umax.v64i8", _I8V, packed, number("low8", _I8V))
+    packed = e.call("llvm.umin.v64i8", _I8V, packed, number("high8", _I8V))
+    packed = e.builder.xor(packed, number("flip", _I8V))
+    # Packing works on quarters of a register: dword 4 * q + v holds codes 4 * q … 4 * q + 3 of vector v.
+    dwords = e.builder.bitcast(packed, _I32V)
+    order = [4 * (lane % 4) + lane // 4 for lane in range(16)]
+    return e.builder.bitcast(e.shuffle(dwords, dwords, order), _I8V)
+
+
+def _store_bytes(e, packed, out, count, mask):
+    part = e.shuffle(packed, packed, list(range(_LANES * count)))
+    if mask is None:
+        e.store(part, out)
+    else:
+        e.store_masked(part, out, mask)
