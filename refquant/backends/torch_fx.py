@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from refquant.backends.torch_tensors import engine, to_numpy
 from refquant.errors import ArgumentError
-from refquant.graph import LayerBits
-from refquant.ops import real
+from refquant.graph import Builder, LayerBits
 from refquant.verify.compare import compare
 
 __all__ = ["prepared_module", "quantized_module", "placement", "layer_bits", "run_bits", "real_order", "LayerComparison", "compare_layers"]
@@ -33,14 +32,16 @@ def real_order():
     """
     rng = np.random.default_rng(0)
     draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
-    x, deep, point, fc = draw(32, 48, 8, 8), draw(32, 48, 3, 3), draw(64, 48, 1, 1), draw(20, 48)
-    tensors = [torch.from_numpy(v) for v in (x, deep, point, fc)]
-    theirs = (
-        functional.conv2d(tensors[0], tensors[1], padding=1),
-        functional.conv2d(tensors[0], tensors[2]),
-        functional.linear(tensors[0][:, :, 0, 0].contiguous(), tensors[3]),
-    )
-    ours = (real.conv2d(x, deep, padding=1), real.conv2d(x, point), real.linear(x[:, :, 0, 0], fc))
+    x, deep, point, fc = draw(32, 48, 8, 8), draw(32, 48, 3, 3), draw(64, 48, 1, 1), draw(20, 48 * 64)
+    builder = Builder()
+    value = builder.input(shape=x.shape)
+    layers = value.conv2d(32, 3, padding=1, bias=False, weight=deep), value.conv2d(64, 1, bias=False, weight=point)
+    ours = builder.build(*layers, value.flatten().linear(20, bias=False, weight=fc))(x)
+    x, deep, point, fc = (torch.from_numpy(v) for v in (x, deep, point, fc))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    theirs = functional.conv2d(x, deep, padding=1), functional.conv2d(x, point), functional.linear(x.flatten(1), fc)
+    torch.set_num_threads(threads)
     return "torch_avx512" if all(np.array_equal(a, b.numpy()) for a, b in zip(ours, theirs)) else "float64"
 
 

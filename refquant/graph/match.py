@@ -75,6 +75,6 @@ def find_chains(model, patterns, targets=lambda pattern: pattern.targets):
         for pattern in longest_first:
             nodes = match_chain(model, node, targets(pattern), uses)
             if nodes is not None:
-                found.update({n.name: Match(pattern, nodes) for n in nodes})
+                found.update(dict.fromkeys((n.name for n in nodes), Match(pattern, nodes)))
                 break
     return found

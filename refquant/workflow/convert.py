@@ -2,7 +2,7 @@
 
 from refquant import ops
 from refquant.core.qparams import QParams
-from refquant.errors import ArgumentError, UnsupportedError
+from refquant.errors import ArgumentError, RefquantError, UnsupportedError
 from refquant.graph.node import Node
 from refquant.workflow.placement import observed_dtype, quantized_nodes
 from refquant.workflow.patterns import PASSING, WEIGHTED
@@ -45,7 +45,10 @@ def quantize_values(model):
 
 
 def _qparams(observer, value):
-    qparams = observer.calculate_qparams()
+    try:
+        qparams = observer.calculate_qparams()
+    except RefquantError as error:
+        raise type(error)(f"convert: the observer of {value!r}: {error}") from error
     if not isinstance(qparams, QParams) or qparams.per_channel:
         raise UnsupportedError(f"convert: {type(observer).__name__} of {value!r} gives {qparams!r}, but activations are quantized per tensor; observe them with another observer")
     return qparams
