@@ -7,7 +7,7 @@ from refquant.core.fma import fma32
 from refquant.core.rounding import Round, round_real
 from refquant.core.wrap import saturate, wrap_int32
 
-__all__ = ["quantize_real", "dequantize_codes", "reciprocal"]
+__all__ = ["quantize_real", "dequantize_codes", "reciprocal", "code_of_nan"]
 
 _INT32_TOP = np.float32(2147483520.0)
 
@@ -79,9 +79,19 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
                 t = t + zero.astype(np.float32)
     offset = zero if add == "after" else np.int64(0)
     codes = saturate(_to_integer(t, rounding, overflow, offset), qmin, qmax)
-    zero_code = min(max(0, qmin), qmax)
-    code_of_nan = {"qmin": qmin, "qmax": qmax, "zero": zero_code, "indefinite": qmin if qmin == -(2**31) else zero_code}[nan]
-    return np.where(np.isnan(t), code_of_nan, codes)
+    return np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
+
+
+def code_of_nan(nan, qmin, qmax):
+    """Return the code that a policy gives NaN, see `quantize_real`.
+
+    Examples
+    --------
+    >>> code_of_nan("qmax", 0, 255), code_of_nan("indefinite", -128, 127)
+    (255, 0)
+    """
+    zero = min(max(0, qmin), qmax)
+    return {"qmin": qmin, "qmax": qmax, "zero": zero, "indefinite": qmin if qmin == -(2**31) else zero}[nan]
 
 
 def _to_integer(t, rounding, overflow, offset):

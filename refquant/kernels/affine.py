@@ -44,111 +44,83 @@ class Quantizer(NamedTuple):
 
 
 @lru_cache(maxsize=None)
-def _rounder(how, real_output):
-    """Return the function that takes one number to its code, or back to the grid's real number."""
+def _quantizer(how, across, real_output):
+    """Return the loop that quantizes rows: rows of one channel each, or (`across`) of all channels side by side."""
     divide, add, away, wide = how
 
-    @kernel(forceinline=True)
-    def apply(x, factor, zero, low, high, nan, scale):
-        if add == FUSED:
-            t = fused_multiply_add(x, factor, zero)
-        elif add == BEFORE:
-            t = (x / factor if divide else x * factor) + zero
-        else:
-            t = x / factor if divide else x * factor
-        if away:
-            whole = np.trunc(t)
-            r = whole + (np.copysign(np.float32(1), t) if abs(t - whole) >= np.float32(0.5) else np.float32(0))
-        else:
-            r = half_even(t)
-        after = zero if add == AFTER else np.float32(0)
-        bottom, top = low - after, high - after
-        r = r if r > bottom else bottom
-        r = r if r < top else top
-        if wide:
-            r = r if abs(t) < np.float32(9.223372036854775808e18) else bottom
-        code = r + after if t == t else nan
-        return (code - zero) * scale if real_output else code
-
-    return apply
-
-
-@lru_cache(maxsize=None)
-def _quantizer(how, real_output):
-    """Return the loops over (elements of one channel, channels that lie densest)."""
-    apply = _rounder(how, real_output)
-
     @kernel
-    def rows(start, stop, x, out, factor, zero, scale, low, high, nan):
+    def run(start, stop, x, out, factor, zero, scale, low, high, nan):
+        half, huge = np.float32(0.5), np.float32(2.0**63)
         for row in range(start, stop):
-            c = row % factor.size
+            c = 0 if across else row % factor.size
             f, z, s, source, target = factor[c], zero[c], scale[c], x[row], out[row]
             for i in range(target.size):
-                if real_output:
-                    target[i] = apply(source[i], f, z, low, high, nan, s)
+                if across:
+                    f, z, s = factor[i], zero[i], scale[i]
+                v = source[i]
+                if add == FUSED:
+                    t = fused_multiply_add(v, f, z)
+                elif add == BEFORE:
+                    t = (v / f if divide else v * f) + z
                 else:
-                    target[i] = np.int32(apply(source[i], f, z, low, high, nan, s))
-
-    @kernel
-    def across(start, stop, x, out, factor, zero, scale, low, high, nan):
-        for row in range(start, stop):
-            source, target = x[row], out[row]
-            for c in range(target.size):
-                if real_output:
-                    target[c] = apply(source[c], factor[c], zero[c], low, high, nan, scale[c])
+                    t = v / f if divide else v * f
+                if away:
+                    r = np.trunc(t)
+                    r = r + (np.copysign(np.float32(1), t) if abs(t - r) >= half else np.float32(0))
                 else:
-                    target[c] = np.int32(apply(source[c], factor[c], zero[c], low, high, nan, scale[c]))
+                    r = half_even(t)
+                after = z if add == AFTER else np.float32(0)
+                r = r if r > low - after else low - after
+                r = r if r < high - after else high - after
+                if wide:
+                    r = r if abs(t) < huge else low - after
+                r = r + after if t == t else nan
+                target[i] = (r - z) * s if real_output else np.int32(r)
 
-    return rows, across
+    return run
 
 
 @lru_cache(maxsize=None)
-def _dequantizer(formula, wide):
-    @kernel(forceinline=True)
-    def apply(q, s, z, s64):
-        if formula == SUB_MUL64:
-            return np.float32(np.float64(np.float32(q) - np.float32(z)) * s64)
-        if formula == SUB_MUL:
-            return np.float32(np.int64(q) - z) * s if wide else (np.float32(q) - np.float32(z)) * s
-        shift = s * -np.float32(z)
-        return np.float32(q) * s + shift if formula == MUL_ADD else fused_multiply_add(np.float32(q), s, shift)
+def _dequantizer(formula, across, wide):
+    """Return the loop that dequantizes rows; `wide` codes have more than 16 bits."""
 
     @kernel
-    def rows(start, stop, q, out, s, z, s64):
+    def run(start, stop, q, out, scale, zero, scale64):
         for row in range(start, stop):
-            c = row % s.size
-            sc, zc, wc, source, target = s[c], z[c], s64[c], q[row], out[row]
+            c = 0 if across else row % scale.size
+            s, z, s64, source, target = scale[c], zero[c], scale64[c], q[row], out[row]
             for i in range(target.size):
-                target[i] = apply(source[i], sc, zc, wc)
+                if across:
+                    s, z, s64 = scale[i], zero[i], scale64[i]
+                code, zf = np.float32(source[i]), np.float32(z)
+                if formula == SUB_MUL64:
+                    target[i] = np.float32(np.float64(code - zf) * s64)
+                elif formula == SUB_MUL:
+                    target[i] = (np.float32(np.int64(source[i]) - z) if wide else code - zf) * s
+                elif formula == MUL_ADD:
+                    target[i] = code * s + s * -zf
+                else:
+                    target[i] = fused_multiply_add(code, s, s * -zf)
 
-    @kernel
-    def across(start, stop, q, out, s, z, s64):
-        for row in range(start, stop):
-            source, target = q[row], out[row]
-            for c in range(target.size):
-                target[c] = apply(source[c], s[c], z[c], s64[c])
-
-    return rows, across
+    return run
 
 
-def _run(loops, source, out, channels, inner, *parameters):
-    rows, across = loops
+def _run(loop, source, out, channels, inner, *parameters):
+    """Cut two arrays into rows and run ``loop(across)`` over them."""
     if channels == 1:
-        # One channel: as many rows as there are threads' worth of work.
         size = source.size
         parts = max(1, size // _GRAIN)
         even = size // parts * parts
-        views = [v.reshape(-1) for v in (source, out)]
+        views = source.reshape(-1), out.reshape(-1)
         if even:
-            parallel_for(rows, parts, *(v[:even].reshape(parts, even // parts) for v in views), *parameters)
+            parallel_for(loop(False), parts, *(v[:even].reshape(parts, even // parts) for v in views), *parameters)
         if even < size:
-            rows(0, 1, *(v[even:].reshape(1, size - even) for v in views), *parameters)
-    elif inner == 1:
-        views = [v.reshape(-1, channels) for v in (source, out)]
-        parallel_for(across, len(views[0]), *views, *parameters, grain=max(1, _GRAIN // channels))
-    else:
-        views = [v.reshape(-1, inner) for v in (source, out)]
-        parallel_for(rows, len(views[0]), *views, *parameters, grain=max(1, _GRAIN // max(1, inner)))
+            loop(False)(0, 1, *(v[even:].reshape(1, size - even) for v in views), *parameters)
+        return
+    width = channels if inner == 1 else inner
+    if source.size:
+        views = [v.reshape(-1, width) for v in (source, out)]
+        parallel_for(loop(inner == 1), len(views[0]), *views, *parameters, grain=max(1, _GRAIN // width))
 
 
 def quantize_codes(x, out, how, factor, zero, limits, nan, inner):
@@ -169,13 +141,13 @@ def quantize_codes(x, out, how, factor, zero, limits, nan, inner):
         Elements of a channel that lie side by side.
     """
     low, high = (np.float32(v) for v in limits)
-    _run(_quantizer(how, False), x, out, factor.size, inner, factor, zero, factor, low, high, np.float32(nan))
+    _run(lambda across: _quantizer(how, across, False), x, out, factor.size, inner, factor, zero, factor, low, high, np.float32(nan))
 
 
 def fake_quantize_reals(x, out, how, factor, zero, scale, limits, nan, inner):
     """Write ``(code - zero) * scale`` of the codes that `quantize_codes` would give, float32."""
     low, high = (np.float32(v) for v in limits)
-    _run(_quantizer(how, True), x, out, factor.size, inner, factor, zero, scale, low, high, np.float32(nan))
+    _run(lambda across: _quantizer(how, across, True), x, out, factor.size, inner, factor, zero, scale, low, high, np.float32(nan))
 
 
 def dequantize_reals(q, out, formula, scale, zero, inner):
@@ -192,4 +164,4 @@ def dequantize_reals(q, out, formula, scale, zero, inner):
     inner : int
     """
     single = scale.astype(np.float32)
-    _run(_dequantizer(formula, q.dtype.itemsize > 2), q, out, scale.size, inner, single, zero, scale)
+    _run(lambda across: _dequantizer(formula, across, q.dtype.itemsize > 2), q, out, scale.size, inner, single, zero, scale)

@@ -1,10 +1,14 @@
 """fake_quantize: real numbers moved onto the grid of a quantized dtype, still real."""
 
+import numpy as np
+
 from refquant import numerics as profiles
-from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.affine import code_of_nan, dequantize_codes, quantize_real
 from refquant.core.qparams import QParams
 from refquant.errors import ArgumentError
-from refquant.ops.quantize import real_array
+from refquant.kernels import affine as kernels
+from refquant.ops.memory_order import around_axis, memory_order
+from refquant.ops.quantize import channel_vectors, check_axis, quantizer, real_array
 
 __all__ = ["fake_quantize", "fake_quantize_reference"]
 
@@ -36,17 +40,31 @@ def fake_quantize(x, qparams, *, numerics="fbgemm"):
     >>> fake_quantize([0.5, 1.5, 2.5], QParams(1.0, 1, "uint8"), numerics="fbgemm").tolist()
     [0.0, 2.0, 2.0]
     """
-    return fake_quantize_reference(x, qparams, numerics=numerics)
+    x, form = _plan(x, qparams, numerics)
+    how = quantizer(form)
+    if how is None:
+        return fake_quantize_reference(x, qparams, numerics=numerics)
+    axes, source = memory_order(x)
+    out = np.empty(source.shape, np.float32)
+    limits = qparams.qmin, qparams.qmax
+    vectors = channel_vectors(form, qparams)
+    kernels.fake_quantize_reals(source, out, how, *vectors, limits, code_of_nan(form.nan, *limits), around_axis(x.shape, axes, qparams.axis))
+    return out.transpose(np.argsort(axes))
 
 
-def fake_quantize_reference(x, qparams, *, numerics="fbgemm"):
-    """Same result as `fake_quantize`, in NumPy."""
+def _plan(x, qparams, numerics):
     profile = profiles.get(numerics)
     place = f"fake_quantize[{profile.name}]"
     if not isinstance(qparams, QParams):
         raise ArgumentError(f"{place}: qparams must be a QParams, not {type(qparams).__name__}; build one with refquant.QParams")
     x = real_array(x, place)
-    form = profile.section("fake_quantize_channel" if qparams.per_channel else "fake_quantize", "fake_quantize")
+    check_axis(x, qparams, place)
+    return x, profile.section("fake_quantize_channel" if qparams.per_channel else "fake_quantize", "fake_quantize")
+
+
+def fake_quantize_reference(x, qparams, *, numerics="fbgemm"):
+    """Same result as `fake_quantize`, in NumPy."""
+    x, form = _plan(x, qparams, numerics)
     scale, zero = qparams.along(x.ndim)
     codes = quantize_real(
         x, scale, zero, qparams.qmin, qparams.qmax,

@@ -3,10 +3,13 @@
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.affine import quantize_real
+from refquant.core.affine import code_of_nan, quantize_real, reciprocal
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.core.rounding import Round
 from refquant.errors import ArgumentError, ShapeError
+from refquant.kernels import affine as kernels
+from refquant.ops.memory_order import around_axis, memory_order
 
 __all__ = ["quantize", "quantize_reference"]
 
@@ -20,14 +23,19 @@ def real_array(x, place):
         return x.astype(np.float32, copy=False)
 
 
+def check_axis(x, qparams, place):
+    """Refuse per-channel parameters that do not fit the array."""
+    if qparams.per_channel and (qparams.axis >= x.ndim or x.shape[qparams.axis] != len(qparams.scale)):
+        raise ShapeError(f"{place}: {len(qparams.scale)} scales along axis {qparams.axis} but x has shape {x.shape}; they must agree")
+
+
 def _plan(x, qparams, numerics):
     profile = profiles.get(numerics)
     place = f"quantize[{profile.name}]"
     if not isinstance(qparams, QParams):
         raise ArgumentError(f"{place}: qparams must be a QParams, not {type(qparams).__name__}; build one with refquant.QParams")
     x = real_array(x, place)
-    if qparams.per_channel and (qparams.axis >= x.ndim or x.shape[qparams.axis] != len(qparams.scale)):
-        raise ShapeError(f"{place}: {len(qparams.scale)} scales along axis {qparams.axis} but x has shape {x.shape}; they must agree")
+    check_axis(x, qparams, place)
     section = "quantize_channel" if qparams.per_channel else "quantize_int32" if qparams.dtype == "int32" else "quantize"
     form = profile.section(section, "quantize")
     return x, form
@@ -68,7 +76,36 @@ def quantize(x, qparams, *, numerics="fbgemm"):
     >>> quantize(x, QParams(1.0, 1, "uint8"), numerics="onnx").values.tolist()
     [1, 3, 3]
     """
-    return quantize_reference(x, qparams, numerics=numerics)
+    x, form = _plan(x, qparams, numerics)
+    how = quantizer(form)
+    if how is None or qparams.storage.itemsize > 2:
+        return quantize_reference(x, qparams, numerics=numerics)
+    axes, source = memory_order(x)
+    out = np.empty(source.shape, qparams.storage)
+    kind = qparams._type
+    factor, zero, _ = channel_vectors(form, qparams)
+    kernels.quantize_codes(
+        source, out, how, factor, zero, (kind.qmin, kind.qmax), code_of_nan(form.nan, kind.qmin, kind.qmax), around_axis(x.shape, axes, qparams.axis)
+    )
+    return QTensor(out.transpose(np.argsort(axes)), qparams)
+
+
+def quantizer(form):
+    """Return what the kernel is to be compiled for, or None where it has no such loop."""
+    if form.rounding not in (Round.HALF_EVEN, Round.HALF_AWAY) or form.overflow == "indefinite":
+        return None
+    add = {"after": kernels.AFTER, "before": kernels.BEFORE, "fma": kernels.FUSED}[form.zero_point]
+    if add == kernels.FUSED and form.scaling == "divide":
+        return None
+    return kernels.Quantizer(form.scaling == "divide", add, form.rounding is Round.HALF_AWAY, form.overflow == "int64")
+
+
+def channel_vectors(form, qparams):
+    """Return (factor, zero point, scale) as float32 vectors, one entry a channel."""
+    with np.errstate(over="ignore", under="ignore"):
+        factor = np.atleast_1d(np.asarray(reciprocal(qparams.scale, form.scaling), np.float32))
+        scale = np.atleast_1d(np.asarray(qparams.scale).astype(np.float32))
+    return factor, np.atleast_1d(np.asarray(qparams.zero_point)).astype(np.float32), scale
 
 
 def quantize_reference(x, qparams, *, numerics="fbgemm"):

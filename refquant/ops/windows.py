@@ -76,9 +76,12 @@ def window_sums(values, rows, columns):
     -------
     ndarray of int64, (N, C, len(rows), len(columns))
     """
+    (r0, r1), (c0, c1) = rows, columns
+    if len(r0) == len(c0) == 1:
+        inner = np.moveaxis(values[:, :, r0[0] : r1[0], c0[0] : c1[0]], 1, -1)
+        return inner.sum((1, 2), dtype=np.int64)[:, :, None, None]
     n, c, h, w = values.shape
     prefix = np.zeros((n, c, h + 1, w + 1), np.int64)
     np.cumsum(np.cumsum(values, axis=2, dtype=np.int64), axis=3, out=prefix[:, :, 1:, 1:])
-    (r0, r1), (c0, c1) = rows, columns
     pick = lambda r, c: prefix[:, :, r][:, :, :, c]  # noqa: E731
     return pick(r1, c1) - pick(r0, c1) - pick(r1, c0) + pick(r0, c0)
