@@ -1,0 +1,120 @@
+"""The places on which hypotheses are judged: a few for the first look, a sample, and all of them in the end."""
+
+import numpy as np
+
+from refquant.errors import RefquantError
+from refquant.verify.diagnosis.call import PRODUCTS
+from refquant.verify.diagnosis.evaluator import Evaluator
+
+__all__ = ["Bench"]
+
+_FIRST_LOOK = (48, 16)
+_SAMPLE = 1024
+_PRODUCTS_IN_SAMPLE = 1 << 20
+
+
+class Bench:
+    """Somebody's bits beside the oracle's.
+
+    Attributes
+    ----------
+    actual, expected : ndarray
+        Flat, in logical order.
+    shape : tuple of int
+    differing : ndarray of int
+        Where they differ.
+    levels : dict of str to ndarray of int
+        ``"tiny"`` and ``"sample"``: half of the places are such where they differ.
+    """
+
+    def __init__(self, call, base, actual, expected, seed=0):
+        self.base, self.shape = base, expected.shape
+        self.actual, self.expected = actual.reshape(-1), expected.reshape(-1)
+        self.differing = np.flatnonzero(~same_bits(self.actual, self.expected))
+        self.evaluator = Evaluator(call, base, expected.shape)
+        self.tried = self._generation = 0
+        rng = np.random.default_rng(seed)
+        depth = self.evaluator.products.depth if call.op in PRODUCTS else 1
+        most = max(64, min(_SAMPLE, _PRODUCTS_IN_SAMPLE // (2 * max(depth, 1))))
+        wrong = _some(rng, self.differing, most)
+        right = _some(rng, np.setdiff1d(np.arange(self.actual.size), self.differing, assume_unique=True), most)
+        self.levels = {
+            "sample": np.concatenate([wrong, right]),
+            "tiny": np.concatenate([wrong[: _FIRST_LOOK[0]], right[: _FIRST_LOOK[1]]]),
+        }
+
+    def values(self, call, level):
+        """Return a call's outputs at a level, or None where it cannot be computed."""
+        self.tried += 1
+        try:
+            with np.errstate(all="ignore"):
+                return self.evaluator.values(call, self.levels[level], (level, self._generation))
+        except (RefquantError, ArithmeticError, ValueError):
+            return None
+
+    def wrong(self, call, level):
+        """Return which outputs at a level disagree with the actual bits, or None."""
+        y = self.values(call, level)
+        return None if y is None else ~same_bits(self.actual[self.levels[level]], y)
+
+    def score(self, call, level):
+        """Return (disagreeing outputs, the same with a share for the distance), or None."""
+        y = self.values(call, level)
+        if y is None:
+            return None
+        actual = self.actual[self.levels[level]]
+        wrong = ~same_bits(actual, y)
+        count = int(np.count_nonzero(wrong))
+        return count, count + float(_distance(actual[wrong], y[wrong]).sum()) / 2 if count else 0.0
+
+    def wrong_everywhere(self, call):
+        """Return the number of outputs of a call that disagree, all outputs looked at, or None.
+
+        A call that has passed the sample and fails here leaves its failures in the sample.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                if call.quirks:
+                    y = self.evaluator.values(call, np.arange(self.actual.size))
+                else:
+                    y = call.run(self.base).reshape(-1)
+        except (RefquantError, ArithmeticError, ValueError):
+            return None
+        if y.shape != self.actual.shape:
+            return None
+        bad = np.flatnonzero(~same_bits(self.actual, y))
+        if 0 < bad.size < self.actual.size // 2 and not self.wrong(call, "sample").any():
+            self._generation += 1
+            for name, count in (("sample", 64), ("tiny", 4)):
+                self.levels[name] = np.union1d(self.levels[name], bad[:count])
+        return int(bad.size)
+
+    def fixed_by(self, call):
+        """Return the number of differing outputs that a call computes as they are."""
+        index = self.differing[: 1 << 17]
+        try:
+            with np.errstate(all="ignore"):
+                y = self.evaluator.values(call, index)
+        except (RefquantError, ArithmeticError, ValueError):
+            return 0
+        return int(np.count_nonzero(same_bits(self.actual[index], y)))
+
+
+def same_bits(a, b):
+    """Return where two arrays agree in every bit; all NaN are alike."""
+    if a.dtype.kind != "f":
+        return a == b
+    return (a.view(f"u{a.itemsize}") == b.view(f"u{b.itemsize}")) | (np.isnan(a) & np.isnan(b))
+
+
+def _some(rng, index, most):
+    return index if index.size <= most else np.sort(rng.permutation(index)[:most]) if most > index.size // 2 else rng.choice(index, most, replace=False)
+
+
+def _distance(a, b):
+    """Return distances from 0 to 1."""
+    if a.dtype.kind != "f":
+        return np.minimum(np.abs(a.astype(np.int64) - b.astype(np.int64)), 64) / 64
+    with np.errstate(all="ignore"):
+        relative = np.abs(a - b) / np.maximum(np.abs(a), np.float32(1e-30))
+    return np.minimum(np.nan_to_num(relative, nan=1.0, posinf=1.0), 1.0)

@@ -1,0 +1,216 @@
+"""A hypothesis: one call of an operator, the forms in force, and quirks that no form can say."""
+
+import inspect
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant import ops
+from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, choose
+from refquant.numerics.dispatch import uses_onednn
+from refquant.numerics.profile import Dispatch, Numerics, section_types
+
+__all__ = ["Call", "PRODUCTS", "CONVOLUTIONS", "base_call", "forms_of"]
+
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+PRODUCTS = ("linear", *CONVOLUTIONS, "matmul_integer")
+
+_OPS = {op.name: op for op in ops.OPS}
+_THROUGH_REAL = ("avg_pool2d", "adaptive_avg_pool2d", "cat")
+# What the roles of an integer product are called where they are not called x and w.
+_ROLES = {("matmul_integer", "x"): "a", ("matmul_integer", "w"): "b", ("dequantize", "x"): "q"}
+
+
+class Call:
+    """What somebody may have computed.
+
+    Attributes
+    ----------
+    op : str
+    arguments : dict
+        Of the operator, all of them.
+    forms : dict of str to Form
+        The profile's sections that the operator reads.
+    quirks : dict
+        Deviations that are neither arguments nor forms; each key is read by one step of an evaluator.
+    memo : dict
+        Transformed arrays, shared by all calls of a diagnosis so that equal arrays are one object.
+    """
+
+    __slots__ = ("op", "arguments", "forms", "quirks", "memo")
+
+    def __init__(self, op, arguments, forms, quirks, memo):
+        self.op, self.arguments, self.forms, self.quirks, self.memo = op, arguments, forms, quirks, memo
+
+    def __getitem__(self, name):
+        return self.arguments[name]
+
+    def but(self, *, quirks=None, forms=None, **arguments):
+        """Return a changed copy."""
+        return Call(
+            self.op,
+            {**self.arguments, **arguments} if arguments else self.arguments,
+            {**self.forms, **forms} if forms else self.forms,
+            {**self.quirks, **quirks} if quirks else self.quirks,
+            self.memo,
+        )
+
+    def once(self, key, source, function):
+        """Return ``function(source)``, computed once for each `key` and `source` object."""
+        entry = self.memo.get((key, id(source)))
+        if entry is None or entry[0] is not source:
+            entry = self.memo[key, id(source)] = (source, function(source))
+        return entry[1]
+
+    def _name(self, role):
+        return _ROLES.get((self.op, role), role)
+
+    def codes(self, role):
+        """Return the raw codes in a role; weights always output channels first."""
+        override = self.quirks.get(("codes", role))
+        if override is not None:
+            return override
+        value = self.arguments[self._name(role)]
+        if self.op != "matmul_integer":
+            return value.values
+        return self.once("matmul weights", value, lambda b: np.ascontiguousarray(b.T)) if role == "w" else value
+
+    def with_codes(self, role, values):
+        """Return a call on other codes: in the arguments where the dtype still holds them, else as a quirk."""
+        old = self.arguments[self._name(role)]
+        dtype = old.dtype if self.op == "matmul_integer" else old.values.dtype
+        if values.dtype != dtype or ("codes", role) in self.quirks:
+            return self.but(quirks={("codes", role): values})
+        if self.op == "matmul_integer":
+            return self.but(**{self._name(role): np.ascontiguousarray(values.T) if role == "w" else values})
+        if is_channels_last(old.values) and values.shape == old.values.shape:
+            values = self.once("channels last", values, to_channels_last)
+        return self.but(**{self._name(role): QTensor(values, old.qparams)})
+
+    def qparams(self, role):
+        """Return the parameters in a role (``"out"`` included), or None."""
+        value = self.arguments.get(self._name(role))
+        return getattr(value, "qparams", value)
+
+    def with_qparams(self, role, scale=None, zero_point=None, axis="same"):
+        """Return a call with another scale or zero point in a role."""
+        old = self.qparams(role)
+        name = self._name(role)
+        axis = old.axis if axis == "same" else axis
+        new = QParams(
+            old.scale if scale is None else scale, old.zero_point if zero_point is None else zero_point, old.dtype, axis,
+            quant_min=old.qmin, quant_max=old.qmax, unchecked=True,
+        )  # fmt: skip
+        value = self.arguments[name]
+        return self.but(**{name: QTensor(value.values, new) if isinstance(value, QTensor) else new})
+
+    def zero(self, role):
+        """Return the zero point in a role."""
+        if self.op == "matmul_integer":
+            return self.arguments[f"{self._name(role)}_zero_point"]
+        return self.qparams(role).zero_point
+
+    def with_zero(self, role, zero_point):
+        """Return a call with another zero point in a role."""
+        if self.op == "matmul_integer":
+            return self.but(**{f"{self._name(role)}_zero_point": zero_point})
+        if np.ndim(self.zero(role)) and not np.ndim(zero_point):
+            zero_point = np.full(np.shape(self.zero(role)), zero_point)
+        return self.with_qparams(role, zero_point=zero_point)
+
+    def numerics(self, base):
+        """Return `base` with this call's forms in place of its own."""
+        key = ("numerics", base.name, *self.forms.items())
+        if key not in self.memo:
+            changed = {name: form for name, form in self.forms.items() if form != _resolved(self, base, name)}
+            self.memo[key] = base.replace(**changed) if changed else base
+        return self.memo[key]
+
+    def with_field(self, section, field, value):
+        """Return a call with one field of a form changed."""
+        form = self.forms[section]
+        key = ("field", form, field, value)
+        if key not in self.memo:
+            self.memo[key] = form.replace(**{field: value})
+        return self.but(forms={section: self.memo[key]})
+
+    @property
+    def form(self):
+        """The form of the section that is the operator's own, or None."""
+        return next(iter(self.forms.values()), None)
+
+    def run(self, base):
+        """Return the operator's own answer; only for calls without quirks."""
+        return _run(self.op, self.arguments, self.numerics(base))
+
+
+def _run(op, arguments, numerics):
+    if "numerics" in inspect.signature(_OPS[op].fast).parameters:
+        arguments = {**arguments, "numerics": numerics}
+    y = _OPS[op].fast(**arguments)
+    return y.values if isinstance(y, QTensor) else np.asarray(y)
+
+
+class _Witness(Numerics):
+    """A profile that notes which of its sections are read."""
+
+    def __getattribute__(self, name):
+        if name in section_types():
+            object.__getattribute__(self, "__dict__").setdefault("read", []).append(name)
+        return object.__getattribute__(self, name)
+
+
+def _sections_read(op, arguments, profile):
+    """Return (sections that the operator reads, its answer)."""
+    witness = object.__new__(_Witness)
+    witness.__dict__.update(profile.__dict__)
+    answer = _run(op, arguments, witness)
+    return tuple(dict.fromkeys(witness.__dict__.get("read", ()))), answer
+
+
+def _resolved(call, profile, section):
+    form = getattr(profile, section)
+    if isinstance(form, Dispatch):
+        zeros = np.atleast_1d(call["w"].qparams.zero_point)
+        form = form.yes if uses_onednn(groups=call.arguments.get("groups", 1), zero_points=zeros, vnni=form.vnni) else form.no
+    return form
+
+
+def forms_of(call, profile):
+    """Return the forms of a profile for a call, or None where the profile does not offer the operation."""
+    forms = {name: _resolved(call, profile, name) for name in call.forms}
+    return None if any(form is None for form in forms.values()) else forms
+
+
+def base_call(op, arguments, numerics):
+    """Return the undisturbed call (arguments completed, packed weights unpacked, the profile's forms looked up) and its answer."""
+    function = _OPS[choose("diagnose", "op", op, _OPS)].fast
+    parameters = inspect.signature(function).parameters
+    for name in arguments:
+        choose(f"diagnose[{op}]", "argument", name, [p for p in parameters if p != "numerics"])
+    for p in parameters.values():
+        if p.default is p.empty and p.name not in arguments:
+            raise ArgumentError(f"diagnose[{op}]: argument {p.name} is missing; give what {op} was called with, by keyword")
+    full = {p.name: p.default for p in parameters.values() if p.default is not p.empty and p.name != "numerics"}
+    full.update({name: _plain(op, value) for name, value in arguments.items()})
+    profile = profiles.get(numerics)
+    sections, answer = _sections_read(op, full, profile)
+    # Other formulas of a pool or concatenation may pass through real numbers where this profile's does not.
+    more = ("quantize", "dequantize") if op in _THROUGH_REAL else ()
+    call = Call(op, full, dict.fromkeys((*sections, *more)), {}, {})
+    return call.but(forms={name: _resolved(call, profile, name) for name in call.forms}), answer
+
+
+def _plain(op, value):
+    if isinstance(value, ops.PackedWeights):
+        return QTensor(value.values, value.qparams) if value.qparams is not None else value.values
+    if op == "matmul_integer" and not isinstance(value, (str, int, type(None))):
+        return np.asarray(value)
+    if op in ("quantize", "fake_quantize") and not isinstance(value, QParams):
+        return np.asarray(value)
+    if op == "cat" and isinstance(value, (list, tuple)):
+        return tuple(value)
+    return value

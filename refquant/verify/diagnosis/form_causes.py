@@ -1,0 +1,158 @@
+"""Causes that a profile can say: another whole profile, or one field of a form. New profiles and fields join by themselves."""
+
+from refquant import numerics as profiles
+from refquant.numerics.forms import form_choices
+from refquant.numerics.profile import section_types
+from refquant.verify.diagnosis.call import forms_of
+from refquant.verify.diagnosis.cause import Candidate, Cause
+
+__all__ = ["WORDS", "SCHEMES", "field_words", "field_candidates", "profile_candidates"]
+
+_ROUNDING = {
+    "half_even": "rounds half to even", "half_away": "rounds half away from zero", "half_up": "rounds half up", "half_down": "rounds half down",
+    "half_to_zero": "rounds half toward zero", "truncate": "truncates in place of rounding", "floor": "rounds down (floor)", "ceil": "rounds up (ceiling)",
+}  # fmt: skip
+_ZERO = {"after": "adds the zero point after rounding", "before": "adds the zero point before rounding", "fma": "adds the zero point before rounding, fused with the scaling"}
+_SCALING = {"divide": "divides by the scale", "reciprocal": "multiplies by the float32 reciprocal of the scale", "reciprocal64": "multiplies by the reciprocal of the scale, taken in float64"}
+_DEQUANTIZE = {
+    "sub_mul": "dequantizes as (q - z) * s", "sub_mul64": "dequantizes as (q - z) * s with the scale in float64", "mul_add": "dequantizes as q * s + (-z * s), rounded twice",
+    "fma": "dequantizes as a fused q * s + (-z * s)",
+}  # fmt: skip
+_SCALES = {name: {"direct": f"takes the scale of {whose} as it is", "reciprocals": f"takes the scale of {whose} as the reciprocal of a reciprocal"} for name, whose in (("x_scale", "the input"), ("w_scale", "the weights"), ("y_scale", "the output"))}
+_POOLS = {
+    "scaled": "A*m + z", "vector": "A*m rounded, then z, in whole blocks of channels", "adaptive_vector": "fma(A, m, z) in whole blocks of channels",
+    "raw_mean": "the mean of raw codes", "global": "A * f(sx / f(sy*n)), then z", "global_area": "A * f(sx / f(sy*n)) with the kernel's whole area as n",
+    "sequential": "dequantized values summed in float32", "spec": "dequantized values averaged in float64", "raw_integer": "the integer mean of raw codes, half away from zero",
+}  # fmt: skip
+
+#: ``{form: {field: {value: words}}}``; a field or value that is missing here is named by itself.
+WORDS = {
+    "QuantizeForm": {
+        "scaling": _SCALING, "zero_point": _ZERO, "rounding": _ROUNDING,
+        "overflow": {"saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)", "int64": "turns values beyond int64 into its minimum"},
+        "nan": {"qmin": "turns NaN into the lowest code", "qmax": "turns NaN into the highest code", "zero": "turns NaN into code 0"},
+    },
+    "DequantizeForm": {"formula": _DEQUANTIZE},
+    "ProductForm": {
+        "accumulator": {"exact": "adds up exactly", "fbgemm_depthwise": "saturates pairs of taps to int16 as FBGEMM's depthwise kernels do"},
+        "arithmetic": {
+            "float32": "scales in float32", "float64": "scales in float64", "fixed_gemmlowp": "scales by an integer multiplier, rounding twice half away from zero (gemmlowp)",
+            "fixed_half_up": "scales by an integer multiplier, rounding twice half up",
+        },
+        "multiplier": {
+            "(xw)/y": "multiplies once by f(f(sx*sw)/sy)", "(xw)*(1/y)": "multiplies once by f(f(sx*sw)*f(1/sy))", "x*(w/y)": "multiplies once by f(sx*f(sw/sy))",
+            "x,w,1/y": "multiplies in three steps: sx, sw, f(1/sy)", "x,w,/y": "multiplies by sx, then sw, and divides by sy", "(xw),/y": "multiplies by f(sx*sw) and divides by sy",
+            "double": "multiplies by sx*sw/sy from float64", "f64(xw)/y": "multiplies by f(sx*sw)/sy, divided in float64",
+        },
+        **_SCALES,
+        "bias": {
+            "before": "adds the bias in units of the accumulator, as a float", "after": "adds the bias as a float, after scaling", "int32": "rounds the bias to int32",
+            "int32_reciprocal": "rounds the bias to int32, by way of a reciprocal",
+        },
+        "zero_point": _ZERO, "rounding": _ROUNDING,
+        "overflow": {"saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)"},
+        "relu": {"real": "applies the ReLU before the output scale", "code": "applies the ReLU to codes"},
+    },
+    "RealForm": {
+        "multiplier": {"(xw)": "multiplies once by f(sx*sw)", "x,w": "multiplies by sx, then by sw"},
+        **_SCALES,
+        "bias": {"fma": "adds the bias fused with the scaling", "add": "adds the bias after scaling, rounded apart", "int32": "rounds the bias to int32"},
+    },
+    "AddForm": {
+        "dequantize": _DEQUANTIZE, "tail_dequantize": {k: f"{v} in the tail" for k, v in _DEQUANTIZE.items()}, "scaling": _SCALING,
+        "zero_point": _ZERO, "tail_zero_point": {k: f"{v} in the tail" for k, v in _ZERO.items()}, "rounding": _ROUNDING,
+    },
+    "FoldedAddForm": {"contraction": {"fma": "fuses the products of the sum", "none": "rounds every step of the sum"}, "rounding": _ROUNDING},
+    "FixedAddForm": {"rounding": _ROUNDING},
+    "GemmlowpAddForm": {"body": {"gemmlowp": "rounds every product twice, half away from zero (gemmlowp)", "neon": "rounds products half up (NEON form)"}},
+    "PoolForm": {
+        "contiguous": {k: f"averages contiguous tensors as {v}" for k, v in _POOLS.items()},
+        "channels_last": {k: f"averages channels-last tensors as {v}" for k, v in _POOLS.items()}, "rounding": _ROUNDING,
+    },
+    "CatForm": {
+        "contiguous": {"quantize": "dequantizes and quantizes"}, "channels_last": {"quantize": "dequantizes and quantizes", "vector": "takes PyTorch's channels-last vector body"},
+        "copy_equal": {True: "copies inputs that have the output's parameters", False: "converts inputs that have the output's parameters"},
+    },
+}  # fmt: skip
+
+_NUMBERS = {
+    "vector": lambda n: f"takes {n} elements a step in its vector body, the rest in a tail" if n else "has no scalar tail",
+    "grain": lambda n: f"cuts tensors of more than {n:,} elements among threads" if n else "never cuts a tensor among threads",
+    "bits": lambda n: f"multiplies by integers of {n + 1} bits",
+}  # fmt: skip
+#: What an engine does whose form is of another type.
+SCHEMES = {
+    "AddForm": "adds by way of real numbers",
+    "FoldedAddForm": "adds raw codes, with all zero points in one constant inside of the rounding",
+    "FixedAddForm": "adds with two integer multipliers and one shift",
+    "GemmlowpAddForm": "adds with integer multipliers, inputs shifted left by 20 bits (TFLite)",
+}
+# Fields that are seldom what is wrong.
+_SURPRISE = {"arithmetic": 0.1, "accumulator": 0.05, "vector": 0.05, "grain": 0.05, "bits": 0.05, "x_scale": 0.03, "w_scale": 0.03, "y_scale": 0.03}
+_BLOCKS = (0, 4, 8, 16, 32, 64, 128)
+
+
+def field_words(form, field, value):
+    """Return what an engine does whose form has that value.
+
+    Examples
+    --------
+    >>> from refquant import numerics
+    >>> field_words(numerics.get("onnx").linear, "rounding", "half_away")
+    'rounds half away from zero'
+    """
+    value = getattr(value, "value", value)
+    if isinstance(value, int) and not isinstance(value, bool) and field in _NUMBERS:
+        return _NUMBERS[field](value)
+    return WORDS.get(type(form).__name__, {}).get(field, {}).get(value, f"has {field}={value!r} ({type(form).__name__})")
+
+
+def _values(form, field, allowed):
+    if isinstance(allowed, tuple):
+        return allowed
+    if allowed is bool:
+        return (False, True)
+    used = set(_BLOCKS) if field == "vector" else {getattr(form, field) + d for d in (-1, 1)} if field == "bits" else set()
+    for profile in profiles.PROFILES:
+        for section in section_types():
+            other = getattr(profile, section)
+            if type(other) is type(form):
+                used.add(getattr(other, field))
+    return tuple(sorted(v for v in used if v >= 0))
+
+
+def field_candidates(call):
+    """Return a candidate for each other value of each field of the forms in force."""
+    candidates = []
+    for section, form in call.forms.items():
+        for field, allowed in form_choices(type(form)).items():
+            now = getattr(form, field)
+            candidates += [_field_candidate(section, form, field, v) for v in _values(form, field, allowed) if v != now]
+    return candidates
+
+
+def _field_candidate(section, form, field, value):
+    kind = type(form)
+
+    def apply(call, key):
+        if type(call.forms.get(section)) is not kind or getattr(call.forms[section], field) == value:
+            return None
+        return call.with_field(section, field, value)
+
+    cause = Cause(f"{section}.{field}", field_words(form, field, value), f"{section}.{field}", (), apply, (), _SURPRISE.get(field, 0.0))
+    return Candidate(cause, str(getattr(value, "value", value)))
+
+
+def profile_candidates(call, base):
+    """Return a candidate for each other set of forms that a profile has for the operation, with the names of all that have it."""
+    names = {}
+    for profile in profiles.PROFILES:
+        forms = forms_of(call, profile)
+        if profile.name != base.name and forms is not None and forms != call.forms:
+            names.setdefault(tuple(forms.items()), []).append(profile.name)
+    return [_profile_candidate(dict(forms), tuple(who)) for forms, who in names.items()]
+
+
+def _profile_candidate(forms, who):
+    words = f"computes as the profile {who[0]} does" if len(who) == 1 else f"computes as the profiles {', '.join(who[:-1])} and {who[-1]} do"
+    return Candidate(Cause("profile", words, "profile", (), lambda call, key: call.but(forms=forms), (), 0.5), who[0])

@@ -1,0 +1,228 @@
+"""Outputs of integer products, a chosen few at a time, under any variant of the sum and of the output stage.
+
+For each chosen output the codes that it reads are gathered into a row of K, weights likewise, so that every variant of the
+accumulation is a sum along rows::
+
+    x     [output][k]   raw codes; padding as `pad`
+    w     [output][k]   raw weights of the output's channel
+    acc   = Σ x·w − zx·Σ w − zw·Σ x + K·zx·zw
+
+`k` runs over input channels, then taps in raster order.
+"""
+
+import math
+
+import numpy as np
+
+from refquant.core import epilogue as E
+from refquant.core.epilogue import apply_epilogue
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.core.wrap import saturate, wrap_int32
+from refquant.numerics.forms import ProductForm, RealForm
+from refquant.ops.output_stage import check_bias, output_stage, real_stage
+from refquant.verify.diagnosis.call import CONVOLUTIONS
+from refquant.verify.diagnosis.sums import SUMS
+
+__all__ = ["Products"]
+
+_CHUNK = 1 << 21
+# Accumulators whose sums stand in SUMS; others are left to the operator.
+_SUMMED = ("exact", "fbgemm_depthwise")
+
+
+class Products:
+    """Evaluates `linear`, convolutions and `matmul_integer`."""
+
+    def __init__(self, call, base, shape):
+        self.base, self.shape = base, shape
+        self.channels = call.codes("w").shape[0]
+        self.depth = math.prod(call.codes("w").shape[1:])
+        self.geometry = _Geometry(call, shape) if call.op in CONVOLUTIONS else None
+        self._cache = {}
+
+    def channel(self, index):
+        """Return the output channel of flat positions."""
+        spatial = math.prod(self.shape[2:]) if self.geometry else 1
+        return index // spatial % self.channels
+
+    def values(self, call, index, level=None):
+        """Return the outputs at flat positions; a `level` names a set of positions that comes again, to be remembered."""
+        if call.forms and (type(call.form) not in (ProductForm, RealForm) or getattr(call.form, "accumulator", "exact") not in _SUMMED):
+            return call.run(self.base).reshape(-1)[index]
+        if level is None and index.size * self.depth > _CHUNK:
+            parts = np.array_split(index, -(-index.size * self.depth // _CHUNK))
+            return np.concatenate([self._finish(call, self.accumulator(call, part), part) for part in parts])
+        return self._finish(call, self.accumulator(call, index, level), index)
+
+    # Accumulation
+
+    def accumulator(self, call, index, level=None):
+        """Return int64 accumulators, reduced as the call says."""
+        quirks = call.quirks
+        total, sum_x, sum_w, depth = self.sums(call, index, level)
+        zx = int(call.zero("x")) + quirks.get("x_shift", 0)
+        zw = np.broadcast_to(call.zero("w"), (self.channels,)).astype(np.int64)[self.channel(index)] + quirks.get("w_shift", 0)
+        missing, factor = quirks.get("without", ""), quirks.get("compensation", 1)
+        reduce, early = quirks.get("reduce"), quirks.get("reduce_raw", False)
+        acc = reduce(total) if reduce and early else total
+        if "x" not in missing:
+            acc = acc - factor * zx * sum_w
+        if "w" not in missing:
+            acc = acc - zw * sum_x
+        if "c" not in missing:
+            acc = acc + factor * depth * zx * zw
+        if reduce and not early:
+            acc = reduce(acc)
+        return wrap_int32(acc).astype(np.int64)
+
+    def sums(self, call, index, level=None):
+        """Return (Σ x·w, Σ x, Σ w, K), of the codes as the engine's registers see them."""
+        quirks = call.quirks
+        x, w = call.codes("x"), call.codes("w")
+        shift, w_shift, drop = quirks.get("x_shift", 0), quirks.get("w_shift", 0), quirks.get("drop")
+        pad, name = quirks.get("pad", int(call.zero("x"))), quirks.get("sum") or self._own_sum(call)
+        key = ("sums", level, id(x), id(w), pad, name, drop, shift, w_shift)
+        if level is not None and key in self._cache:
+            return self._cache[key][0]
+        rows_x, rows_w = self._rows(x, index, level, pad) + shift, self._weights(w, index) + w_shift
+        taps = math.prod(w.shape[2:])
+        kept = np.ones(self.depth) if drop is None else drop.kept(self.depth, taps)
+        used_w = rows_w * kept
+        counted_x, counted_w = (rows_x * kept, used_w) if drop is not None and drop.sums else (rows_x, rows_w)
+        depth = int(kept.sum()) if drop is not None and drop.sums else self.depth
+        result = SUMS[name](rows_x, used_w, taps), counted_x.sum(1).astype(np.int64), counted_w.sum(1).astype(np.int64), depth
+        if level is not None:
+            self._cache[key] = (result, x, w)
+        return result
+
+    def _rows(self, x, index, level, pad):
+        if self.geometry is None:
+            flat = x.reshape(-1, x.shape[-1])
+            return flat[index // self.channels].astype(np.float64)
+        places, outside = self.geometry.places(index, level, self.channels)
+        values = np.ascontiguousarray(x).reshape(-1)[places].astype(np.float64)
+        return np.where(outside, pad, values).reshape(index.size, -1)
+
+    def _weights(self, w, index):
+        return w.reshape(w.shape[0], -1)[self.channel(index)].astype(np.float64)
+
+    def _own_sum(self, call):
+        """Return the name of the sum that the form itself prescribes for this call."""
+        if call.op not in CONVOLUTIONS or getattr(call.form, "accumulator", "") != "fbgemm_depthwise" or np.any(call.zero("w")):
+            return "exact"
+        if "own sum" not in self._cache:
+            self._cache["own sum"] = "pairs" if self._saturates(call) else "exact"
+        return self._cache["own sum"]
+
+    def _saturates(self, call):
+        """Whether the operator saturates pairs for this geometry: it is asked, with the largest codes."""
+        x, w = call["x"], call["w"]
+        if x.dtype != "uint8" or w.dtype != "int8" or w.shape[1] != 1:
+            return False
+        x = QTensor(np.full((1, *x.shape[1:]), 255, np.uint8), QParams(1.0, 0, "uint8"))
+        w = QTensor(np.full(w.shape, 127, np.int8), QParams(1.0, 0, "int8"))
+        (section, form), = call.forms.items()
+        exact = form.replace(arithmetic="float64", multiplier="(xw)/y", zero_point="after", rounding="half_even")
+        asked = call.but(x=x, w=w, bias=None, activation=None, out=QParams(1.0, 0, "int32"), forms={section: exact})
+        return int(asked.run(self.base).max(initial=0)) < 255 * 127 * min(self.depth, 2)
+
+    # Output stage
+
+    def _finish(self, call, acc, index):
+        if call.op == "matmul_integer":
+            return acc.astype(np.int32)
+        channel = self.channel(index)
+        out = call["out"]
+        ep = _gathered(self.epilogue(call), channel)
+        if out is None:
+            v = apply_epilogue(acc, ep, np.float32)
+            for step in call.quirks.get("real", ()):
+                v = step(v, call)
+            return v
+        steps = call.quirks.get("steps", ())
+        if not steps and not call.quirks.get("wrap"):
+            return apply_epilogue(acc, ep, out.storage)
+        codes = apply_epilogue(acc, _unlimited(ep, call), np.int64)
+        for step in steps:
+            codes = step(codes, call, channel)
+        if not call.quirks.get("wrap"):
+            codes = saturate(codes, out._type.qmin, out._type.qmax)
+        return codes.astype(out.storage)
+
+    def epilogue(self, call):
+        """Return the output stage of a call, all channels."""
+        x, w, out, bias = call.qparams("x"), call.qparams("w"), call["out"], call["bias"]
+        form, steps = call.form, call.quirks.get("epilogue", ())
+        key = ("epilogue", form, id(x), id(w), id(out), id(bias), call["activation"], steps)
+        if key not in self._cache:
+            checked = check_bias(bias, self.channels, "diagnose")
+            if out is None:
+                ep = real_stage(form, x, w, checked, self.channels, call["activation"], "diagnose")
+            else:
+                ep = output_stage(form, x, w, out, checked, self.channels, call["activation"], "diagnose")
+            for step in steps:
+                ep = step(ep, call)
+            self._cache[key] = (ep, x, w, out, bias)
+        return self._cache[key][0]
+
+    def real(self, call, index, level=None):
+        """Return (acc · sx · sw + bias) in float64 and (sx · sw): what an output scale is solved from."""
+        channel = self.channel(index)
+        unit = np.float64(call.qparams("x").scale) * np.broadcast_to(call.qparams("w").scale, (self.channels,))[channel]
+        bias = check_bias(call["bias"], self.channels, "diagnose")
+        v = self.accumulator(call, index, level) * unit
+        if bias is not None:
+            v = v + (bias[channel] * unit if bias.dtype == np.int32 else bias[channel])
+        return v, unit
+
+
+_VECTORS = ("bias_i", "pre_b", "s2", "b", "m64", "mult", "shift")
+
+
+def _gathered(ep, channel):
+    return ep._replace(**{name: getattr(ep, name)[channel] for name in _VECTORS})
+
+
+def _unlimited(ep, call):
+    """Return the stage without its limits, except a ReLU's."""
+    relu = call["activation"] == "relu" and not ep.flags & E.RELU
+    low = ep.qlo if relu else -(2**31)
+    return ep._replace(qlo=low, qhi=2**31 - 1, lo=np.float32(-(2.0**31)), hi=np.float32(2147483520.0))
+
+
+class _Geometry:
+    """Where a convolution's outputs read."""
+
+    def __init__(self, call, shape):
+        self.dims = int(call.op[4])
+        self.shape = shape
+        self.in_shape = call.codes("x").shape
+        self.kernel = call.codes("w").shape[2:]
+        self.per_group = call.codes("w").shape[1]
+        self.groups = call["groups"]
+        self.steps = [_sides(call[name], self.dims) for name in ("stride", "padding", "dilation")]
+        self._cache = {}
+
+    def places(self, index, level, channels):
+        """Return flat positions of x, (outputs, channels of the group, taps), and which of them lie in the padding."""
+        if level in self._cache:
+            return self._cache[level]
+        n, oc, *out = np.unravel_index(index, self.shape)
+        taps = np.indices(self.kernel).reshape(self.dims, -1)
+        spatial, outside = 0, False
+        for o, tap, size, s, p, d in zip(out, taps, self.in_shape[2:], *self.steps):
+            at = o[:, None] * s - p + tap * d
+            outside = outside | (at < 0) | (at >= size)
+            spatial = spatial * size + np.clip(at, 0, size - 1)
+        first = oc // max(channels // self.groups, 1) * self.per_group
+        channel = n[:, None] * self.in_shape[1] + first[:, None] + np.arange(self.per_group)
+        places = channel[:, :, None] * math.prod(self.in_shape[2:]) + np.asarray(spatial)[:, None, :]
+        result = places, np.broadcast_to(outside[:, None, :], places.shape)
+        if level is not None:
+            self._cache[level] = result
+        return result
+
+
+def _sides(value, dims):
+    return tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,) * dims

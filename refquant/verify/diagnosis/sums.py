@@ -1,0 +1,132 @@
+"""The ways in which engines add up the products of one output: exactly, or through narrow registers."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant.core.wrap import saturate, saturate_int16
+
+__all__ = ["SUMS", "Drop", "inner_order", "wrapped", "saturated"]
+
+
+def inner_order(depth, taps):
+    """Return the positions of k when channels run innermost (NHWC, OHWI) in place of taps.
+
+    Examples
+    --------
+    >>> inner_order(6, 3).tolist()
+    [0, 3, 1, 4, 2, 5]
+    """
+    return np.arange(depth).reshape(-1, max(taps, 1)).T.reshape(-1)
+
+
+class Drop(NamedTuple):
+    """A sum that stops at whole blocks.
+
+    Attributes
+    ----------
+    block : int
+        What K is rounded down to a multiple of.
+    order : {"k", "inner", "channels"}
+        Blocks of k as it lies in memory, of k with channels innermost, or of input channels.
+    sums : bool
+        Whether the zero-point terms stop there too.
+    """
+
+    block: int
+    order: str
+    sums: bool
+
+    def kept(self, depth, taps):
+        """Return 1.0 where k is summed and 0.0 where it is dropped."""
+        k = np.arange(depth)
+        if self.order == "channels":
+            channels = depth // max(taps, 1)
+            return (k // max(taps, 1) < channels // self.block * self.block).astype(np.float64)
+        kept = (k < depth // self.block * self.block).astype(np.float64)
+        if self.order == "k":
+            return kept
+        result = np.empty(depth)
+        result[inner_order(depth, taps)] = kept
+        return result
+
+
+def _exact(x, w, taps):
+    return np.einsum("sk,sk->s", x, w).astype(np.int64)
+
+
+def _products(x, w, order=None):
+    p = (x * w).astype(np.int64)
+    return p if order is None else p[:, order]
+
+
+def _pair_sums(p):
+    even = p.shape[1] // 2 * 2
+    return saturate_int16(p[:, 0:even:2] + p[:, 1:even:2]), p[:, even:]
+
+
+def _pairs(p):
+    pairs, last = _pair_sums(p)
+    return pairs.sum(1) + last.sum(1)
+
+
+def _fours(p):
+    """Pairs saturate, and so does the sum of two pairs."""
+    whole = np.pad(p, ((0, 0), (0, -p.shape[1] % 4)))
+    pairs, _ = _pair_sums(whole)
+    return saturate_int16(pairs[:, 0::2] + pairs[:, 1::2]).sum(1)
+
+
+def _distant(p):
+    """Products two apart within groups of four: (0, 2), (1, 3)."""
+    whole = np.pad(p, ((0, 0), (0, -p.shape[1] % 4))).reshape(p.shape[0], -1, 4)
+    return saturate_int16(whole[:, :, :2] + whole[:, :, 2:]).sum((1, 2))
+
+
+def _step_by_step(p, bits):
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    total = np.zeros(p.shape[0], np.int64)
+    for k in range(p.shape[1]):
+        total = saturate(total + p[:, k], low, high)
+    return total
+
+
+def _step_by_pair(p, bits):
+    pairs, last = _pair_sums(p)
+    return _step_by_step(np.concatenate([pairs, last], axis=1), bits)
+
+
+def _float32(p):
+    total = np.zeros(p.shape[0], np.float32)
+    for k in range(p.shape[1]):
+        total = total + p[:, k].astype(np.float32)
+    return total.astype(np.int64)
+
+
+#: Each way of adding up, as a function of (x, w, taps).
+SUMS = {
+    "exact": _exact,
+    "pairs": lambda x, w, taps: _pairs(_products(x, w)),
+    "pairs_inner": lambda x, w, taps: _pairs(_products(x, w, inner_order(x.shape[1], taps))),
+    "fours": lambda x, w, taps: _fours(_products(x, w)),
+    "fours_inner": lambda x, w, taps: _fours(_products(x, w, inner_order(x.shape[1], taps))),
+    "distant": lambda x, w, taps: _distant(_products(x, w)),
+    "distant_inner": lambda x, w, taps: _distant(_products(x, w, inner_order(x.shape[1], taps))),
+    "steps16": lambda x, w, taps: _step_by_step(_products(x, w), 16),
+    "steps24": lambda x, w, taps: _step_by_step(_products(x, w), 24),
+    "steps32": lambda x, w, taps: _step_by_step(_products(x, w), 32),
+    "pair_steps16": lambda x, w, taps: _step_by_pair(_products(x, w), 16),
+    "float32": lambda x, w, taps: _float32(_products(x, w)),
+}
+
+
+def wrapped(bits):
+    """Return the function that wraps accumulators to `bits`."""
+    half = 2 ** (bits - 1)
+    return lambda acc: ((acc + half) & (2 * half - 1)) - half
+
+
+def saturated(bits):
+    """Return the function that saturates accumulators to `bits`."""
+    half = 2 ** (bits - 1)
+    return lambda acc: saturate(acc, -half, half - 1)
