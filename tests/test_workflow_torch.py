@@ -1,0 +1,312 @@
+"""refquant's FX workflow beside PyTorch's own: observers, scales, zero points and every code of every layer."""
+
+import operator
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import record_workflow_vectors as recorded  # noqa: E402
+import torch.ao.nn.intrinsic as nni  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.ao import quantization as tq  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+from torch.nn.utils import fusion  # noqa: E402
+
+from refquant import data, interop, observers, workflow, zoo  # noqa: E402
+from refquant.backends import torch_fx  # noqa: E402
+from refquant.data import architectures_torch  # noqa: E402
+from refquant.errors import ArgumentError, UnsupportedError  # noqa: E402
+from refquant.graph.opset import OPS  # noqa: E402
+from refquant.ops import real  # noqa: E402
+from refquant.workflow.fuse import fuse  # noqa: E402
+from refquant.workflow.patterns import FUSIONS, OWN, QUANTIZED, SHARE  # noqa: E402
+
+BACKENDS = ("fbgemm", "onednn", "x86", "qnnpack")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def prepared_pair(name, backend, mappings=None, order=None):
+    """The same network prepared and calibrated on both sides."""
+    order = order or torch_fx.real_order()
+    ours_mapping, their_mapping = mappings or (workflow.get_default_qconfig_mapping(backend), None)
+    batches = recorded.calibration(name)
+    ours = workflow.prepare_fx(zoo.load(name), ours_mapping, (batches[0],))
+    for batch in batches:
+        ours(batch, real=order)
+    return ours, torch_fx.prepared_module(name, backend, batches, mapping=their_mapping, order=order)
+
+
+# The bundled networks.
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_code_of_every_layer_agrees(name, backend):
+    x = data.load_split(name, "test")[0][: 64 if name == "glyphs_net" else 500]
+    ours, theirs = prepared_pair(name, backend)
+    assert ours.placement == torch_fx.placement(theirs)
+    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, backend), backend, x)
+    rows = torch_fx.compare_layers(workflow.layer_bits(workflow.convert_fx(ours), x), bits)
+    assert len(rows) >= 15
+    assert [row for row in rows if not row.exact] == []
+
+
+@pytest.mark.skipif(torch_fx.real_order() != "torch_avx512", reason="PyTorch sums in another order on this CPU")
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_float_forward_has_the_same_bits(name):
+    x = data.load_split(name, "test")[0][:512]
+    with torch.no_grad():
+        theirs = architectures_torch.load(name)(torch.from_numpy(x)).numpy()
+    assert np.array_equal(zoo.load(name)(x)[0], theirs)
+
+
+def test_the_recorded_vectors_are_torchs():
+    name, backend = "digits_resnet", "x86"
+    bits = torch_fx.layer_bits(name, backend, recorded.calibration(name), recorded.images(name))
+    assert [recorded.row(b) for b in bits] == __import__("json").loads(recorded.PATH.read_text())[name][backend]
+
+
+def test_planted_differences_are_found():
+    ours, theirs = prepared_pair("digits_resnet", "onednn")
+    x = recorded.images("digits_resnet")
+    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, "onednn"), "onednn", x)
+    int8 = workflow.convert_fx(ours)
+    other = workflow.layer_bits(int8, x, numerics=int8.numerics.replace(zero_point="after", rounding="half_up"))
+    assert not all(row.exact for row in torch_fx.compare_layers(other, bits))
+    scaled = [b if i != 5 else b._replace(scale=np.nextafter(b.scale, 1)) for i, b in enumerate(bits)]
+    assert [row.exact for row in torch_fx.compare_layers(workflow.layer_bits(int8, x), scaled)].index(False) == 5
+    with pytest.raises(ArgumentError, match="16 quantized values here .* but 15 there"):
+        torch_fx.compare_layers(workflow.layer_bits(int8, x), bits[:-1])
+
+
+# Mappings: each changes both sides in the same way.
+
+
+def minmax(side, activation="quint8", weight="qint8", scheme="per_tensor_symmetric"):
+    if side is tq:
+        make = tq.MinMaxObserver.with_args
+        return tq.QConfig(make(dtype=getattr(torch, activation)), make(dtype=getattr(torch, weight), qscheme=getattr(torch, scheme)))
+    make = observers.MinMaxObserver.with_args
+    return workflow.QConfig(make(dtype=activation), make(dtype=weight, qscheme=scheme))
+
+
+def default(side):
+    return side.get_default_qconfig("x86")
+
+
+MAPPINGS = {
+    "a block stays float": lambda m, side: m.set_module_name("block1", None),
+    "a layer stays float": lambda m, side: m.set_module_name("block1.conv1", None),
+    "by regular expression": lambda m, side: m.set_module_name_regex(r"block\d\.conv2", None),
+    "pools have no qconfig": lambda m, side: m.set_object_type(nn.MaxPool2d, None),
+    "sums stay float": lambda m, side: m.set_object_type(operator.add, None),
+    "unfused convolutions stay float": lambda m, side: m.set_object_type(nn.Conv2d, None),
+    "flatten has no qconfig": lambda m, side: m.set_object_type(torch.flatten, None),
+    "one block only": lambda m, side: m.set_global(None).set_module_name("block2", default(side)),
+    "one layer only": lambda m, side: m.set_global(None).set_module_name("block2.conv1", default(side)),
+    "all but the last": lambda m, side: m.set_module_name_regex(".*", None).set_module_name("fc", default(side)),
+    "first convolution of a block": lambda m, side: m.set_module_name_object_type_order("block1", nn.Conv2d, 0, None),
+    "a fused type by order": lambda m, side: m.set_module_name_object_type_order("block1", nni.ConvReLU2d, 0, None),
+    "a sum by order": lambda m, side: m.set_module_name_object_type_order("block2", operator.add, 0, None),
+    "types together": lambda m, side: m.set_object_type(nn.Conv2d, minmax(side)).set_object_type(nn.ReLU, minmax(side)),
+    "two kinds of observers": lambda m, side: m.set_module_name("block2", minmax(side)).set_module_name("block2.conv2", default(side)),
+    "uint8 weights have no kernel": lambda m, side: m.set_module_name("block2.conv1", minmax(side, weight="quint8", scheme="per_tensor_affine")),
+    "int8 activations have no kernel": lambda m, side: m.set_module_name("block2.conv1", minmax(side, activation="qint8")),
+    "int8 activations of a pool": lambda m, side: m.set_module_name("maxpool", minmax(side, activation="qint8")),
+    "minimum and maximum": lambda m, side: m.set_global(minmax(side)),
+}
+
+
+@pytest.mark.parametrize("change", MAPPINGS.values(), ids=MAPPINGS)
+def test_mappings_mean_the_same(change):
+    mappings = change(workflow.get_default_qconfig_mapping("x86"), workflow), change(tq.get_default_qconfig_mapping("x86"), tq)
+    ours, theirs = prepared_pair("digits_resnet", "x86", mappings, order="float64")
+    assert ours.placement == torch_fx.placement(theirs)
+    x = recorded.images("digits_resnet")
+    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, "x86"), "x86", x, order="float64")
+    rows = torch_fx.compare_layers(workflow.layer_bits(workflow.convert_fx(ours), x, real="float64"), bits)
+    assert [row for row in rows if not row.exact] == []
+
+
+def test_both_sides_refuse_types_that_fuse_but_differ():
+    ours = workflow.QConfigMapping().set_object_type(nn.Conv2d, default(workflow))
+    theirs = tq.QConfigMapping().set_object_type(nn.Conv2d, default(tq))
+    with pytest.raises(ArgumentError, match="fused with nn.ReLU"):
+        prepared_pair("digits_resnet", "x86", (ours, None))
+    with pytest.raises(LookupError, match="same qconfigs"):
+        torch_fx.prepared_module("digits_resnet", "x86", recorded.calibration("digits_resnet"), mapping=theirs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore:Please use quant_min")
+def test_default_qconfigs_have_torchs_arguments(backend):
+    theirs, ours = tq.get_default_qconfig(backend), workflow.get_default_qconfig(backend)
+    for side in ("activation", "weight"):
+        a, b = getattr(ours, side)(), getattr(theirs, side)()
+        assert type(a).__name__ == type(b).__name__
+        assert (a.quant_min, a.quant_max, a.eps) == (b.quant_min, b.quant_max, b.eps.item())
+        assert a.qscheme == str(b.qscheme).removeprefix("torch.")
+        assert {"uint8": torch.quint8, "int8": torch.qint8}[a.dtype] == b.dtype
+
+
+# The tables.
+
+
+def target_name(part):
+    """How refquant names a part of one of PyTorch's patterns; None for those that its models do not have."""
+    if isinstance(part, str):
+        return f".{part}"
+    try:
+        return workflow.qconfig_mapping.object_type_names(part, "test")[0]
+    except ArgumentError:
+        return None
+
+
+def test_patterns_are_those_of_the_backend_config():
+    known = {target for op in OPS for target in op.targets}
+    fusions, quantized = {}, {}
+    for config in tq.backend_config.get_native_backend_config().configs:
+        parts = config.pattern if isinstance(config.pattern, tuple) else (config.pattern,)
+        targets = tuple(target_name(p) for p in parts)
+        if not set(targets) <= known:
+            continue
+        if config.fuser_method is not None and len(targets) > 1:
+            fusions[targets] = target_name(config.fused_module)
+        share = config.observation_type is tq.backend_config.ObservationType.OUTPUT_SHARE_OBSERVER_WITH_INPUT
+        quantized[targets] = SHARE if share else OWN
+    assert {row.targets for row in FUSIONS} == set(fusions)
+    for row in FUSIONS:  # the config of a folded chain names the module of quantization-aware training
+        assert row.fold or row.target == fusions[row.targets]
+    reachable = {targets: kind for targets, kind in quantized.items() if targets not in fusions or targets[0] == "nn.Linear" and "nn.BatchNorm1d" not in targets}
+    assert {row.targets: row.observation for row in QUANTIZED} == reachable
+
+
+# Folding, and modules that come from PyTorch.
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_folded_weights_have_torchs_bits(bias):
+    torch.manual_seed(0)
+    for layer, norm, x in ((nn.Conv2d(5, 8, 3, bias=bias), nn.BatchNorm2d(8), torch.zeros(2, 5, 6, 6)), (nn.Linear(5, 8, bias=bias), nn.BatchNorm1d(8), torch.zeros(2, 5))):
+        for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
+            tensor.normal_()
+        norm.running_var.uniform_(0.01, 3)
+        node = fuse(interop.from_torch(nn.Sequential(layer, norm).eval(), (x,))).nodes[1]
+        fold = fusion.fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fusion.fuse_linear_bn_eval
+        theirs = fold(layer.eval(), norm.eval())
+        assert np.array_equal(node.params["weight"], theirs.weight.detach().numpy())
+        assert np.array_equal(node.params["bias"], theirs.bias.detach().numpy())
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_from_torch_gives_the_network_of_the_zoo(name):
+    expected = zoo.load(name)
+    x = torch.zeros(1, *expected.node("x").attrs["shape"][1:])
+    model = interop.from_torch(architectures_torch.load(name), (x,))
+    assert [n.name for n in model.nodes] == [n.name for n in torch.fx.symbolic_trace(architectures_torch.load(name)).graph.nodes][:-1]
+    for a, b in zip(model.nodes, expected.nodes, strict=True):
+        assert (a.name, a.op, a.inputs, a.target, a.path, dict(a.attrs)) == (b.name, b.op, b.inputs, b.target, b.path, dict(b.attrs))
+        assert all(np.array_equal(a.params[k], b.params[k]) for k in b.params)
+
+
+class Net(nn.Module):
+    """A module whose forward is a function of its layers."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+def converted(forward, x=None, **layers):
+    x = torch.randn(16, 3, 8, 8) if x is None else x
+    module = Net(forward, **layers).eval()
+    model = interop.from_torch(module, (x,))
+    with torch.no_grad():
+        theirs = module(x)
+    ours = model.run(x.numpy(), real="float64")
+    theirs = theirs if isinstance(theirs, tuple) else (theirs,)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=1e-5)
+    return model
+
+
+def test_from_torch_understands_the_usual_spellings():
+    converted(lambda m, x: F.relu(torch.add(x, x)) + x.relu())
+    converted(lambda m, x: m.c(x).view(x.size(0), -1), c=nn.Conv2d(3, 4, 3, padding="same", dilation=2))
+    converted(lambda m, x: m.f(x).reshape(x.shape[0], 3, -1), f=nn.Identity())
+    converted(lambda m, x: m.l(torch.flatten(F.adaptive_avg_pool2d(x, (2, 2)), 1)), l=nn.Linear(12, 3, bias=False))
+    converted(lambda m, x: torch.cat((F.max_pool2d(x, 3, 2), F.avg_pool2d(x, 3, 2)), dim=1))
+    converted(lambda m, x: m.n(m.c(x)), x=torch.randn(16, 3, 9), c=nn.Conv1d(3, 4, 3, stride=2), n=nn.BatchNorm1d(4, affine=False))
+    converted(lambda m, x: (m.d(x), F.dropout(x, training=m.training)), d=nn.Dropout())
+    model = converted(lambda m, x: m.p(m.a(x)).flatten(1), p=nn.AvgPool2d(2, ceil_mode=True), a=nn.AdaptiveAvgPool2d((None, 5)))
+    assert model.shapes()["flatten"] == (None, 3 * 4 * 3)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: interop.from_torch("resnet", ()), ArgumentError, "module is a str"),
+        (lambda: interop.from_torch(nn.ReLU(), (torch.zeros(1),)), ArgumentError, r"call module.eval\(\)"),
+        (lambda: interop.from_torch(nn.ReLU().eval(), torch.zeros(1)), ArgumentError, r"must be a tuple.*write \(x,\)"),
+        (lambda: interop.from_torch(nn.Sequential(nn.ReLU()).eval(), ()), ArgumentError, "0 example inputs but Sequential takes 1"),
+        (lambda: converted(lambda m, x: m.g(x), g=nn.GELU()), UnsupportedError, "'g' is layer torch.nn.modules.activation.GELU"),
+        (lambda: converted(lambda m, x: x + 1), UnsupportedError, "constant 1"),
+        (lambda: converted(lambda m, x: x * x), UnsupportedError, "'mul' is call_function"),
+        (lambda: converted(lambda m, x: x.sum()), UnsupportedError, "'sum_1' is call_method sum"),
+        (lambda: converted(lambda m, x: m.c(x), c=nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), UnsupportedError, "padding_mode='reflect'"),
+        (lambda: converted(lambda m, x: m.c(x), c=nn.Conv2d(3, 4, 2, padding="same")), UnsupportedError, "even window"),
+        (lambda: converted(lambda m, x: m.c(x), c=nn.Conv2d(3, 4, 2).double()), ArgumentError, "float64 but must be float32"),
+        (lambda: converted(lambda m, x: m.n(x), n=nn.BatchNorm2d(3, track_running_stats=False)), UnsupportedError, "no running statistics"),
+        (lambda: converted(lambda m, x: x if x.sum() > 0 else -x), UnsupportedError, "cannot trace Net"),
+        (lambda: converted(lambda m, x: F.dropout(x, training=True)), UnsupportedError, "draws random numbers"),
+        (lambda: converted(lambda m, x: {"y": m.r(x)}, r=nn.ReLU()), UnsupportedError, "return a tensor or a tuple"),
+        (lambda: torch_fx.prepared_module("digits_resnet", "x86", []), ArgumentError, "calibration is empty"),
+        (lambda: torch_fx.prepared_module(3, "x86", [np.zeros(3)]), ArgumentError, "module is a int"),
+    ],
+)  # fmt: skip
+def test_from_torch_errors(call, error, message):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(error, match=message):
+            call()
+
+
+def test_without_torch_the_error_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    from refquant.errors import BackendMissing
+
+    with pytest.raises(BackendMissing, match=r"pip install 'refquant\[torch\]'"):
+        interop.from_torch(None, ())
+
+
+def test_real_operators_have_torchs_bits_on_this_cpu():
+    if torch_fx.real_order() != "torch_avx512":
+        pytest.skip("PyTorch sums in another order on this CPU")
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
+    tensor = torch.from_numpy
+    for n, ic, size, oc, k, s, p, g in ((16, 3, 16, 8, 5, 1, 2, 1), (20, 40, 7, 24, 3, 2, 1, 1), (16, 300, 14, 64, 1, 1, 0, 1), (16, 24, 9, 24, 3, 1, 1, 24), (16, 16, 5, 32, 1, 2, 0, 1), (16, 8, 9, 16, 3, 1, 1, 8)):
+        x, w, b = draw(n, ic, size, size), draw(oc, ic // g, k, k), draw(oc)
+        assert np.array_equal(real.conv2d(x, w, b, stride=s, padding=p, groups=g), F.conv2d(tensor(x), tensor(w), tensor(b), s, p, 1, g).numpy())
+    for n, k, oc in ((16, 124, 62), (50, 32, 10), (16, 384, 20), (17, 500, 100)):
+        x, w, b = draw(n, k), draw(oc, k), draw(oc)
+        assert np.array_equal(real.linear(x, w, b), F.linear(tensor(x), tensor(w), tensor(b)).numpy())
+    x = draw(16, 5, 14, 14)
+    assert np.array_equal(real.adaptive_avg_pool2d(x, 1), F.adaptive_avg_pool2d(tensor(x), 1).numpy())
+    assert np.array_equal(real.adaptive_avg_pool2d(x, 3), F.adaptive_avg_pool2d(tensor(x), 3).numpy())
+    assert np.array_equal(real.avg_pool2d(x, 3, 2, 1, True), F.avg_pool2d(tensor(x), 3, 2, 1, True).numpy())
