@@ -13,9 +13,9 @@ from numba.core import types
 
 from refquant.core import epilogue as form
 from refquant.core.rounding import Round
-from refquant.kernels.finish_bytes import emit_straight_lines, straight_lines_run_here
+from refquant.kernels.finish_bytes import emit_straight_lines, read_stage, straight_lines_run_here
 from refquant.kernels.jit import cpu_features
-from refquant.kernels.stage import BYTES, CODES32, LINE_NONE, RAW, REALS, REALS32, VECTORS, WORDS
+from refquant.kernels.stage import BYTES, CODES32, LINE_NONE, RAW, REALS32
 from refquant.kernels.vector_ir import F32, F64, I1, I8, I16, I32, I64, emitted_function, vector
 
 __all__ = ["finish_tile"]
@@ -26,7 +26,7 @@ _ARGUMENTS = "acc pitch rows channels n0 out out_pitch sums zeros".split()
 
 
 def _emit(e, *args):
-    s = _read_stage(e, args)
+    s = {**dict(zip(_ARGUMENTS, args)), **read_stage(e, args[-1])}
     general = e.variable(e.constant(1, I1))
     if straight_lines_run_here():
         plain_sum = e.both(e.equal(s["sums"], 0), e.equal(s["bias_i"], 0))
@@ -36,19 +36,6 @@ def _emit(e, *args):
     with e.when(e.get(general)):
         for first, count, mask in e.channel_groups(s["channels"], _LANES, (4, 1)):
             _Group(e, s, first, count, mask).emit()
-
-
-def _read_stage(e, args):
-    """The arguments and the numbers of the stage by name; its vectors as addresses, 0 for those that it does not have."""
-    s, block, at = dict(zip(_ARGUMENTS, args)), args[-1], 0
-    for name in WORDS:
-        s[name], at = e.load(e.add(block, at), I64), at + 8
-    for name in VECTORS:
-        offset, at = e.load(e.add(block, at), I64), at + 8
-        s[name] = e.builder.select(e.equal(offset, 0), offset, e.add(block, offset))
-    for name in REALS:
-        s[name], at = e.load(e.add(block, at), F32), at + 4
-    return s
 
 
 class _Group:

@@ -12,16 +12,27 @@ The packing instructions saturate and the addition does too, so no bit is lost t
 more. `refquant.kernels.stage` says which forms become a line, and why that is exact.
 """
 
-from llvmlite import ir
-
 from refquant.kernels.jit import cpu_features
-from refquant.kernels.stage import LINE_LONG, LINE_SHORT
-from refquant.kernels.vector_ir import F32, I8, I16, I32, vector
+from refquant.kernels.stage import LINE_LONG, LINE_SHORT, REALS, VECTORS, WORDS
+from refquant.kernels.vector_ir import F32, I8, I16, I32, I64, vector
 
-__all__ = ["emit_straight_lines", "straight_lines_run_here"]
+__all__ = ["emit_straight_lines", "line_vectors", "emit_row", "read_stage", "straight_lines_run_here"]
 
 _LANES = 16
 _F32V, _I32V, _I16V, _I8V = vector(F32, 16), vector(I32, 16), vector(I16, 32), vector(I8, 64)
+
+
+def read_stage(e, block):
+    """The numbers of the stage at the address `block` by name; its vectors as addresses, 0 for those that it does not have."""
+    s, at = {}, 0
+    for name in WORDS:
+        s[name], at = e.load(e.add(block, at), I64), at + 8
+    for name in VECTORS:
+        offset, at = e.load(e.add(block, at), I64), at + 8
+        s[name] = e.builder.select(e.equal(offset, 0), offset, e.add(block, offset))
+    for name in REALS:
+        s[name], at = e.load(e.add(block, at), F32), at + 4
+    return s
 
 
 def straight_lines_run_here():
@@ -30,33 +41,43 @@ def straight_lines_run_here():
 
 
 def emit_straight_lines(e, s):
-    """Write both lines; `s` holds the arguments and numbers of `refquant.kernels.finish.finish_tile` by name."""
+    """Write both lines over tiles in memory; `s` holds the arguments and numbers of `refquant.kernels.finish.finish_tile` by name."""
     for line in (LINE_SHORT, LINE_LONG):
         with e.when(e.equal(s["line"], line)):
             for first, count, mask in e.channel_groups(s["channels"], _LANES, (4, 2, 1)):
-                _emit_rows(e, s, line, first, count, mask)
+                vectors = line_vectors(e, s, line, e.add(s["n0"], first), count)
+                with e.loop(s["rows"]) as row:
+                    at = e.add(e.add(s["acc"], e.mul(row, s["pitch"])), e.mul(first, 4))
+                    if mask is not None:
+                        acc = [e.load_masked(at, _I32V, mask)]
+                    else:
+                        acc = [e.load(e.add(at, 4 * _LANES * i), _I32V) for i in range(count)]
+                    out = e.add(e.add(s["out"], e.mul(row, s["out_pitch"])), first)
+                    emit_row(e, s, line, acc, vectors, out, mask)
 
 
-def _emit_rows(e, s, line, first, count, mask):
-    def load(address, index, kind):
-        at = e.add(address, e.mul(index, 4))
-        if mask is not None:
-            return [e.load_masked(at, kind, mask)]
-        return [e.load(e.add(at, 4 * _LANES * i), kind) for i in range(count)]
+def line_vectors(e, s, line, n, count):
+    """The two vectors of a line for 16 * `count` channels from `n` on; memory behind the last channel is read and not used."""
 
     def parameter(name):
         slots = [e.variable(e.constant(-0.0, _F32V)) for _ in range(count)]
         with e.when(e.builder.not_(e.equal(s[name], 0))):
-            for slot, value in zip(slots, load(s[name], e.add(s["n0"], first), _F32V)):
-                e.set(slot, value)
+            at = e.add(s[name], e.mul(n, 4))
+            for i, slot in enumerate(slots):
+                e.set(slot, e.load(e.add(at, 4 * _LANES * i), _F32V))
         return [e.get(slot) for slot in slots]
 
-    s2, other = parameter("s2"), parameter("pre_b" if line == LINE_SHORT else "b")
-    with e.loop(s["rows"]) as row:
-        acc = load(e.add(s["acc"], e.mul(row, s["pitch"])), first, _I32V)
-        codes = [_chain(e, s, line, a, x, y) for a, x, y in zip(acc, s2, other)]
-        out = e.add(e.add(s["out"], e.mul(row, s["out_pitch"])), first)
-        _store_bytes(e, _pack(e, s, codes), out, count, mask)
+    return list(zip(parameter("s2"), parameter("pre_b" if line == LINE_SHORT else "b")))
+
+
+def emit_row(e, s, line, acc, vectors, out, mask=None):
+    """Finish one row of up to 64 accumulators and store it: all bytes, or those that `mask` keeps."""
+    packed = _pack(e, s, [_chain(e, s, line, a, *pair) for a, pair in zip(acc, vectors)])
+    part = e.shuffle(packed, packed, list(range(_LANES * len(acc))))
+    if mask is None:
+        e.store(part, out)
+    else:
+        e.store_masked(part, out, mask)
 
 
 def _chain(e, s, line, acc, s2, other):
@@ -82,7 +103,7 @@ def _pack(e, s, codes):
     def number(name, kind):
         return e.splat(e.builder.trunc(s[name], kind.element), kind.count)
 
-    pairs = [codes[0], codes[-1]] if len(codes) < 4 else codes
+    pairs = (codes * 4)[:2] if len(codes) < 3 else (codes + codes[-1:])[:4]
     halves = [e.call("llvm.x86.avx512.packssdw.512", _I16V, x, y) for x, y in zip(pairs[::2], pairs[1::2])]
     halves = [e.call("llvm.sadd.sat.v32i16", _I16V, half, number("zi16", _I16V)) for half in halves]
     packed = e.call("llvm.x86.avx512.packuswb.512", _I8V, halves[0], halves[-1])
@@ -94,10 +115,3 @@ def _pack(e, s, codes):
     order = [4 * (lane % 4) + lane // 4 for lane in range(16)]
     return e.builder.bitcast(e.shuffle(dwords, dwords, order), _I8V)
 
-
-def _store_bytes(e, packed, out, count, mask):
-    part = e.shuffle(packed, packed, list(range(_LANES * count)))
-    if mask is None:
-        e.store(part, out)
-    else:
-        e.store_masked(part, out, mask)

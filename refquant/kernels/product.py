@@ -20,7 +20,7 @@ from refquant.kernels.left import Left, fill_offsets, left_of
 from refquant.kernels.plain import plain_product
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input, freeze_epilogue
-from refquant.kernels.stage import BYTES, HEADER_WORDS, RAW, RAW_STAGE, make_stage
+from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
 from refquant.kernels.tile import PLAIN, rung_named, panel_function
 
 __all__ = ["Right", "run_product", "pack_columns"]
@@ -84,7 +84,7 @@ def fill_start(right, k, bias_i, start):
 def _product_kernel(name):
     """The loops around the tile of the rung called `name`."""
     rung = rung_named(name)
-    panel, widest, depth = panel_function(rung), rung.widest, rung.depth
+    panel, widest, depth, fuses = panel_function(rung), rung.widest, rung.depth, rung.fuses_lines
 
     @kernel
     def product(first, last, field, left_parts, right_parts, chunks, out, item, stage):
@@ -98,9 +98,7 @@ def _product_kernel(name):
         out_pitch = groups * columns * item
         shifted = right.row_sums.shape[1] > 0
         start = np.empty((groups, 16 * n16), np.int32)
-        words_of_stage = stage[: 2 * HEADER_WORDS].view(np.int64)
-        bias_at, raw = words_of_stage[0] // 4, words_of_stage[1] == RAW
-        bias_i = stage.view(np.int32)[bias_at : bias_at + (groups * columns if bias_at > 0 else 0)]
+        kind, line, bias_i = read_header(stage)
         fill_start(right, left.runs.shape[0] * left.length, bias_i, start)
         offsets = np.empty(_BLOCK, np.int64)
         scratch = np.empty((_GATHERED, 64), np.int32)
@@ -113,7 +111,10 @@ def _product_kernel(name):
                 c16 = block * n16 // blocks
                 width = (block + 1) * n16 // blocks - c16
                 n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
-                straight = raw and not shifted and n == 16 * width
+                if shifted:
+                    straight = False
+                else:
+                    straight = n == 16 * width if kind == RAW else fuses and line != LINE_NONE
                 done = 0
                 while done < count:
                     target = out.ctypes.data + (m0 + done) * out_pitch + n0 * item
@@ -123,6 +124,7 @@ def _product_kernel(name):
                         width, some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
                         left.runs.ctypes.data, left.runs.shape[0], words, rest,
                         right.data.ctypes.data + (g * n16 + c16) * line16, start.ctypes.data + 64 * (g * n16 + c16), acc, pitch,
+                        line if straight else LINE_NONE, n0, n, stage.ctypes.data,
                     )  # fmt: skip
                     if not straight:
                         row_sums = right.row_sums.ctypes.data + 4 * (g * left.rows + m0 + done) if shifted else 0

@@ -3,7 +3,7 @@
     word     0 …           whole numbers: what is written, the kind, the flags, the limits, …   (`WORDS`)
              …             where each vector begins, in bytes from the start of the block, or 0   (`VECTORS`)
     float32  …             the scalars of the form   (`REALS`)
-    vectors                those that the form uses, one behind the other
+    vectors                those that the form uses, one behind the other; 64 bytes behind the last may be read
 
 Rewriting a form
 ----------------
@@ -11,38 +11,41 @@ Most forms that end in bytes, round half to even and have no unusual step are re
 (`refquant.kernels.finish_bytes`). Rounding, addition and multiplication by a positive number never reverse an order, and the limits
 are whole numbers, so limits commute with them:
 
-* CLAMP, then the limits of the code: one pair of limits of the code, and ``min(v, hi)`` against overflow. What lies below `lo`, and NaN,
-  becomes at least ``-2**31``, and then the lower limit.
-* RELU: a lower limit, the code of 0.
+* CLAMP, then the limits of the code: one pair of limits of the code, and ``min(v, hi)`` against overflow. NaN becomes ``-2**31``,
+  and that the lower limit.
+* RELU: a lower limit, the code of 0. Without CLAMP only where that limit is there already, for a positive overflow becomes ``-2**31`` too.
 * A step that the form does not have: its neutral element, ``v * 1``, ``v + -0.0``, ``min(v, inf)``.
 """
-
-from struct import Struct
 
 import numpy as np
 
 from refquant.core import epilogue as form
+from refquant.kernels.jit import kernel
 
 __all__ = [
     "RAW", "BYTES", "CODES32", "REALS32", "LINE_NONE", "LINE_SHORT", "LINE_LONG", "WORDS", "VECTORS", "REALS",
-    "make_stage", "HEADER_WORDS", "RAW_STAGE", "output_kind",
+    "make_stage", "read_header", "RAW_STAGE", "output_kind",
 ]  # fmt: skip
 
 RAW, BYTES, CODES32, REALS32 = range(4)
+LINE_NONE, LINE_SHORT, LINE_LONG = range(3)
 WORDS = "start_bias out_kind kind flags rounding low zi high line zi16 low8 high8 flip".split()
 VECTORS = "bias_i pre_b s2 b mult shift m64".split()
 REALS = "pre_k s1 d zf lo hi line_s1 line_d line_zf line_hi".split()
-LINE_NONE, LINE_SHORT, LINE_LONG = range(3)
-_HEADER = Struct(f"{len(WORDS) + len(VECTORS)}q{len(REALS)}f")
-_FIELDS = tuple(form.Epilogue._fields.index(name) for name in VECTORS)
-_FLOAT32_VECTORS = ((2,), (2, 1), (2, 3), (2, 1, 3))
-_SHORT = form.PRE_BIAS | form.CLAMP | form.RELU
-_LONG = form.SCALE1 | form.BIAS | form.RELU | form.DST_MUL | form.ZERO_FLOAT | form.CLAMP
-_NO_LINE = (LINE_NONE, 0, 0, 1.0, 1.0, 0.0, 0.0)
-_KINDS = {np.dtype(np.int32): CODES32, np.dtype(np.float32): REALS32}
-HEADER_WORDS = len(WORDS)
-RAW_STAGE = np.zeros(_HEADER.size // 4, np.float32)
+
+_WHOLE = len(WORDS) + len(VECTORS)
+_HEADER = 8 * _WHOLE + 4 * len(REALS)
+_BLANK, _SLACK = np.zeros(_HEADER // 4, np.float32), np.zeros(16, np.float32)
+RAW_STAGE = np.zeros(_HEADER // 4, np.float32)
 """The stage of `RAW`: int32 accumulators leave as they are."""
+
+_KINDS = {np.dtype(np.int32): CODES32, np.dtype(np.float32): REALS32}
+_FLOAT32, _FLOAT64 = form.FLOAT32, form.FLOAT64
+_PRE_BIAS, _SCALE1, _SCALE_FMA, _BIAS, _RELU = form.PRE_BIAS, form.SCALE1, form.SCALE_FMA, form.BIAS, form.RELU
+_DST_MUL, _ZERO_FLOAT, _CLAMP = form.DST_MUL, form.ZERO_FLOAT, form.CLAMP
+_SHORT = _PRE_BIAS | _CLAMP | _RELU
+_LONG = _SCALE1 | _BIAS | _RELU | _DST_MUL | _ZERO_FLOAT | _CLAMP
+_BIAS_USERS = _BIAS | _SCALE_FMA
 
 
 def output_kind(dtype):
@@ -50,30 +53,86 @@ def output_kind(dtype):
     return _KINDS.get(np.dtype(dtype), BYTES)
 
 
-def _straight_line(ep):
-    """Rewrite a form: ``(line, lowest code, highest code, s1, d, zf, hi)``; the line is `LINE_NONE` where that is not possible."""
-    if ep.kind != form.FLOAT32 or ep.rounding != 0 or not -1000 < ep.zi < 1000:
-        return _NO_LINE
-    flags = ep.flags
-    line = LINE_SHORT if flags | _SHORT == _SHORT else LINE_LONG if flags | _LONG == _LONG else LINE_NONE
-    low, high, hi = ep.qlo, ep.qhi, np.inf
-    if flags & form.CLAMP:
-        lo, hi = float(ep.lo), float(ep.hi)
-        if not (-1e6 < lo <= hi < 1e6 and lo.is_integer() and hi.is_integer()):
-            return _NO_LINE
-        low, high = (min(max(int(v) + ep.zi, ep.qlo), ep.qhi) for v in (lo, hi))
-    zf = float(ep.zf) if flags & form.ZERO_FLOAT else -0.0
-    d = float(ep.d) if flags & form.DST_MUL else 1.0
-    if flags & form.RELU:
-        if not (0 < d < np.inf and zf.is_integer() and abs(zf) < 1e6):
-            return _NO_LINE
-        code_of_0 = min(max(int(zf) + ep.zi, low), high)
-        if code_of_0 > low and not flags & form.CLAMP:
-            return _NO_LINE  # a positive overflow must still become the lowest code
+@kernel
+def _is_whole(x, low, high):
+    return low < x < high and x == np.floor(x)
+
+
+@kernel
+def _clip(x, low, high):
+    return min(max(x, low), high)
+
+
+@kernel
+def _straight_line(flags, zi, qlo, qhi, d, zf, lo, hi):
+    """Choose the line and the lowest and highest code of a float32 form that rounds half to even."""
+    if flags | _SHORT == _SHORT:
+        line = LINE_SHORT
+    elif flags | _LONG == _LONG:
+        line = LINE_LONG
+    else:
+        return LINE_NONE, 0, 0
+    low, high = qlo, qhi
+    if flags & _CLAMP:
+        if not (_is_whole(lo, -1e6, 1e6) and _is_whole(hi, -1e6, 1e6) and lo <= hi):
+            return LINE_NONE, 0, 0
+        low, high = _clip(np.int64(lo) + zi, qlo, qhi), _clip(np.int64(hi) + zi, qlo, qhi)
+    if flags & _RELU:
+        zero = zf if flags & _ZERO_FLOAT else np.float32(0)
+        if flags & _DST_MUL and not 0 < d < np.inf or not _is_whole(zero, -1e6, 1e6):
+            return LINE_NONE, 0, 0
+        code_of_0 = _clip(np.int64(zero) + zi, low, high)
+        if code_of_0 > low and not flags & _CLAMP:
+            return LINE_NONE, 0, 0  # a positive overflow must still become the lowest code
         low = code_of_0
-    if not (-128 <= low <= high <= 255) or (low < 0 and high > 127):
-        return _NO_LINE
-    return line, low, high, ep.s1 if flags & form.SCALE1 else 1.0, d, zf, hi
+    if not (-1000 < zi < 1000 and -128 <= low <= high <= 255) or (low < 0 and high > 127):
+        return LINE_NONE, 0, 0
+    return line, low, high
+
+
+@kernel
+def _fill_header(stage, channels, numbers, out_kind, fused):
+    kind, flags, rounding, pre_k, s1, d, zf, lo, hi, zi, qlo, qhi = numbers
+    line, low8, high8 = LINE_NONE, 0, 0
+    if kind == _FLOAT32 and rounding == 0 and out_kind == BYTES and fused:
+        line, low8, high8 = _straight_line(flags, zi, qlo, qhi, d, zf, lo, hi)
+    flip = 128 if low8 < 0 else 0
+    words = stage[: 2 * _WHOLE].view(np.int64)
+    words[0] = _HEADER
+    words[1], words[2], words[3], words[4] = out_kind, kind, flags, rounding
+    words[5], words[6], words[7] = max(qlo - zi, -(2**31)), zi, min(qhi - zi, 2**31 - 1)
+    words[8], words[9], words[10], words[11], words[12] = line, zi + flip, low8 + flip, high8 + flip, flip
+    words[13] = 0 if fused else _HEADER
+    at = _HEADER + 4 * channels
+    for i in range(1, 7):
+        if i == 1:
+            used = kind == _FLOAT32 and flags & _PRE_BIAS > 0
+        elif i == 2:
+            used = kind == _FLOAT32
+        elif i == 3:
+            used = kind == _FLOAT32 and flags & _BIAS_USERS > 0
+        elif i == 6:
+            used = kind == _FLOAT64
+        else:
+            used = kind > _FLOAT64
+        words[13 + i] = at if used else 0
+        at += 4 * channels if used else 0
+    reals = stage[2 * _WHOLE :]
+    reals[0] = pre_k if flags & _PRE_BIAS else np.float32(1)
+    reals[1], reals[2], reals[3], reals[4], reals[5] = s1, d, zf, lo, hi
+    reals[6] = s1 if flags & _SCALE1 else np.float32(1)
+    reals[7] = d if flags & _DST_MUL else np.float32(1)
+    reals[8] = zf if flags & _ZERO_FLOAT else np.float32(-0.0)
+    reals[9] = hi if flags & _CLAMP else np.float32(np.inf)
+
+
+@kernel
+def read_header(stage):
+    """What is written, the straight line, and ``bias_i`` of a fused stage (empty for `RAW`)."""
+    words = stage[: 2 * _WHOLE].view(np.int64)
+    first = words[0] // 4
+    bias_i = stage.view(np.int32)[first : first if first == 0 else stage.shape[0]]
+    return words[1], words[8], bias_i
 
 
 def make_stage(ep, out_kind, fused):
@@ -92,28 +151,21 @@ def make_stage(ep, out_kind, fused):
     ndarray of float32
         Whose bytes are the block.
     """
-    vectors, offsets, at = [], [0] * len(VECTORS), _HEADER.size
-    for i in (0, *_used_vectors(ep)):
-        vectors.append(ep[_FIELDS[i]].view(np.float32))
-        offsets[i] = at
-        at += vectors[-1].nbytes
-    start_bias = offsets[0]
-    if fused:
-        offsets[0] = 0
-    line, low8, high8, *line_reals = _straight_line(ep) if out_kind == BYTES and fused else _NO_LINE
-    flip = 128 if low8 < 0 else 0
-    header = _HEADER.pack(
-        start_bias, out_kind, ep.kind, ep.flags, ep.rounding, max(ep.qlo - ep.zi, -(2**31)), ep.zi, min(ep.qhi - ep.zi, 2**31 - 1),
-        line, ep.zi + flip, low8 + flip, high8 + flip, flip, *offsets,
-        ep.pre_k if ep.flags & form.PRE_BIAS else 1.0, ep.s1, ep.d, ep.zf, ep.lo, ep.hi, *line_reals,
+    parts = [_BLANK, ep.bias_i.view(np.float32)]
+    if ep.kind == form.FLOAT32:
+        if ep.flags & form.PRE_BIAS:
+            parts.append(ep.pre_b)
+        parts.append(ep.s2)
+        if ep.flags & _BIAS_USERS:
+            parts.append(ep.b)
+    elif ep.kind == form.FLOAT64:
+        parts.append(ep.m64.view(np.float32))
+    else:
+        parts += [ep.mult.view(np.float32), ep.shift.view(np.float32)]
+    parts.append(_SLACK)
+    stage = np.concatenate(parts)
+    numbers = (
+        ep.kind, ep.flags, ep.rounding, ep.pre_k, ep.s1, ep.d, ep.zf, ep.lo, ep.hi, ep.zi, ep.qlo, ep.qhi,
     )  # fmt: skip
-    return np.concatenate([np.frombuffer(header, np.float32), *vectors])
-
-
-def _used_vectors(ep):
-    """Which vectors, but ``bias_i``, a form uses: their positions in `VECTORS`."""
-    if ep.kind == form.FLOAT64:
-        return (6,)
-    if ep.kind != form.FLOAT32:
-        return (4, 5)
-    return _FLOAT32_VECTORS[(ep.flags & form.PRE_BIAS > 0) + 2 * (ep.flags & (form.BIAS | form.SCALE_FMA) > 0)]
+    _fill_header(stage, ep.bias_i.shape[0], numbers, out_kind, fused)
+    return stage

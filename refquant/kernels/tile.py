@@ -25,7 +25,9 @@ from typing import NamedTuple
 from llvmlite import ir
 from numba.core import types
 
+from refquant.kernels.finish_bytes import emit_row, line_vectors, read_stage, straight_lines_run_here
 from refquant.kernels.jit import cpu_features, jit_disabled
+from refquant.kernels.stage import LINE_LONG, LINE_NONE, LINE_SHORT
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
 
 __all__ = ["RUNGS", "Rung", "best_rung", "rung_named", "panel_function", "PLAIN"]
@@ -59,6 +61,11 @@ class Rung(NamedTuple):
     def widest(self):
         """The most columns of a tile, in 16."""
         return max(self.shapes)
+
+    @property
+    def fuses_lines(self):
+        """Whether a tile can be finished in registers, see `refquant.kernels.finish_bytes`."""
+        return self.lanes == 16 and straight_lines_run_here()
 
     @property
     def runs_here(self):
@@ -135,7 +142,7 @@ def _last_word(e, kind, address, rest):
     return word
 
 
-def _emit_tile(e, rung, rows, width, base, offsets, runs, n_runs, words, rest, b, start, c, pitch):
+def _emit_tile(e, rung, rows, width, base, offsets, runs, n_runs, words, rest, b, start, c, pitch, line, n0, n, stage):
     """Write one tile: `rows` rows, `width` * 16 columns."""
     acc_kind, word_kind = vector(I32, rung.lanes), ir.IntType(8 * rung.depth)
     vectors, step = width * 16 // rung.lanes, rung.lanes * rung.depth
@@ -162,22 +169,42 @@ def _emit_tile(e, rung, rows, width, base, offsets, runs, n_runs, words, rest, b
             with e.when(e.less(e.constant(0), rest)):
                 end = e.mul(words, rung.depth)
                 multiply([_last_word(e, word_kind, e.add(head, end), rest) for head in heads])
-    for r in range(rows):
-        for v in range(vectors):
-            e.store(e.get(acc[r][v]), e.add(e.add(c, e.mul(pitch, r)), 4 * rung.lanes * v))
+    acc = [[e.get(slot) for slot in row] for row in acc]
+    with e.when(e.equal(line, LINE_NONE)):
+        for r, row in enumerate(acc):
+            for v, value in enumerate(row):
+                e.store(value, e.add(e.add(c, e.mul(pitch, r)), 4 * rung.lanes * v))
+    if rung.fuses_lines:
+        with e.when(e.builder.not_(e.equal(line, LINE_NONE))):
+            _emit_fused(e, acc, c, pitch, line, n0, n, stage)
+
+
+def _emit_fused(e, acc, c, pitch, line, n0, n, stage):
+    """Finish the accumulators in their registers; a tile with fewer than 16 * width columns is stored under a mask."""
+    s, width = read_stage(e, stage), len(acc[0])
+    index = ir.Constant(vector(I8, 16 * width), list(range(16 * width)))
+    mask = e.builder.icmp_unsigned("<", index, e.splat(e.builder.trunc(n, I8), 16 * width))
+    whole = e.equal(n, 16 * width)
+    for kind in (LINE_SHORT, LINE_LONG):
+        with e.when(e.equal(line, kind)):
+            vectors = line_vectors(e, s, kind, n0, width)
+            for condition, kept in ((whole, None), (e.builder.not_(whole), mask)):
+                with e.when(condition):
+                    for r, row in enumerate(acc):
+                        emit_row(e, s, kind, row, vectors, e.add(c, e.mul(pitch, r)), kept)
 
 
 def _panel_emitter(rung, width):
     """Write the loop over the rows: as many of the highest tiles as fit, then lower ones."""
 
     def emit(e, rows, base, offsets, *others):
-        *others, c, pitch = others
+        *others, c, pitch, line, n0, n, stage = others
         done = e.variable(e.constant(0))
 
         def tile(size):
             i = e.get(done)
-            line = e.add(c, e.mul(pitch, i))
-            _emit_tile(e, rung, size, width, base, e.add(offsets, e.mul(i, 8)), *others, line, pitch)
+            at, target = e.add(offsets, e.mul(i, 8)), e.add(c, e.mul(pitch, i))
+            _emit_tile(e, rung, size, width, base, at, *others, target, pitch, line, n0, n, stage)
             e.set(done, e.add(i, size))
 
         highest, *lower = rung.shapes[width]
@@ -193,7 +220,8 @@ def _panel_emitter(rung, width):
 def panel_function(rung):
     """Return the function that jitted code calls for a block of columns.
 
-    ``panel(width, rows, base, offsets, runs, n_runs, words, rest, b, start, c, pitch)`` computes `rows` rows, `width` * 16 columns wide.
+    ``panel(width, rows, base, offsets, runs, n_runs, words, rest, b, start, c, pitch, line, n0, n, stage)`` computes `rows` rows,
+    `width` * 16 columns wide.
 
     base, offsets
         Address of A; address of an int64 for each row, its offset from `base` in bytes.
@@ -205,6 +233,8 @@ def panel_function(rung):
         Addresses of the packed block and of the int32 that the accumulators begin with.
     c, pitch
         Address of the result, bytes from row to row.
+    line, n0, n, stage
+        `LINE_NONE` stores int32, all columns; a straight line of the stage at this address stores the bytes of `n` columns, `n0` the first.
     """
 
     def emit(e, width, *args):
@@ -212,4 +242,4 @@ def panel_function(rung):
             with e.when(e.equal(width, tile_width)):
                 e.function(f"panel_{rung.name}_{tile_width}", ir.VoidType(), _panel_emitter(rung, tile_width), *args)
 
-    return emitted_function(f"panel_{rung.name}", types.none, [types.int64] * 12, emit)
+    return emitted_function(f"panel_{rung.name}", types.none, [types.int64] * 16, emit)

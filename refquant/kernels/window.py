@@ -62,6 +62,7 @@ def _fill_rows(first, last, x, channels_last, flip, x_zero, size, shape, lows, f
     """Fill rows (n, d, h) of the field from (N, D, H, W, C) or (N, C, D, H, W) and the padding."""
     depth, height, width = size
     _, deep, high, wide, channels = shape
+    mask = np.uint8(flip)
     before, inside, line = lows[2] * channels, width * channels, wide * channels
     for row in range(first, last):
         n, d, h = row // (deep * high), row // high % deep - lows[0], row % high - lows[1]
@@ -75,12 +76,12 @@ def _fill_rows(first, last, x, channels_last, flip, x_zero, size, shape, lows, f
         if channels_last:
             source = ((n * depth + d) * height + h) * inside
             for i in range(inside):
-                field[at + i] = x[source + i] ^ flip
+                field[at + i] = x[source + i] ^ mask
         else:
             for c in range(channels):
                 source = (((n * channels + c) * depth + d) * height + h) * width
                 for w in range(width):
-                    field[at + w * channels + c] = x[source + w] ^ flip
+                    field[at + w * channels + c] = x[source + w] ^ mask
 
 
 def make_field(x, padding, x_zero, repeat=1):
