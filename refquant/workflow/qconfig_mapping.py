@@ -9,7 +9,7 @@ from refquant.workflow.qconfig import BACKENDS, REUSE_INPUT, QConfig, get_defaul
 __all__ = ["QConfigMapping", "get_default_qconfig_mapping", "object_type_names", "qconfigs_of"]
 
 _TARGETS = {target for op in OPS for target in op.targets}
-_TORCH_MODULES = {"torch.nn.functional": "F", "_operator": "operator", "torch._VF": "torch", "torch": "torch", "builtins": "torch"}
+_TORCH_MODULES = {"torch.nn.functional": "F", "torch._C._nn": "F", "_operator": "operator", "torch._VF": "torch", "torch": "torch", "builtins": "torch"}
 
 
 class QConfigMapping:
