@@ -9,7 +9,7 @@ from refquant.errors import ArgumentError, RangeError, UnsupportedError
 
 __all__ = ["Call", "MOST_BYTES", "check_size", "broadcast_size", "need", "axis_of", "axes_of", "rows_and_columns"]
 
-MOST_BYTES = 2**33
+MOST_BYTES = 2**32
 
 
 class Call(NamedTuple):

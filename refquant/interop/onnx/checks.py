@@ -1,6 +1,6 @@
 """The structure of a model: every name defined once and before it is used, every operator known, every size sane."""
 
-from refquant.errors import ArgumentError, UnsupportedError
+from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.interop.onnx.dtypes import type_of_number
 from refquant.interop.onnx.model import OnnxInput, OnnxModel, OnnxNode, check_arity
 from refquant.interop.onnx.table import NEWEST, find_executor, supported_operators
@@ -49,6 +49,7 @@ def node_of(proto, index, opsets, external=None):
         if attribute.name in attrs:
             raise ArgumentError(f"{place}: attribute {attribute.name!r} stands there twice; the file is damaged, export it again")
         attrs[attribute.name] = attribute_of(attribute, place, external)
+    _check_attributes(proto, domain, version, place)
     inputs = list(proto.input)
     while inputs and not inputs[-1]:
         inputs.pop()
@@ -56,8 +57,27 @@ def node_of(proto, index, opsets, external=None):
     return OnnxNode(name, proto.op_type, domain, tuple(inputs), tuple(proto.output), attrs, version, executor.run)
 
 
-def checked_graph(proto, opsets, external, numerics):
-    """Return the `OnnxModel` of a ``ModelProto``."""
+def _check_attributes(proto, domain, version, place):
+    """Hold attributes against the operator's schema, where onnx has one: their names, their types, and that none is missing."""
+    from onnx import defs
+
+    try:
+        schema = defs.get_schema(proto.op_type, version, domain)
+    except defs.SchemaError:
+        return
+    for attribute in proto.attribute:
+        known = schema.attributes.get(attribute.name)
+        if known is None:
+            raise ArgumentError(f"{place}: attribute {attribute.name!r} does not exist in version {version}, which has {sorted(schema.attributes)}; export the model again")
+        if int(known.type.value if hasattr(known.type, "value") else known.type) != attribute.type:
+            raise ArgumentError(f"{place}: attribute {attribute.name!r} is of type {attribute.type} but must be {known.type}; the file is damaged, export it again")
+    missing = [name for name, known in schema.attributes.items() if known.required and name not in {a.name for a in proto.attribute}]
+    if missing:
+        raise ArgumentError(f"{place}: attribute {missing[0]!r} is required but missing; the file is damaged, export it again")
+
+
+def checked_graph(proto, opsets, external, numerics, outputs=None):
+    """Return the `OnnxModel` of a ``ModelProto``, cut to `outputs` if they are given."""
     graph = proto.graph
     if len(graph.node) > _MOST_NODES:
         raise UnsupportedError(f"from_onnx: the graph has {len(graph.node)} nodes, more than {_MOST_NODES}; split the model")
@@ -69,10 +89,25 @@ def checked_graph(proto, opsets, external, numerics):
     if len(set(names)) != len(names):
         raise ArgumentError(f"from_onnx: inputs {names} repeat a name; the file is damaged, export it again")
     _check_flow(graph, {*constants, *names})
-    nodes = [node_of(node, i, opsets, external) for i, node in enumerate(graph.node)]
+    wanted = [info.name for info in graph.output] if outputs is None else list(outputs)
+    nodes = [node_of(graph.node[i], i, opsets, external) for i in _needed(graph, wanted, {*constants, *names})]
     if len({node.name for node in nodes}) != len(nodes):
         nodes = [node._replace(name=f"{node.name}_{i}") for i, node in enumerate(nodes)]
-    return OnnxModel(nodes, inputs, [info.name for info in graph.output], constants, numerics)
+    return OnnxModel(nodes, inputs, wanted, constants, numerics)
+
+
+def _needed(graph, wanted, given):
+    """Return the positions of the nodes that some values depend on; the others are not even looked at."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    for name in wanted:
+        choose("from_onnx", "output", name, [*makers, *given])
+    keep, path = set(), list(wanted)
+    while path:
+        i = makers.get(path.pop())
+        if i is not None and i not in keep:
+            keep.add(i)
+            path.extend(graph.node[i].input)
+    return sorted(keep)
 
 
 def _constants(graph, external):

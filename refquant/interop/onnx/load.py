@@ -2,9 +2,10 @@
 
 import os
 
-from refquant.errors import ArgumentError, BackendMissing, RefquantError
+from refquant.errors import ArgumentError, BackendMissing, RefquantError, UnsupportedError
 from refquant.interop.onnx.checks import checked_graph, checked_opsets
 from refquant.interop.onnx.external import ExternalData
+from refquant.interop.onnx.lower import to_graph
 
 __all__ = ["from_onnx", "read_proto", "import_onnx"]
 
@@ -20,7 +21,7 @@ def import_onnx():
     return onnx
 
 
-def from_onnx(source, *, base_dir=None, numerics="onnx"):
+def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=None):
     """Load an ONNX model.
 
     The file is read, checked and never executed as anything but arithmetic: subgraphs, functions and unknown operators are refused,
@@ -34,11 +35,16 @@ def from_onnx(source, *, base_dir=None, numerics="onnx"):
         Folder of external data; the file's own folder unless given.
     numerics : str or Numerics
         Whose arithmetic quantized operators follow.
+    as_graph : bool, optional
+        True: return a `refquant.graph.Model`, as quantization workflows take it, or say which node it lacks. False: return an
+        `OnnxModel`, which knows many more operators. Unless given, the first where it is possible.
+    outputs : sequence of str, optional
+        Names of values to return in place of the file's outputs; what they do not need is left out.
 
     Returns
     -------
-    OnnxModel
-        ``y, = model(x)``; ``model.nodes``; ``model.run(x, hooks=...)``.
+    refquant.graph.Model or OnnxModel
+        Either way: ``y, = model(x)``, ``model.nodes`` and ``model.run(x, hooks=...)``.
 
     Raises
     ------
@@ -51,17 +57,27 @@ def from_onnx(source, *, base_dir=None, numerics="onnx"):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from onnx import TensorProto, helper
     >>> x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy")
     >>> graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="r")], "g", [x], [y])
     >>> model = from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString())
-    >>> model([-1.0, 2.0])
-    (array([0., 2.]),)
+    >>> y, = model(np.float32([-1, 2]))
+    >>> y.tolist(), [n.name for n in model.nodes]
+    ([0.0, 2.0], ['x', 'r'])
     """
     proto, folder = read_proto(source)
     folder = folder if base_dir is None else base_dir
     opsets = checked_opsets(proto)
-    return checked_graph(proto, opsets, None if folder is None else ExternalData(folder), numerics)
+    model = checked_graph(proto, opsets, None if folder is None else ExternalData(folder), numerics, outputs)
+    if as_graph is False:
+        return model
+    try:
+        return to_graph(model)
+    except UnsupportedError:
+        if as_graph:
+            raise
+        return model
 
 
 def read_proto(source):

@@ -93,16 +93,19 @@ class OnnxModel:
     ----------
     nodes : tuple of OnnxNode
         In order of execution.
-    inputs : tuple of OnnxInput
-    outputs : tuple of str
+    signature : tuple of OnnxInput
+        What each input must be.
+    inputs, outputs : tuple of str
+        Names of values.
     constants : dict of ndarray
         The initializers.
     numerics : Numerics
         Whose arithmetic quantized nodes follow.
     """
 
-    def __init__(self, nodes, inputs, outputs, constants, numerics="onnx"):
-        self.nodes, self.inputs, self.outputs = tuple(nodes), tuple(inputs), tuple(outputs)
+    def __init__(self, nodes, signature, outputs, constants, numerics="onnx"):
+        self.nodes, self.signature, self.outputs = tuple(nodes), tuple(signature), tuple(outputs)
+        self.inputs = tuple(wanted.name for wanted in self.signature)
         self.constants = dict(constants)
         self.numerics = profiles.get(numerics)
         self._expiring = _last_uses(self.nodes, self.outputs)
@@ -143,22 +146,21 @@ class OnnxModel:
     def _bind(self, inputs):
         if len(inputs) == 1 and isinstance(inputs[0], dict):
             given = dict(inputs[0])
+        elif len(inputs) > len(self.inputs):
+            raise ArgumentError(f"model: {len(inputs)} inputs were given but there are {len(self.inputs)}: {list(self.inputs)}")
         else:
-            if len(inputs) > len(self.inputs):
-                raise ArgumentError(f"model: {len(inputs)} inputs were given but there are {len(self.inputs)}: {[i.name for i in self.inputs]}")
-            given = dict(zip((i.name for i in self.inputs), inputs))
-        known = {i.name for i in self.inputs}
+            given = dict(zip(self.inputs, inputs))
         for name in given:
-            if name not in known and name not in self.constants:
-                raise ArgumentError(f"model: there is no input {name!r}; the inputs are {sorted(known)}")
-        missing = [i.name for i in self.inputs if i.name not in given]
+            if name not in self.inputs and name not in self.constants:
+                raise ArgumentError(f"model: there is no input {name!r}; the inputs are {list(self.inputs)}")
+        missing = [name for name in self.inputs if name not in given]
         if missing:
-            raise ArgumentError(f"model: input {missing[0]!r} is missing; give {len(self.inputs)} inputs: {[i.name for i in self.inputs]}")
-        wanted = {i.name: i for i in self.inputs}
+            raise ArgumentError(f"model: input {missing[0]!r} is missing; give {len(self.inputs)} inputs: {list(self.inputs)}")
+        wanted = {w.name: w for w in self.signature}
         return {name: _checked_input(wanted[name], value) if name in wanted else np.asarray(value) for name, value in given.items()}
 
     def __repr__(self):
-        return f"OnnxModel({len(self.nodes)} nodes, inputs={[i.name for i in self.inputs]}, outputs={list(self.outputs)}, numerics={self.numerics.name!r})"
+        return f"OnnxModel({len(self.nodes)} nodes, inputs={list(self.inputs)}, outputs={list(self.outputs)}, numerics={self.numerics.name!r})"
 
 
 def _last_uses(nodes, outputs):

@@ -195,7 +195,7 @@ def range_(call, start, limit, delta):
     need(call, step != 0, "has delta=0")
     span = (float(last) - float(first)) / float(step)
     need(call, math.isfinite(span), f"has ends {first}, {last} and delta {step}")
-    (count,) = check_size((max(0, math.ceil(span)),), start.dtype.itemsize, call.place)
+    (count,) = check_size((max(0, math.ceil(span)),), 16, call.place)
     return (first + np.arange(count) * step).astype(start.dtype)
 
 

@@ -52,7 +52,7 @@ EXECUTORS = (
     Executor("BitwiseNot", "", 18, elementwise.unary(np.bitwise_not)),
     Executor("BitwiseOr", "", 18, elementwise.integer_binary(np.bitwise_or)),
     Executor("BitwiseXor", "", 18, elementwise.integer_binary(np.bitwise_xor)),
-    Executor("Cast", "", 1, cast.cast),
+    Executor("Cast", "", 6, cast.cast),
     Executor("CastLike", "", 15, cast.cast_like),
     Executor("Ceil", "", 1, elementwise.unary(np.ceil)),
     Executor("Celu", "", 12, activations.celu),
