@@ -10,7 +10,7 @@ from refquant.isa.products import ORDERS, Product
 __all__ = ["neighbours", "accumulate_linear", "accumulate_conv2d"]
 
 
-def neighbours(order, channels, kernel=(1, 1)):
+def neighbours(order, channels, kernel=(1, 1), halves=(0, -1)):
     """Return which products of one output are added in int16.
 
     Parameters
@@ -20,6 +20,8 @@ def neighbours(order, channels, kernel=(1, 1)):
     channels : int
         Input channels of one group, or K of a linear layer.
     kernel : (int, int)
+    halves : (int, int)
+        As in `Product`, for order ``k``.
 
     Returns
     -------
@@ -30,14 +32,19 @@ def neighbours(order, channels, kernel=(1, 1)):
     --------
     >>> neighbours("k", 3).tolist(), neighbours("channels", 1, (1, 2)).tolist(), neighbours("columns", 1, (2, 2)).tolist()
     ([[0, 1], [2, -1]], [[0, -1], [1, -1]], [[0, 2], [1, 3]])
+    >>> neighbours("k", 5, halves=(4, 7)).tolist()
+    [[0, 1], [2, -1], [3, 4]]
     """
     choose("isa.neighbours", "order", order, ORDERS)
     kh, kw = kernel
     places = np.arange(kh * kw * channels, dtype=np.int64).reshape(kh, kw, channels)
     if order == "columns":
         places = places.swapaxes(0, 1)
+    if order == "k" and halves[0] <= channels <= halves[1]:
+        first, second = neighbours("k", (channels + 1) // 2), neighbours("k", channels // 2)
+        return np.concatenate([first, np.where(second < 0, -1, second + (channels + 1) // 2)])
     parts = {"channels": kh * kw, "rows": kh}.get(order, 1)
-    lines = places.reshape(parts, -1) if places.size else places.reshape(parts, 0)
+    lines = places.reshape(parts, kh * kw * channels // parts)
     lines = np.pad(lines, ((0, 0), (0, lines.shape[1] % 2)), constant_values=-1)
     return lines.reshape(-1, 2)
 
@@ -98,7 +105,7 @@ def accumulate_linear(x, w, product, *, x_zero_point=0, w_zero_point=0):
     if not pairs:
         return wrap_int32((wide_x - x_zero_point) @ (wide_w - zero[:, None]).T)
     wide_x, x_zero_point = wide_x + product.shift, x_zero_point + product.shift
-    places = neighbours(product.order, w.shape[1])
+    places = neighbours(product.order, w.shape[1], halves=product.halves)
     raw = np.stack([_sum_pairs(wide_x * row, places) for row in wide_w], axis=-1) if len(w) else np.zeros((*x.shape[:-1], 0), np.int64)
     terms = x_zero_point * wide_w.sum(1) + wide_x.sum(-1, keepdims=True) * zero - w.shape[1] * x_zero_point * zero
     return wrap_int32(raw - terms)
@@ -158,14 +165,15 @@ def accumulate_conv2d(
     skips = pairs and product.fill == "nothing"
     seen = _windows(x.astype(np.int64) + shift, kernel, stride, padding, dilation, 0 if skips else zx)
     inside = _windows(np.ones(x.shape, np.int64), kernel, stride, padding, dilation, 0 if skips else 1)
-    taps = np.moveaxis(_effective_weights(w, product), 1, -1).reshape(w.shape[0], -1)
+    depth = w.shape[1] * kernel[0] * kernel[1]
+    taps = np.moveaxis(_effective_weights(w, product), 1, -1).reshape(w.shape[0], depth)
     zero = np.broadcast_to(np.asarray(w_zero_point, np.int64), (w.shape[0],))
     places = neighbours(product.order, w.shape[1], kernel) if pairs else None
     out = np.empty((*seen.shape[:3], w.shape[0]), np.int64)
     per_group = w.shape[0] // groups
     for group in range(groups):
         channels = slice(group * w.shape[1], (group + 1) * w.shape[1])
-        values = seen[..., channels].reshape(*seen.shape[:3], -1)
+        values = seen[..., channels].reshape(*seen.shape[:3], depth)
         valid = inside[..., channels].reshape(values.shape)
         for n in range(group * per_group, (group + 1) * per_group):
             raw = _sum_pairs(values * taps[n], places) if pairs else values @ taps[n]

@@ -9,7 +9,7 @@ USMMLA (vector), SQRDMULH (vector), SRSHL, SQXTN and SQADD.
 import numpy as np
 
 from refquant.core.rounding import Round, round_shift
-from refquant.isa.registers import NEON, TYPES, registers, saturate_to, widen, wrap_to
+from refquant.isa.registers import NEON, TYPES, in_groups, registers, saturate_to, widen, wrap_to
 
 __all__ = ["sdot", "udot", "usdot", "smmla", "ummla", "usmmla", "sqrdmulh", "srshl", "sqxtn", "sqadd"]
 
@@ -17,8 +17,7 @@ __all__ = ["sdot", "udot", "usdot", "smmla", "ummla", "usmmla", "sqrdmulh", "srs
 def _dot(place, acc, a, b, types):
     acc, a, b = registers(place, NEON, acc=(acc, types[0]), a=(a, types[1]), b=(b, types[2]))
     acc, a, b = widen(acc, a, b)
-    products = a * b
-    return wrap_to(acc + products.reshape(*products.shape[:-1], -1, 4).sum(axis=-1), TYPES[types[0]])
+    return wrap_to(acc + in_groups(a * b, 4).sum(axis=-1), TYPES[types[0]])
 
 
 def sdot(acc, a, b):
@@ -85,7 +84,7 @@ def usdot(acc, a, b):
 def _matrix(place, acc, a, b, types):
     acc, a, b = registers(place, (128,), acc=(acc, types[0]), a=(a, types[1]), b=(b, types[2]))
     acc, a, b = widen(acc, a, b)
-    rows, columns = (v.reshape(*v.shape[:-1], 2, 8) for v in (a, b))
+    rows, columns = in_groups(a, 8), in_groups(b, 8)
     product = rows @ np.swapaxes(columns, -1, -2)
     return wrap_to(acc + product.reshape(*product.shape[:-2], 4), TYPES[types[0]])
 

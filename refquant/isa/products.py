@@ -11,6 +11,8 @@ on in 32 bits. The result then depends on which products are neighbours. `satura
     rows        (kw, ic), each kernel row on its own   the same, where the output is at most 4 wide or the kernel 1 high
 
 An odd last product stays alone: it is added to 0 and cannot saturate. Pairs never reach from one order's part into the next.
+oneDNN's matrix product on SSE4.1 and AVX2 moreover computes in two halves, of (K + 1) // 2 and K // 2, where K exceeds 256 but not
+two of its blocks (``halves``): if the first half is odd, all later pairs are shifted by one. The number of threads does not matter.
 The products are those of the raw codes; terms of zero points are added afterwards, exactly.
 
     fill          what a tap outside of the image contributes
@@ -48,6 +50,8 @@ class Product(NamedTuple):
         One of `ORDERS`: which products are neighbours.
     fill : {"nothing", "zero_point"}
         What taps outside of the image contribute.
+    halves : (int, int)
+        From which K to which K (both included) the two halves of K are paired separately; (0, −1) for none.
     shift : int
         Added to the activations before the products, and taken back exactly afterwards: 0 or 128.
     halved : bool
@@ -57,6 +61,7 @@ class Product(NamedTuple):
 
     order: str
     fill: str = "nothing"
+    halves: tuple = (0, -1)
     shift: int = 0
     halved: bool = False
     evidence: str = "measured"
@@ -121,13 +126,13 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
 
     Source
     ------
-    oneDNN ``jit_uni_x8s8s32x_conv_kernel.cpp``, ``jit_brgemm_conv_utils.cpp`` (relo_type); FBGEMM ``PackAWithIm2Col.cc``,
+    oneDNN ``jit_uni_x8s8s32x_conv_kernel.cpp``, ``jit_brgemm_conv_utils.cpp`` (relo_type), ``gemm_driver.cpp`` (get_k_padd); FBGEMM ``PackAWithIm2Col.cc``,
     ``GroupwiseConv.cc``, ``FbgemmConv.cc``; ONNX Runtime ``mlas/lib/qgemm_kernel_*.cpp``, ``qlinearconv.cc``.
 
     Examples
     --------
     >>> saturating_product("onednn", "linear", "avx2")
-    Product(order='k', fill='nothing', shift=0, halved=False, evidence='measured')
+    Product(order='k', fill='nothing', halves=(257, 767), shift=0, halved=False, evidence='measured')
     >>> saturating_product("onednn", "linear", "avx512_vnni") is None
     True
     """
@@ -155,12 +160,17 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
     return Product("raster", "zero_point", evidence="emulated" if grouped else evidence)
 
 
+# oneDNN gemm_info.cpp: bk_traditional = 256, and bk = 256 (SSE4.1, AVX) or 384 (AVX2); gemm_driver.cpp, get_k_padd
+_ONEDNN_HALVES = {"sse41": (257, 2 * 256 - 1), "avx2": (257, 2 * 384 - 1)}
+
+
 def _linear(engine, row, x_dtype, x_zero_point, evidence):
+    halves = _ONEDNN_HALVES.get(row.name, (0, -1)) if engine == "onednn" else (0, -1)
     if x_dtype == "uint8":
-        return Product("k", evidence=evidence)
+        return Product("k", halves=halves, evidence=evidence)
     if "AVX512F" in row.extensions or x_zero_point != 0:
         return None
-    return Product("k", shift=128, evidence=evidence)
+    return Product("k", halves=halves, shift=128, evidence=evidence)
 
 
 def _onednn_conv(row, x_dtype, geometry, evidence):

@@ -14,7 +14,7 @@ import numpy as np
 from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, ShapeError
 
-__all__ = ["TYPES", "X86", "NEON", "registers", "widen", "wrap_to", "saturate_to", "blocks_128"]
+__all__ = ["TYPES", "X86", "NEON", "registers", "widen", "wrap_to", "saturate_to", "in_groups"]
 
 TYPES = {
     "u8": np.dtype(np.uint8), "s8": np.dtype(np.int8), "u16": np.dtype(np.uint16), "s16": np.dtype(np.int16),
@@ -101,6 +101,6 @@ def saturate_to(x, dtype):
     return saturate(np.asarray(x, np.int64), int(info.min), int(info.max)).astype(dtype)
 
 
-def blocks_128(a):
-    """Split registers into their 128-bit blocks: (..., lanes) becomes (..., blocks, lanes of a block)."""
-    return a.reshape(*a.shape[:-1], -1, 16 // a.itemsize)
+def in_groups(a, size):
+    """Split each register into groups of neighbouring lanes: (..., lanes) becomes (..., lanes / size, size)."""
+    return a.reshape(*a.shape[:-1], a.shape[-1] // size, size)

@@ -14,7 +14,7 @@ Source: Intel SDM volume 2 (VPDPBUSD, VPDPBUSDS, VPDPWSSD, VPDPWSSDS), Intel Arc
 Programming Reference (VPDPB[SU,UU,SS]D[,S]).
 """
 
-from refquant.isa.registers import TYPES, X86, registers, saturate_to, widen, wrap_to
+from refquant.isa.registers import TYPES, X86, in_groups, registers, saturate_to, widen, wrap_to
 
 __all__ = [
     "vpdpbusd", "vpdpbusds", "vpdpwssd", "vpdpwssds",
@@ -26,9 +26,7 @@ def _dot(place, acc, a, b, types, finish):
     acc, a, b = registers(place, X86, acc=(acc, types[0]), a=(a, types[1]), b=(b, types[2]))
     factors = acc.itemsize // a.itemsize
     acc, a, b = widen(acc, a, b)
-    products = a * b
-    total = acc + products.reshape(*products.shape[:-1], -1, factors).sum(axis=-1)
-    return finish(total, TYPES[types[0]])
+    return finish(acc + in_groups(a * b, factors).sum(axis=-1), TYPES[types[0]])
 
 
 def vpdpbusd(acc, a, b):

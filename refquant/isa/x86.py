@@ -11,7 +11,7 @@ import numpy as np
 from refquant.core.epilogue import to_int32
 from refquant.core.rounding import Round, round_shift
 from refquant.errors import choose
-from refquant.isa.registers import X86, blocks_128, registers, saturate_to, widen, wrap_to
+from refquant.isa.registers import X86, in_groups, registers, saturate_to, widen, wrap_to
 
 __all__ = ["vpmaddubsw", "vpmaddwd", "vpaddd", "pmulhrsw", "packssdw", "packsswb", "packuswb", "cvtps2dq"]
 
@@ -128,8 +128,9 @@ def pmulhrsw(a, b):
 def _pack(place, a, b, source, target):
     a, b = registers(place, X86, a=(a, source), b=(b, source))
     a, b = np.broadcast_arrays(a, b)
-    both = np.concatenate([blocks_128(a), blocks_128(b)], axis=-1)
-    return saturate_to(both.reshape(*a.shape[:-1], -1), target)
+    lanes = 16 // a.itemsize
+    both = np.concatenate([in_groups(a, lanes), in_groups(b, lanes)], axis=-1)
+    return saturate_to(both.reshape(*a.shape[:-1], 2 * a.shape[-1]), target)
 
 
 def packssdw(a, b):
