@@ -12,7 +12,7 @@ from refquant.errors import ArgumentError, choose
 
 __all__ = [
     "Form", "QuantizeForm", "DequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
-    "PoolForm", "CatForm", "form_choices",
+    "UnaryForm", "PoolForm", "CatForm", "form_choices",
 ]  # fmt: skip
 
 
@@ -241,6 +241,23 @@ class GemmlowpAddForm(Form):
 
     body: Literal["gemmlowp", "neon"]
     vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnaryForm(Form):
+    """Functions of one code: sigmoid, tanh and their kin.
+
+    Attributes
+    ----------
+    style
+        ``aten``: PyTorch's vector and scalar loops; ``lookup``: a table made by the profile's dequantize and quantize forms.
+    vector, grain
+        As in `AddForm`.
+    """
+
+    style: Literal["aten", "lookup"]
+    vector: int
+    grain: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """ONNX: the specification, its reference implementation, and ONNX Runtime's CPU provider."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Numerics
 
 __all__ = ["ONNX", "ONNX_REFERENCE", "ONNXRUNTIME"]
@@ -17,6 +17,12 @@ _ORT_PRODUCT = ProductForm(
 # QLinearMatMul as DequantizeLinear, MatMul, QuantizeLinear: the text's own expansion, each step once in float32.
 _SPEC_PRODUCT = _ORT_PRODUCT.replace(multiplier="(xw),/y", relu="real")
 
+_BY_REALS = AddForm(
+    dequantize="sub_mul", tail_dequantize="sub_mul", scaling="divide", zero_point="after", tail_zero_point="after",
+    rounding="half_even", vector=0, grain=0,
+)  # fmt: skip
+_LOOKUP = UnaryForm(style="lookup", vector=0, grain=0)
+
 ONNX = Numerics(
     name="onnx",
     engine="the ONNX specification (opset 28), each operator as its DequantizeLinear/QuantizeLinear expansion",
@@ -32,10 +38,9 @@ ONNX = Numerics(
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="int32"),
     conv=_SPEC_PRODUCT,
     conv_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="int32"),
-    add=AddForm(
-        dequantize="sub_mul", tail_dequantize="sub_mul", scaling="divide", zero_point="after", tail_zero_point="after",
-        rounding="half_even", vector=0, grain=0,
-    ),  # fmt: skip
+    add=_BY_REALS,
+    mul=_BY_REALS,
+    unary=_LOOKUP,
     avg_pool=PoolForm(contiguous="spec", channels_last="spec", vector=0, rounding="half_even"),
     adaptive_avg_pool=PoolForm(contiguous="spec", channels_last="spec", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
@@ -57,6 +62,8 @@ ONNXRUNTIME = Numerics(
     conv=_ORT_PRODUCT,
     conv_real=None,
     add=FoldedAddForm(contraction="fma", rounding="half_even"),
+    mul=_ORT_PRODUCT.replace(zero_point="before"),
+    unary=_LOOKUP,
     avg_pool=PoolForm(contiguous="sequential", channels_last="sequential", vector=0, rounding="half_even"),
     adaptive_avg_pool=PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.forms import (
     AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm, RealForm,
+    UnaryForm,
 )  # fmt: skip
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
@@ -58,6 +59,9 @@ class Numerics:
     linear, conv : ProductForm or Dispatch
     linear_real, conv_real : RealForm or None
     add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
+    mul : ProductForm or AddForm
+        Of the products of centred codes, or by way of real numbers.
+    unary : UnaryForm or None
     avg_pool, adaptive_avg_pool : PoolForm or None
     cat : CatForm
     """
@@ -77,6 +81,8 @@ class Numerics:
     conv: ProductForm
     conv_real: RealForm
     add: AddForm
+    mul: ProductForm
+    unary: UnaryForm
     avg_pool: PoolForm
     adaptive_avg_pool: PoolForm
     cat: CatForm
@@ -129,7 +135,7 @@ class Numerics:
         """Return a section, or say that the engine has no such operation."""
         form = getattr(self, name)
         if form is None:
-            raise UnsupportedError(f"{place}[{self.name}]: {self.engine} has no such operation ({name}); choose another profile, see refquant.numerics.names()")
+            raise UnsupportedError(f"{place}[{self.name}]: the profile of {self.engine} has no such operation ({name}); choose another profile, see refquant.numerics.names()")
         return form
 
     def differences(self, other):
@@ -157,6 +163,8 @@ def section_types():
         "conv": product,
         "conv_real": (RealForm,),
         "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm),
+        "mul": (ProductForm, AddForm),
+        "unary": (UnaryForm,),
         "avg_pool": (PoolForm,),
         "adaptive_avg_pool": (PoolForm,),
         "cat": (CatForm,),

@@ -10,6 +10,8 @@ _FIXED = ProductForm(
     accumulator="exact", arithmetic="fixed_gemmlowp", multiplier="double", x_scale="direct", w_scale="direct", y_scale="direct",
     bias="int32", zero_point="after", rounding="half_away", overflow="saturate", relu="code",
 )  # fmt: skip
+# mul.cc: the multiplier is computed in float32 before it becomes an integer.
+_MUL = _FIXED.replace(multiplier="(xw)/y")
 # XNNPACK requantization.h, the float32 form that its x86 kernels use.
 _XNN = _FIXED.replace(arithmetic="float32", multiplier="(xw)/y", rounding="half_even")
 
@@ -17,7 +19,7 @@ _QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_aw
 _QUANTIZE_FAST = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
-_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None)
+_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, unary=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None)
 
 TFLITE_REF = Numerics(
     name="tflite_ref",
@@ -31,6 +33,7 @@ TFLITE_REF = Numerics(
     linear=_FIXED.replace(arithmetic="float64"),
     conv=_FIXED,
     add=GemmlowpAddForm(body="gemmlowp", vector=0),
+    mul=_MUL,
     **_SHARED,
 )
 
@@ -46,6 +49,7 @@ TFLITE_OPT = Numerics(
     linear=_FIXED.replace(arithmetic="fixed_half_up"),
     conv=_FIXED.replace(arithmetic="fixed_half_up"),
     add=GemmlowpAddForm(body="neon", vector=16),
+    mul=_MUL,
     **_SHARED,
 )
 
@@ -61,5 +65,6 @@ XNNPACK = Numerics(
     linear=_XNN,
     conv=_XNN,
     add=FixedAddForm(bits=20, rounding="half_up"),
+    mul=_XNN,
     **_SHARED,
 )

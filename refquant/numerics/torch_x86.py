@@ -1,6 +1,6 @@
 """PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86, qnnpack; and PT2E with Inductor."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
 
 __all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
@@ -20,6 +20,12 @@ _ADD = AddForm(
     dequantize="fma", tail_dequantize="sub_mul", scaling="reciprocal", zero_point="after", tail_zero_point="before",
     rounding="half_even", vector=64, grain=32768,
 )  # fmt: skip
+# QuantizedOpKernels.cpp, qmul_kernel: one product of scales, in the vector body and in the tail.
+_MUL = ProductForm(
+    accumulator="exact", arithmetic="float32", multiplier="(xw)*(1/y)", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="int32", zero_point="after", rounding="half_even", overflow="indefinite", relu="code",
+)  # fmt: skip
+_UNARY = UnaryForm(style="aten", vector=64, grain=32768)
 # QuantizedOpKernels.cpp: _qavg_pool_nhwc_kernel (16 channels a step with AVX512) and AveragePool2d.cpp for contiguous tensors.
 _AVG_POOL = PoolForm(contiguous="scaled", channels_last="vector", vector=16, rounding="half_even")
 # AdaptiveAveragePooling.cpp and qadaptive_avg_pool2d_nhwc_kernel.
@@ -36,6 +42,8 @@ _SHARED = dict(
     dequantize=DequantizeForm(formula="sub_mul"),
     dequantize_channel=_DEQUANTIZE_CHANNEL,
     add=_ADD,
+    mul=_MUL,
+    unary=_UNARY,
     avg_pool=_AVG_POOL,
     adaptive_avg_pool=_ADAPTIVE,
     cat=_CAT,
@@ -99,13 +107,19 @@ QNNPACK = Numerics(
     linear=_QNNPACK_PRODUCT,
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
     conv=_QNNPACK_PRODUCT,
-    **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
+    **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "unary": None, "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
 )
 
 # onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.
 _INDUCTOR_PRODUCT = _ONEDNN_LINEAR.replace(x_scale="direct", w_scale="direct", y_scale="direct")
 _INDUCTOR_REAL = RealForm(multiplier="x,w", x_scale="direct", w_scale="direct", bias="add")
 _DECOMPOSED = QuantizeForm(scaling="reciprocal64", zero_point="after", rounding="half_even", overflow="saturate", nan="zero")
+
+# quantized_decomposed around float operations: no integer kernel of its own.
+_BY_REALS = AddForm(
+    dequantize="sub_mul", tail_dequantize="sub_mul", scaling="reciprocal64", zero_point="after", tail_zero_point="after",
+    rounding="half_even", vector=0, grain=0,
+)  # fmt: skip
 
 INDUCTOR = Numerics(
     name="inductor",
@@ -122,10 +136,9 @@ INDUCTOR = Numerics(
     linear_real=_INDUCTOR_REAL,
     conv=_INDUCTOR_PRODUCT,
     conv_real=_INDUCTOR_REAL,
-    add=AddForm(
-        dequantize="sub_mul", tail_dequantize="sub_mul", scaling="reciprocal64", zero_point="after", tail_zero_point="after",
-        rounding="half_even", vector=0, grain=0,
-    ),  # fmt: skip
+    add=_BY_REALS,
+    mul=_BY_REALS,
+    unary=UnaryForm(style="lookup", vector=0, grain=0),
     avg_pool=None,
     adaptive_avg_pool=None,
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),

@@ -15,15 +15,17 @@ from refquant.ops.fake_quantize import fake_quantize, fake_quantize_reference
 from refquant.ops.linear import linear, linear_reference
 from refquant.ops.matmul_integer import matmul_integer, matmul_integer_reference
 from refquant.ops.max_pool import max_pool2d
+from refquant.ops.mul import mul, mul_reference
 from refquant.ops.pack_weights import PackedWeights, pack_weights
 from refquant.ops.quantize import quantize, quantize_reference
 from refquant.ops.relu import relu
 from refquant.ops.reshape import flatten, reshape
+from refquant.ops.unary import elu, gelu, hardsigmoid, hardswish, leaky_relu, sigmoid, tanh
 
 __all__ = [
     "Op", "OPS", "PackedWeights", "pack_weights",
     "quantize", "dequantize", "fake_quantize", "linear", "conv1d", "conv2d", "conv3d", "matmul_integer",
-    "add", "relu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d", "cat", "reshape", "flatten",
+    "add", "mul", "relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d", "cat", "reshape", "flatten",
 ]  # fmt: skip
 
 
@@ -46,6 +48,8 @@ OPS = (
     Op("conv3d", conv3d, conv_reference, ("conv", "conv_real")),
     Op("matmul_integer", matmul_integer, matmul_integer_reference, ()),
     Op("add", add, add_reference, ("add",)),
+    Op("mul", mul, mul_reference, ("mul",)),
+    *(Op(f.__name__, f, f, ("unary",)) for f in (sigmoid, tanh, hardsigmoid, hardswish, elu, leaky_relu, gelu)),
     Op("relu", relu, relu, ()),
     Op("max_pool2d", max_pool2d, max_pool2d, ()),
     Op("avg_pool2d", avg_pool2d, avg_pool2d, ("avg_pool",)),

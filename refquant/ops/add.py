@@ -151,7 +151,7 @@ def _codes(form, a, b, out, activation, tail, codes_a, codes_b):
     return _sum_real(form, a.qparams, b.qparams, out, codes_a, codes_b, activation, dequantize, zero)
 
 
-def _memory_order(a, b):
+def memory_order_of_pair(a, b):
     """Return (a, b, back): the codes in the order in which they lie in memory, and the way back."""
     if is_channels_last(a.values) and is_channels_last(b.values):
         moved = np.moveaxis(a.values, 1, -1)
@@ -169,7 +169,7 @@ def _segments(form, a, b, threads):
 
 def _add(a, b, out, numerics, activation, threads, fast):
     form = _plan(a, b, out, numerics, activation, threads)
-    flat_a, flat_b, back = _memory_order(a, b)
+    flat_a, flat_b, back = memory_order_of_pair(a, b)
     y = np.empty(flat_a.size, out.storage)
     for start, stop, tail in _segments(form, a, b, threads):
         u, v, target = flat_a[start:stop], flat_b[start:stop], y[start:stop]

@@ -1,0 +1,160 @@
+"""sigmoid, tanh, hardsigmoid, hardswish, elu, leaky_relu, gelu: functions of one code, that is, tables of 256 entries."""
+
+import numpy as np
+from scipy.special import erf
+
+from refquant import numerics as profiles
+from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.layout import is_channels_last
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import UnsupportedError
+from refquant.ops.add import segments
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.lookup import code_table, take_codes
+
+__all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "UNARY"]
+
+_F = np.float32
+
+
+def _wide(function):
+    """Evaluate in float64 and round once to float32."""
+    return lambda x: function(x.astype(np.float64)).astype(_F)
+
+
+_exp, _expm1, _tanh, _erf = (_wide(f) for f in (np.exp, np.expm1, np.tanh, erf))
+
+
+def _relu6_of(x):
+    return np.minimum(np.maximum(x + _F(3), _F(0)), _F(6))
+
+
+# name: (body, tail): functions of (float32 array, parameter) in float32, as ATen's vector and scalar loops compute them.
+UNARY = {
+    "sigmoid": (lambda x, p: _F(1) / (_F(1) + _exp(-x)), lambda x, p: (1.0 / (1.0 + np.exp(-x.astype(np.float64)))).astype(_F)),
+    "tanh": (lambda x, p: _tanh(x), lambda x, p: _tanh(x)),
+    "hardsigmoid": (lambda x, p: _relu6_of(x) / _F(6), lambda x, p: _relu6_of(x) / _F(6)),
+    "hardswish": (lambda x, p: (x * _relu6_of(x)) / _F(6), lambda x, p: (x * _relu6_of(x)) / _F(6)),
+    "elu": (lambda x, p: np.where(x > 0, x, _expm1(x) * _F(p)), lambda x, p: np.where(x > 0, x, _expm1(x) * _F(p))),
+    "leaky_relu": (lambda x, p: x * np.where(x > 0, _F(1), _F(p)), lambda x, p: x * np.where(x > 0, _F(1), _F(p))),
+    "gelu": (
+        lambda x, p: (x * _F(0.5)) * (_F(1) + _erf(x * _F(np.sqrt(0.5)))),
+        _wide(lambda x: x * 0.5 * (1 + erf(x * np.sqrt(0.5)))),
+    ),
+}
+_SUB_MUL_BODY = ("sigmoid",)
+_RECIPROCAL64_BODY = ("sigmoid", "hardswish")
+
+
+def _aten(name, tail, parameter, q, out, codes):
+    body = not tail
+    x = dequantize_codes(codes, q.scale, q.zero_point, "fma" if body and name not in _SUB_MUL_BODY else "sub_mul")
+    y = UNARY[name][tail](x, parameter) if name != "gelu" or body else UNARY[name][1](x)
+    scaling = "reciprocal64" if body and name in _RECIPROCAL64_BODY else "reciprocal"
+    kind = out._type
+    return quantize_real(y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=scaling, add="after" if body else "before", rounding="half_even")
+
+
+def _lookup(profile, name, parameter, q, out, codes):
+    x = dequantize_codes(codes, q.scale, q.zero_point, profile.dequantize.formula)
+    y = UNARY[name][0](x, parameter)
+    form, kind = profile.quantize, out._type
+    return quantize_real(
+        y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=form.scaling, add=form.zero_point, rounding=form.rounding, nan=form.nan
+    )  # fmt: skip
+
+
+def _unary(name, x, out, numerics, threads, parameter=None):
+    profile = profiles.get(numerics)
+    place = f"{name}[{profile.name}]"
+    check_eight_bit(check_qtensor(x, "x", place), "x", place)
+    sides(threads, "threads", 1, place, least=1)
+    form = profile.section("unary", name)
+    check_out(out, place)
+    if form.style == "aten" and out.dtype != x.dtype:
+        raise UnsupportedError(f"{place}: {profile.engine} keeps the dtype {x.dtype} of its input, but out is {out.dtype}; give out the same dtype")
+    last = is_channels_last(x.values)
+    inner = np.ascontiguousarray(np.moveaxis(x.values, 1, -1) if last else x.values)
+    flat = inner.reshape(-1)
+    y = np.empty(flat.size, out.storage)
+    tables = {}
+    for start, stop, tail in segments(flat.size, form.vector, form.grain, threads):
+        if tail not in tables:
+            if form.style == "aten":
+                tables[tail] = code_table(lambda c, tail=tail: _aten(name, tail, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+            else:
+                tables[tail] = code_table(lambda c: _lookup(profile, name, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+        y[start:stop] = take_codes(tables[tail], flat[start:stop])
+    y = y.reshape(inner.shape)
+    return QTensor(np.moveaxis(y, -1, 1) if last else y, out)
+
+
+def _fixed(x, scale, place):
+    """Return PyTorch's output parameters of a function with a known range."""
+    check_qtensor(x, "x", place)
+    zero = {"uint8": 0, "int8": -128} if scale == 1 / 256 else {"uint8": 128, "int8": 0}
+    return QParams(scale, zero.get(x.dtype, 0), x.dtype)
+
+
+def sigmoid(x, *, out=None, numerics="fbgemm", threads=1):
+    """Apply ``1 / (1 + exp(-x))``.
+
+    Parameters
+    ----------
+    x : QTensor
+        uint8 or int8, per tensor.
+    out : QParams, optional
+        PyTorch's (1/256, zero point at the smallest code) unless given.
+    numerics : str or Numerics
+    threads : int
+        Of the engine that is modelled, see `add`.
+
+    Returns
+    -------
+    QTensor
+        In the memory format of `x`.
+
+    Exactness
+    ---------
+    The exponential is taken in float64 and rounded to float32; PyTorch's vector code uses SLEEF, whose last bit may differ, which
+    moves a code only where the result lies within an ulp of a tie.
+
+    Examples
+    --------
+    >>> import numpy as np, refquant as rq
+    >>> sigmoid(rq.QTensor(np.array([0, 128, 255], np.uint8), rq.QParams(0.05, 128, "uint8"))).values
+    array([  0, 128, 255], dtype=uint8)
+    """
+    return _unary("sigmoid", x, out or _fixed(x, 1 / 256, "sigmoid"), numerics, threads)
+
+
+def tanh(x, *, out=None, numerics="fbgemm", threads=1):
+    """Apply the hyperbolic tangent; PyTorch's output parameters are (2/256, the middle of the dtype). See `sigmoid`."""
+    return _unary("tanh", x, out or _fixed(x, 2 / 256, "tanh"), numerics, threads)
+
+
+def hardsigmoid(x, *, out=None, numerics="fbgemm", threads=1):
+    """Apply ``min(max(x + 3, 0), 6) / 6``; bit-exact. See `sigmoid`."""
+    return _unary("hardsigmoid", x, out or _fixed(x, 1 / 256, "hardsigmoid"), numerics, threads)
+
+
+def hardswish(x, *, out, numerics="fbgemm", threads=1):
+    """Apply ``x * min(max(x + 3, 0), 6) / 6``; bit-exact. See `sigmoid`."""
+    return _unary("hardswish", x, out, numerics, threads)
+
+
+def elu(x, alpha=1.0, *, out, numerics="fbgemm", threads=1):
+    """Apply ``x`` where it is positive, else ``alpha * (exp(x) - 1)``. See `sigmoid`."""
+    return _unary("elu", x, out, numerics, threads, alpha)
+
+
+def leaky_relu(x, negative_slope=0.01, *, out, numerics="fbgemm", threads=1):
+    """Apply ``x`` where it is positive, else ``negative_slope * x``; bit-exact. See `sigmoid`."""
+    return _unary("leaky_relu", x, out, numerics, threads, negative_slope)
+
+
+def gelu(x, *, out=None, numerics="fbgemm", threads=1):
+    """Apply ``x/2 * (1 + erf(x / sqrt(2)))``; PyTorch keeps the input's parameters. See `sigmoid`."""
+    check_qtensor(x, "x", "gelu")
+    return _unary("gelu", x, out or x.qparams, numerics, threads)
