@@ -138,6 +138,7 @@ def test_texts_show_observers_and_fusions(resnet):
     assert "HistogramObserver" in text and "as block1_relu2" in text
     int8 = str(convert_fx(resnet))
     assert "conv2d+relu" in int8 and "add+relu" in int8 and "numerics x86" in int8 and "int8 per channel" in int8
+    assert "made of" in int8 and "block1_conv2 + block1_bn2" in int8
     assert repr(resnet) == "<Prepared 'digits_resnet': 16 observed values, 4 batches seen>"
 
 

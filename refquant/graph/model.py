@@ -195,7 +195,8 @@ class Model:
         return f"<Model {self.name!r}: {len(self.nodes)} nodes, {self.parameter_count:,} parameters>"
 
     def __str__(self):
-        return model_table(self)
+        merged = {n.name: " + ".join(n.sources) for n in self.nodes if len(n.sources) > 1}
+        return model_table(self, {"": "made of", **merged} if merged else None)
 
 
 def _named(nodes, model):
