@@ -8,7 +8,7 @@ from refquant.drift.text import folded, shortened
 __all__ = ["CAUSE_KINDS", "layer_chart", "channel_chart", "value_chart", "decibels"]
 
 CAUSE_KINDS = ("weights", "inputs", "rounding", "clipping", "engine")
-_ROW, _NAME, _BARS, _GAP, _SHARES = 26, 210, 330, 40, 330
+_ROW, _NAME, _BARS, _GAP, _SHARES = 26, 210, 360, 44, 360
 _TOP, _FULL = 26, 60.0
 
 
@@ -21,7 +21,7 @@ def decibels(value):
 
 def layer_chart(layers):
     """Return the chart of all layers: SQNR alone and cumulated, the harm at the output, and the causes as stacked bars."""
-    width, height = _NAME + _BARS + _GAP + _SHARES + 8, _TOP + _ROW * len(layers) + 24
+    width, height = _NAME + _BARS + _GAP + _SHARES + 20, _TOP + _ROW * len(layers) + 24
     bottom = height - 20
     parts = [text(_NAME, 14, "SQNR in dB, more is better", "heading"), text(_NAME + _BARS + _GAP, 14, "Causes of the layer's own error", "heading")]
     for tick in nice_ticks(0, _FULL, 6):

@@ -4,7 +4,7 @@ from html import escape
 
 from refquant.drift.charts import CAUSE_KINDS, channel_chart, decibels, layer_chart, value_chart
 from refquant.drift.page_style import SCRIPT, STYLE
-from refquant.drift.verdict import CAUSE_NAMES, percent
+from refquant.drift.verdict import percent
 
 __all__ = ["page"]
 
@@ -34,7 +34,7 @@ def _header(report):
     cards = []
     if a.fp32 is not None:
         cards += [("FP32 accuracy", percent(a.fp32, a.images), ""), ("INT8 accuracy", percent(a.int8, a.images), "bad" if a.drop >= 0.5 else "")]
-        cards.append(("difference", f"{-a.drop:+.2f}".replace("-", "−") + " points", "bad" if a.drop >= 0.5 else ""))
+        cards.append(("points of difference", f"{-a.drop:+.2f}".replace("-", "−"), "bad" if a.drop >= 0.5 else ""))
     if a.changed is not None:
         detail = f" ({a.broken} broken, {a.repaired} repaired)" if a.broken is not None else ""
         cards.append((f"of {a.images:,} predictions changed{detail}", f"{a.changed:,}", ""))
@@ -94,13 +94,13 @@ def _sortable(value):
 
 
 def _table(report):
-    names = ["layer", "operation", "alone", "cumulated", "at output", "max LSB", "mean LSB", "saturated", "codes used", "worst channel", "main cause"]
+    names = ["layer", "operation", "alone", "cumul.", "output", "max LSB", "mean", "saturated", "codes", "worst channel", "main cause"]
     sensitive = report.layers[0].only is not None
-    names += ["only it in INT8", "all but it in INT8"] if sensitive else []
+    names += ["only it", "all but it"] if sensitive else []
     rows = "".join(_row(report, r, sensitive) for r in report.layers)
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     return (
-        '<h2>All numbers</h2><p class="soft">SQNR in dB, errors in steps of the layer\'s grid; click a heading to sort.</p>'
+        '<h2>All numbers</h2><p class="soft">SQNR in dB, errors in steps of the layer\'s grid; click a heading to sort. Codes: the share that occurs. Worst channel: of the weights.</p>'
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
@@ -108,18 +108,26 @@ def _table(report):
 def _row(report, r, sensitive):
     worst = ' class="worst"' if r.name == report.verdict.layer else ""
     cells = [f"<td{worst}>{escape(r.name)}</td><td>{escape(r.op)}</td>"]
-    cells += [_cell(v, decibels(v)) for v in (r.local.sqnr, r.cumulative.sqnr)] + [_cell(r.impact, decibels(r.impact), worst)]
+    cells += [_cell(v, _bare(v)) for v in (r.local.sqnr, r.cumulative.sqnr)] + [_cell(r.impact, _bare(r.impact), worst)]
     if r.grid is None:
         cells += [_cell(None, "–")] * 4
     else:
         cells += [_cell(v, f"{v:.2f}") for v in (r.local.max_lsb, r.local.mean_lsb)]
-        cells += [_cell(r.saturated, f"{100 * r.saturated:.3g} %"), _cell(r.occupancy, f"{100 * r.occupancy:.0f} %")]
+        cells += [_cell(r.saturated, _rare(r.saturated)), _cell(r.occupancy, f"{100 * r.occupancy:.0f} %")]
     w = r.weights
-    cells.append(_cell(None, "–") if w is None else _cell(w.worst_sqnr, f"{w.worst}: {decibels(w.worst_sqnr)}"))
-    cells.append(f"<td>{CAUSE_NAMES[r.cause]} {100 * r.causes[r.cause].share:.0f} %</td>")
+    cells.append(_cell(None, "–") if w is None else _cell(w.worst_sqnr, f"ch {w.worst}: {_bare(w.worst_sqnr)}"))
+    cells.append(f"<td>{r.cause.replace('_', ' ')} {100 * r.causes[r.cause].share:.0f} %</td>")
     if sensitive:
         cells += [_cell(n, percent(n, report.accuracy.images)) for n in (r.only, r.without)]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _bare(value):
+    return decibels(value).removesuffix(" dB")
+
+
+def _rare(share):
+    return "0" if not share else "&lt; 0.01 %" if share < 5e-5 else f"{100 * share:.2f} %"
 
 
 def _details(report):

@@ -10,6 +10,7 @@ from refquant.drift.pairing import weight_codes
 
 __all__ = ["EVEN_CHANNELS", "remedies", "per_channel_weights", "with_range", "even_channels"]
 
+_KEEPS_CHANNELS = ("relu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 EVEN_CHANNELS = "evening out its channels' ranges (cross-layer equalization)"
 
 
@@ -43,11 +44,12 @@ def with_range(layer, low, high):
     return layer._replace(out=out, node=layer.node.replace(attrs={**layer.node.attrs, "out": out}))
 
 
-def remedies(layer, cause, values):
+def remedies(int8, layer, cause, values):
     """Return ``{name: changed Layer}`` of what may help against a cause.
 
     Parameters
     ----------
+    int8 : Model
     layer : Layer
     cause : str
         One of `refquant.drift.causes.CAUSES`.
@@ -64,11 +66,17 @@ def remedies(layer, cause, values):
             found[f"all {kind.qmax - kind.qmin + 1} codes for its output, not {out.qmax - out.qmin + 1}"] = with_range(layer, *_nominal(out))
         found["a range from the least to the greatest value"] = with_range(layer, values.low, values.high)
         found["a range of half that width"] = with_range(layer, values.low / 2, values.high / 2)
-        if layer.node.op in PRODUCTS and len(values.channel_low) > 1:
-            found[EVEN_CHANNELS] = even_channels(layer, values)
+    if cause == "rounding" and layer.node.op in PRODUCTS and len(values.channel_low) > 1 and _feeds_products(int8, layer.name):
+        found[EVEN_CHANNELS] = even_channels(layer, values)
     if cause == "engine":
         found["7-bit activations before it (reduce_range)"] = layer._replace(grids=tuple(map(_half_as_fine, layer.grids)))
     return found
+
+
+def _feeds_products(int8, name):
+    """Whether only layers with weights read a value, so that these can take back what its channels are multiplied by."""
+    users = int8.users(name)
+    return bool(users) and all(n.op in PRODUCTS or n.op in _KEEPS_CHANNELS and _feeds_products(int8, n.name) for n in users)
 
 
 def even_channels(layer, values):

@@ -61,7 +61,8 @@ def text(report, width=100):
 
 def _head(report, width):
     a = report.accuracy
-    lines = [report.model, report.settings]
+    lines = [shortened(report.model, width), *textwrap.wrap(report.settings, width)]
+    rule = len(lines)
     if a.fp32 is not None:
         lines.append(f"accuracy      FP32 {percent(a.fp32, a.images)}   INT8 {percent(a.int8, a.images)}   {_signed(-a.drop)} points on {a.images:,} images")
     if a.changed is not None:
@@ -69,7 +70,7 @@ def _head(report, width):
         lines.append(f"predictions   {a.changed:,} of {a.images:,} changed{detail}")
     for note in report.notes:
         lines += textwrap.wrap(f"note: {note}", width)
-    return [lines[0], lines[1], "─" * min(width, max(map(len, lines))), *lines[2:]]
+    return [*lines[:rule], "─" * min(width, max(map(len, lines))), *lines[rule:]]
 
 
 def _signed(value):
@@ -136,7 +137,9 @@ def _causes(report, width):
     w = _name_width(report, room - 12)
     bars = min(40, room - w)
     legend = "  ".join(f"{shade} {name}" for name, shade in _SHADES.items())
-    lines = [f"CAUSES of each layer's own error   {legend}", f"{'':{w}}  {'':{bars}} weights inputs round. clipp. engine"]
+    heading = "CAUSES of each layer's own error"
+    heading = [f"{heading}   {legend}"] if len(heading) + 3 + len(legend) <= width else [heading, legend]
+    lines = [*heading, f"{'':{w}}  {'':{bars}} weights inputs round. clipp. engine"]
     for r in report.layers:
         shares = folded(r.causes)
         numbers = " ".join(f"{_percent(shares[name]):>{n}}" for name, n in zip(_SHADES, (7, 6, 6, 6, 6)))

@@ -4,19 +4,13 @@ import math
 
 from refquant.drift.causes import OWN
 from refquant.drift.layer_pass import probe
-from refquant.drift.remedies import remedies
+from refquant.drift.remedies import EVEN_CHANNELS, remedies
 from refquant.drift.report import Verdict
 
-__all__ = ["CAUSE_NAMES", "judge", "decibel_text", "percent"]
+__all__ = ["judge", "decibel_text", "percent"]
 
-CAUSE_NAMES = {
-    "range_in": "input clipping",
-    "range_out": "output clipping",
-    "weights": "weight grid",
-    "inputs": "input grid",
-    "rounding": "output rounding",
-    "engine": "engine arithmetic",
-}
+_EXTRA = 3.0  # dB that a remedy must be better by if it changes the network itself
+_HARMLESS = 30.0  # dB at the network's output
 _SIGNIFICANT = 2.0  # standard deviations of (broken - repaired) under chance
 
 
@@ -46,7 +40,8 @@ def judge(model, int8, layers, records, accuracy, steps, alternatives, batches):
     """Return the `Verdict`.
 
     The layer is the one whose own grids lower the SQNR of the network's output most, all others being float; its cause is the one
-    whose removal gives most of that back; its remedy the one of `remedies` that gives most back.
+    whose removal gives most of that back; its remedy the one of `remedies` that gives most back. Where that layer leaves 30 dB
+    and no accuracy is lost, nothing needs to change.
 
     Parameters
     ----------
@@ -62,17 +57,18 @@ def judge(model, int8, layers, records, accuracy, steps, alternatives, batches):
     sentences = [_accuracy_sentence(accuracy)] + _step_sentences(accuracy, steps)
     if record.impact == math.inf:
         return Verdict(layer=record.name, cause="none", loss=0.0, remedy="", sentences=(*sentences, "No layer makes an error on these images."))
+    if record.impact >= _HARMLESS and not _costs(accuracy):
+        weakest = f"No layer stands out: the weakest is {record.name} ({record.op}), whose own grids alone leave the network's output {decibel_text(record.impact)}."
+        return Verdict(layer=record.name, cause=record.cause, loss=0.0, remedy="", sentences=(*sentences, weakest))
     gains = _gains(model, int8, layer, batches)
     cause = max(gains, key=gains.get)
-    tried = {name: (changed, OWN) for name, changed in remedies(layer, cause, record.values).items()}
+    tried = {name: (changed, OWN) for name, changed in remedies(int8, layer, cause, record.values).items()}
     measured = probe(model, int8, tried, batches) if tried else {}
-    remedy = max(measured, key=measured.get, default="")
+    remedy = max(measured, key=lambda name: measured[name] - (_EXTRA if name == EVEN_CHANNELS else 0.0), default="")
     gain = measured[remedy] - record.impact if remedy else 0.0
     sentences += _layer_sentences(record, [records[k] for k in order[1:3]], cause, gains[cause])
     sentences.append(_remedy_sentence(record, cause, remedy, gain))
-    best = _best_alternative(accuracy, steps[-1], alternatives)
-    if best:
-        sentences.append(best)
+    sentences += [s for s in (_best_exception(accuracy, records), _best_alternative(accuracy, steps[-1], alternatives)) if s]
     return Verdict(layer=record.name, cause=cause, loss=gains[cause], remedy=remedy if gain > 0.5 else "", sentences=tuple(sentences))
 
 
@@ -81,6 +77,11 @@ def _gains(model, int8, layer, batches):
     variants = {name: (layer, tuple(c for c in OWN if c != name)) for name in OWN}
     measured = probe(model, int8, {"all": (layer, OWN), **variants}, batches)
     return {name: min(measured[name] - measured["all"], 200.0) for name in OWN}
+
+
+def _costs(a):
+    """Whether accuracy was lost that chance does not explain."""
+    return a.fp32 is not None and a.broken - a.repaired > _SIGNIFICANT * math.sqrt(a.broken + a.repaired)
 
 
 def _accuracy_sentence(a):
@@ -136,12 +137,24 @@ def _reason(r, cause):
 
 def _remedy_sentence(record, cause, remedy, gain):
     if remedy and gain > 0.5:
-        return f"Remedy: {remedy}, which gives {gain:.1f} dB of that back."
+        worth = "which is worth up to" if remedy == EVEN_CHANNELS else "which alone brings"
+        return f"Remedy: {remedy}, {worth} {gain:.1f} dB."
     if cause == "engine":
         return "Remedy: another engine, or 7-bit activations (reduce_range), so that pairs of products fit into int16."
     if remedy:
         return f"No other choice of grid helps this layer ({remedy}: {gain:+.1f} dB); leave it in float, or even out its channels before quantization."
     return "Remedy: leave this layer in float."
+
+
+def _best_exception(a, records):
+    """What leaving one layer in float gives back, where that was measured."""
+    if records[0].without is None or a.fp32 is None:
+        return None
+    best = max(records, key=lambda r: r.without)
+    points = 100 * (best.without - a.int8) / a.images
+    if points <= 0:
+        return "Leaving any one layer in float gives nothing back."
+    return f"Of all single layers {best.name} gives back most if it is left in float: {percent(best.without, a.images)} (+{points:.2f} points)."
 
 
 def _best_alternative(a, int8, alternatives):

@@ -1,0 +1,221 @@
+"""Find out where INT8 costs a network accuracy: layer by layer, cause by cause."""
+
+import os
+import shutil
+import zipfile
+import zlib
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant.cli.console import Progress
+from refquant.errors import ArgumentError, RangeError, RefquantError, choose
+from refquant.workflow.qconfig import BACKENDS
+
+__all__ = ["EXAMPLES", "add_arguments", "run", "Recipe", "read_data"]
+
+EXAMPLES = """examples:
+  refquant drift digits_mobilenet                           a bundled network, on its own test images
+  refquant drift digits_mobilenet --per-tensor --html drift.html
+  refquant drift glyphs_net --no-reduce-range --observer minmax --limit 512
+  refquant drift glyphs_net --limit 256 --sensitivity       also one layer at a time
+  refquant drift model.onnx --data images.npz --json drift.json
+
+FILE.npz holds x, float32 (N, C, H, W) as the network takes it; labels, integers (N,); and, if the network shall not be
+calibrated on x itself, calibration, float32 like x.
+"""
+
+_OBSERVERS = {"histogram": "HistogramObserver", "minmax": "MinMaxObserver", "moving-average": "MovingAverageMinMaxObserver"}
+
+
+class Recipe(NamedTuple):
+    """How a network is quantized, in four choices.
+
+    Attributes
+    ----------
+    backend : str
+    per_tensor : bool
+        One scale for all weights of a layer, or one for each output channel.
+    observer : {"histogram", "minmax", "moving-average"}
+        Of the activations.
+    reduce_range : bool
+        Codes 0 … 127, or 0 … 255.
+
+    Examples
+    --------
+    >>> recipe = Recipe("x86", True, "histogram", True)
+    >>> list(recipe.neighbours())
+    ['one weight scale per channel', 'activations of 256 codes', 'MinMaxObserver']
+    """
+
+    backend: str
+    per_tensor: bool
+    observer: str
+    reduce_range: bool
+
+    def mapping(self):
+        """Return the QConfigMapping."""
+        from refquant import observers
+        from refquant.workflow import QConfig, QConfigMapping, get_default_qconfig
+
+        activation = getattr(observers, _OBSERVERS[self.observer]).with_args(dtype="quint8", reduce_range=self.reduce_range)
+        weight = get_default_qconfig("qnnpack" if self.per_tensor else "onednn").weight
+        return QConfigMapping(self.backend).set_global(QConfig(activation, weight))
+
+    def neighbours(self):
+        """Return ``{name: Recipe}`` of those that differ in one choice."""
+        other = "minmax" if self.observer == "histogram" else "histogram"
+        return {
+            "one weight scale per channel" if self.per_tensor else "one weight scale per layer": self._replace(per_tensor=not self.per_tensor),
+            f"activations of {256 if self.reduce_range else 128} codes": self._replace(reduce_range=not self.reduce_range),
+            _OBSERVERS[other]: self._replace(observer=other),
+        }
+
+
+def add_arguments(parser):
+    """Declare the options."""
+    parser.add_argument("model", metavar="MODEL", help="a bundled network (digits_resnet, digits_mobilenet, glyphs_net) or an ONNX file")
+    parser.add_argument("--data", metavar="FILE.npz", help="test images and labels; a bundled network has its own")
+    parser.add_argument("--no-labels", action="store_true", help="compare predictions only")
+    parser.add_argument("--limit", type=int, metavar="N", help="take the first N test images (default: all)")
+    parser.add_argument("--layer-images", type=int, default=128, metavar="N", help="look at the layers with the first N (default: 128)")
+    how = parser.add_argument_group("quantization")
+    how.add_argument("--backend", default="x86", metavar="NAME", help=f"{', '.join(BACKENDS)} (default: x86)")
+    how.add_argument("--observer", default="histogram", metavar="NAME", help=f"{', '.join(_OBSERVERS)} (default: histogram)")
+    how.add_argument("--per-tensor", action="store_true", default=None, help="one weight scale per layer (default: per channel, but for qnnpack)")
+    how.add_argument("--reduce-range", action="store_true", default=None, help="activations of 128 codes (the default of x86 and fbgemm)")
+    how.add_argument("--no-reduce-range", action="store_false", dest="reduce_range", help="activations of 256 codes (the default of onednn and qnnpack)")
+    how.add_argument("--no-alternatives", action="store_true", help="do not measure other choices beside this one")
+    out = parser.add_argument_group("report")
+    out.add_argument("--sensitivity", action="store_true", help="quantize one layer at a time, and leave out one at a time")
+    out.add_argument("--html", metavar="FILE", help="write a page that needs nothing else")
+    out.add_argument("--json", metavar="FILE", help="write all numbers")
+    out.add_argument("--plot", metavar="FILE.png", help="write a picture (png, svg or pdf)")
+
+
+def run(arguments):
+    """Analyse, print, write; exit status 0."""
+    from refquant.drift import analyse
+
+    recipe = _recipe(arguments)
+    _check_outputs(arguments)
+    if arguments.limit is not None and arguments.limit < 1:
+        raise RangeError(f"drift: --limit {arguments.limit} must be at least 1; give a number of images, or leave it out")
+    model = _model(arguments.model)
+    x, labels, calibration, notes = _data(arguments)
+    if arguments.limit is not None:
+        x, labels = x[: arguments.limit], None if labels is None else labels[: arguments.limit]
+    others = {} if arguments.no_alternatives else {name: r.mapping() for name, r in recipe.neighbours().items()}
+    line = Progress()
+    try:
+        report = analyse(
+            model, recipe.mapping(), x, labels, calibration=calibration, alternatives=others, layer_images=arguments.layer_images,
+            sensitivity=arguments.sensitivity, notes=notes, progress=lambda done, total, what: line.show(_progress(done, total, what)),
+        )  # fmt: skip
+    finally:
+        line.clear()
+    report = replace(report, settings=f"{report.settings}, {_OBSERVERS[recipe.observer]}")
+    _write(report, arguments)
+    print(report.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)), end="")
+    for path in filter(None, (arguments.html, arguments.json, arguments.plot)):
+        print(f"written: {path}")
+    return 0
+
+
+def _progress(done, total, what):
+    filled = 24 * done // total
+    return f"{'█' * filled}{'░' * (24 - filled)} {100 * done // total:3d} %  {what}"
+
+
+def _recipe(arguments):
+    backend = choose("drift", "--backend", arguments.backend, BACKENDS)
+    observer = choose("drift", "--observer", arguments.observer, _OBSERVERS)
+    per_tensor = backend == "qnnpack" if arguments.per_tensor is None else arguments.per_tensor
+    reduce_range = backend in ("x86", "fbgemm") if arguments.reduce_range is None else arguments.reduce_range
+    return Recipe(backend, per_tensor, observer, reduce_range)
+
+
+def _check_outputs(arguments):
+    from refquant.drift.files import check_writable
+    from refquant.drift.plot import check_format
+
+    paths = [path for path in (arguments.html, arguments.json, arguments.plot) if path]
+    for path in paths:
+        check_writable(path)
+    if len({os.path.abspath(path) for path in paths}) < len(paths):
+        raise ArgumentError(f"drift: {' and '.join(paths)} name one file twice; give each output a file of its own")
+    if arguments.plot:
+        check_format(arguments.plot)
+
+
+def _write(report, arguments):
+    if arguments.html:
+        report.to_html(arguments.html)
+    if arguments.json:
+        report.to_json(arguments.json)
+    if arguments.plot:
+        report.plot(arguments.plot)
+
+
+def _model(name):
+    from refquant import data, interop, zoo
+
+    if os.path.exists(name) or name.endswith(".onnx"):
+        if not os.path.isfile(name):
+            raise RefquantError(f"drift: model {name} must be a readable file, but there is none; correct the path")
+        return interop.from_onnx(name, as_graph=True)
+    return zoo.load(choose("drift", "model", name, data.NETWORKS))
+
+
+def _data(arguments):
+    """Return (x, labels, calibration, notes)."""
+    from refquant import data
+
+    if arguments.data is not None:
+        x, labels, calibration = read_data(arguments.data, labels=not arguments.no_labels)
+    elif arguments.model in data.NETWORKS:
+        x, labels = data.load_split(arguments.model, "test")
+        calibration, _ = data.load_split(arguments.model, "calibration")
+    else:
+        raise ArgumentError(f"drift: {arguments.model} is no bundled network, so it needs test images; give --data FILE.npz with arrays x and labels")
+    notes = () if calibration is not None else ("the network was calibrated on the test images themselves; add an array calibration to the data",)
+    return x, None if arguments.no_labels else labels, calibration, notes
+
+
+def read_data(path, *, labels=True):
+    """Read test images from a file of arrays.
+
+    Parameters
+    ----------
+    path : str
+        An ``.npz`` file with ``x``, ``labels`` and perhaps ``calibration``.
+    labels : bool
+        Whether it must have labels.
+
+    Returns
+    -------
+    x, labels, calibration : ndarray
+        The last two None where they are missing.
+
+    Raises
+    ------
+    RefquantError
+        A file that is missing or damaged.
+    ArgumentError
+        An array that is missing.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in getattr(archive, "files", ()) if name in ("x", "labels", "calibration")}
+            names = list(getattr(archive, "files", ()))
+    except FileNotFoundError:
+        raise RefquantError(f"drift: data file {path} must exist, but does not; correct the path") from None
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise RefquantError(f"drift: data file {path} must be an .npz archive of plain arrays, but cannot be read ({error}); write it anew with numpy.savez") from error
+    for name in ("x", "labels") if labels else ("x",):
+        if name not in arrays:
+            found = ", ".join(names) or "nothing"
+            remedy = "; or pass --no-labels to compare predictions only" if name == "labels" else ""
+            raise ArgumentError(f"drift: data file {path} has no array {name!r} (it holds {found}); add it with numpy.savez{remedy}")
+    return arrays["x"], arrays.get("labels"), arrays.get("calibration")
