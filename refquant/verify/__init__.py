@@ -12,23 +12,29 @@ from importlib import import_module
 from refquant.verify.build import build
 from refquant.verify.campaign import Row, Trial, campaign, try_case, try_problem
 from refquant.verify.case import OPTIONS, STRATEGIES, Case
+from refquant.verify.case_file import CaseFile, load_case, save_case
 from refquant.verify.compare import Comparison, Outcome, Status, assert_bitexact, compare
 from refquant.verify.default_cases import STREAMS, case_stream, default_cases
 from refquant.verify.golden import Vector, check_vectors, read_index, read_vectors, vectors_folder, write_vectors
 from refquant.verify.mutants import Mutant, mutants
 from refquant.verify.problem import Problem, from_plain, oracle, to_plain
 from refquant.verify.runner import PROVENANCE, Runner
+from refquant.verify.shrink import Shrunk, shrink
 
 __all__ = [
-    "Case", "Comparison", "Mutant", "OPTIONS", "Outcome", "PROVENANCE", "Problem", "Row", "Runner", "STRATEGIES", "STREAMS", "Status", "Trial",
-    "Vector", "assert_bitexact", "build", "campaign", "case_stream", "check_vectors", "compare", "default_cases", "diagnose",
-    "from_plain", "mutants", "oracle", "read_index", "read_vectors", "to_plain", "try_case", "try_problem", "vectors_folder", "write_vectors",
+    "CAUSES", "Case", "CaseFile", "Comparison", "Diagnosis", "Explanation", "Mutant", "OPTIONS", "Outcome", "PROVENANCE", "Problem", "Row", "Runner",
+    "STRATEGIES", "STREAMS", "Shrunk", "Status", "Trial", "Vector", "assert_bitexact", "build", "campaign", "case_stream", "check_vectors", "compare",
+    "default_cases", "diagnose", "from_plain", "load_case", "mutants", "oracle", "read_index", "read_vectors", "save_case", "shrink", "to_plain", "try_case",
+    "try_problem", "vectors_folder", "write_vectors",
 ]  # fmt: skip
 
 
+# Loaded when asked for: diagnosis needs every operator.
+_LATE = ("diagnose", "Diagnosis", "Explanation", "CAUSES")
+
+
 def __getattr__(name):
-    if name == "diagnose":
-        # The module would otherwise stand under the function's name once it is imported.
-        globals()[name] = function = import_module("refquant.verify.diagnose").diagnose
-        return function
+    if name in _LATE:
+        globals()[name] = value = getattr(import_module("refquant.verify.diagnosis"), name)
+        return value
     raise AttributeError(f"module 'refquant.verify' has no attribute {name!r}")

@@ -55,8 +55,8 @@ def diagnose(op, *, actual, numerics="fbgemm", most=3, seconds=20.0, seed=0, **a
     --------
     >>> import refquant as rq
     >>> x = rq.QTensor(np.arange(64, dtype=np.uint8).reshape(8, 8), rq.QParams(0.5, 3, "uint8"))
-    >>> w = rq.QTensor(np.arange(-32, 32, dtype=np.int8).reshape(8, 8), rq.QParams(0.25, 0, "int8"))
-    >>> out = rq.QParams(8.0, 129, "uint8")
+    >>> w = rq.QTensor(np.eye(8, dtype=np.int8), rq.QParams(0.25, 0, "int8"))
+    >>> out = rq.QParams(0.25, 129, "uint8")
     >>> theirs = rq.ops.linear(x, w, out=out, numerics=rq.numerics.get("onnx").replace(linear={"zero_point": "before"}))
     >>> d = diagnose("linear", actual=theirs, x=x, w=w, out=out, numerics="onnx")
     >>> d.explained, d.causes, d.numerics.linear.zero_point
@@ -66,7 +66,7 @@ def diagnose(op, *, actual, numerics="fbgemm", most=3, seconds=20.0, seed=0, **a
     call, expected = base_call(op, arguments, base)
     actual = _checked(op, actual, expected)
     bench = Bench(call, base, np.ascontiguousarray(actual), np.ascontiguousarray(expected), seed)
-    common = dict(op=op, against=base.name, outputs=int(expected.size), differing=int(bench.differing.size), problem=Problem(op, call.arguments))
+    common = dict(op=op, against=base.name, outputs=int(expected.size), differing=int(bench.differing.size), problem=Problem(op, call.arguments), base=base)
     if not bench.differing.size:
         return Diagnosis(explained=True, numerics=base, profiles=(base.name,), **common)
     found = search(call, base, bench, most=most, seconds=seconds)

@@ -80,6 +80,12 @@ class Diagnosis:
         Hypotheses that were computed.
     complete : bool
         Whether the search ended by itself and not by the clock.
+    explanation : Explanation or None
+        What `causes`, `names`, `numerics` and `transformations` are taken from.
+    problem : Problem
+        The call, completed.
+    base : Numerics
+        The profile that `against` names.
     """
 
     op: str
@@ -104,6 +110,7 @@ class Diagnosis:
     complete: bool = True
     explanation: Explanation = field(default=None, repr=False)
     problem: object = field(default=None, repr=False)
+    base: Numerics = field(default=None, repr=False)
 
     def separating_case(self, *, seed=0, attempts=60):
         """Build a problem on which the causes and the alternatives give different bits.
@@ -124,7 +131,7 @@ class Diagnosis:
         if not self.explained or not self.alternatives:
             return None
         others = [e.hypothesis for e in self.alternatives]
-        return separating_problem(self.problem, self.against, self.explanation.hypothesis, others, seed=seed, attempts=attempts)
+        return separating_problem(self.problem, self.base, self.explanation.hypothesis, others, seed=seed, attempts=attempts)
 
     def __str__(self):
         return "\n".join(_report(self))
@@ -164,9 +171,8 @@ def _named(d):
 
     if d.numerics.name in numerics.names():
         return d.numerics.name
-    base = numerics.get(d.against) if d.against in numerics.names() else None
-    changes = {} if base is None else {}
-    for section, name, _, theirs in base.differences(d.numerics) if base is not None else ():
+    changes = {}
+    for section, name, _, theirs in d.base.differences(d.numerics):
         changes.setdefault(section, {})[name.rpartition(".")[2]] = theirs
     texts = [f"{section}={values!r}" for section, values in changes.items() if "offered" not in values]
     return f"{d.against}.replace({', '.join(texts)})" if texts else d.numerics.name

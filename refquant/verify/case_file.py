@@ -1,0 +1,189 @@
+"""Case files: one call of an operator and somebody's output bits, in one ``.npz`` that anything can write.
+
+::
+
+    problem     a JSON text, 0-dimensional: {"format": 1, "op": "linear", "profile": "onnx", "arguments": {name: value, …}}
+                value: null, true, a number, a text, a list of values, or
+                    {"array": 0, "channels_last": false}                 the entry a0, with its memory format
+                    {"scale": 0.5, "zero_point": 3, "dtype": "uint8", "axis": null, "quant_min": 0, "quant_max": 255}
+                    {"qtensor": {"array": …}, "qparams": {"scale": …}}
+    a0, a1, …   the arrays that it names
+    actual      the bits in question; may be left out
+
+Arrays are plain integers and floats. Nothing in a file is executed, and nothing of it is allocated before its size was checked.
+"""
+
+import io
+import json
+import math
+import re
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, RefquantError, choose
+from refquant.verify.problem import Problem, from_plain, to_plain
+
+__all__ = ["CaseFile", "save_case", "load_case"]
+
+_FORMAT = 1
+_MOST_BYTES = 1 << 30
+_MOST_TEXT = 1 << 24
+_MOST_ENTRIES = 80
+_MOST_ELEMENTS = 1 << 28
+_MOST_STEPS = 1 << 16
+_NAME = re.compile(r"(problem|actual|a\d{1,2})\.npy")
+
+
+class CaseFile(NamedTuple):
+    """The content of a case file.
+
+    Attributes
+    ----------
+    problem : Problem
+    actual : ndarray or None
+    profile : str
+        What the bits were expected to follow.
+    """
+
+    problem: Problem
+    actual: np.ndarray
+    profile: str
+
+
+def save_case(path, op, *, actual=None, numerics="fbgemm", **arguments):
+    """Write a case file.
+
+    Parameters
+    ----------
+    path : path
+    op : str
+    actual : array_like or QTensor, optional
+        Somebody's output bits.
+    numerics : str
+        The name of the profile that they were expected to follow.
+    **arguments
+        What the operator was called with, by keyword.
+
+    Examples
+    --------
+    >>> import tempfile, refquant as rq
+    >>> x = rq.QTensor(np.array([3, 9], np.uint8), rq.QParams(1.0, 5, "uint8"))
+    >>> path = Path(tempfile.mkdtemp()) / "case.npz"
+    >>> save_case(path, "relu", actual=np.array([5, 8], np.uint8), numerics="onnx", x=x)
+    >>> case = load_case(path)
+    >>> case.problem["x"].values.tolist(), case.actual.tolist(), case.profile
+    ([3, 9], [5, 8], 'onnx')
+    """
+    profile = profiles.get(numerics)
+    if profiles.get(choose("save_case", "numerics", profile.name, profiles.names())) != profile:
+        raise ArgumentError(f"save_case: numerics is a changed {profile.name}, which a file cannot hold; give the name of a profile")
+    description, arrays = to_plain(Problem(op, arguments))
+    if len(arrays) > _MOST_ENTRIES - 2:
+        raise ArgumentError(f"save_case: the call has {len(arrays)} arrays but a file holds {_MOST_ENTRIES - 2}; leave some inputs out")
+    entries = {f"a{i}": array for i, array in enumerate(arrays)}
+    if actual is not None:
+        entries["actual"] = np.ascontiguousarray(actual.values if isinstance(actual, QTensor) else actual)
+    text = json.dumps({"format": _FORMAT, "profile": profile.name, **description})
+    np.savez_compressed(path, problem=np.array(text), **entries)
+
+
+def load_case(path):
+    """Read a case file.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    CaseFile
+
+    Raises
+    ------
+    ArgumentError
+        The file cannot be read, is no case file, or asks for more memory than such a file may.
+    """
+    place = f"case file {path}"
+    entries = _entries(Path(path), place)
+    if "problem" not in entries or entries["problem"].dtype.kind != "U" or entries["problem"].ndim:
+        raise ArgumentError(f"{place}: the entry 'problem' must be a JSON text but is missing or something else; write the file with refquant.verify.save_case")
+    try:
+        described = json.loads(str(entries["problem"]))
+        if described["format"] != _FORMAT:
+            raise ArgumentError(f"{place}: format is {described['format']!r} but this version reads {_FORMAT}; write the file anew")
+        arrays = [entries[f"a{i}"] for i in range(sum(name.startswith("a") and name != "actual" for name in entries))]
+        profile = choose(place, "profile", described["profile"], profiles.names())
+        problem = from_plain(described, arrays)
+    except RefquantError:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
+        raise ArgumentError(f"{place}: the description must be that of a problem but is damaged ({error!r}); write the file with refquant.verify.save_case") from error
+    _check_sizes(problem, place)
+    return CaseFile(problem, entries.get("actual"), profile)
+
+
+def _entries(path, place):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            total = sum(m.file_size for m in members)
+            strange = [m.filename for m in members if not _NAME.fullmatch(m.filename)]
+            if strange or len(members) > _MOST_ENTRIES or len({m.filename for m in members}) != len(members):
+                raise ArgumentError(f"{place}: entries must be problem, actual, a0, a1, … but there is {(strange or ['one too many'])[0]!r}; it is no case file")
+            if total > _MOST_BYTES:
+                raise ArgumentError(f"{place}: its arrays take {total:,} bytes but at most {_MOST_BYTES:,} are read; cut the problem down")
+            return {m.filename[:-4]: _array(archive.read(m), m.filename, place) for m in members}
+    except OSError as error:
+        raise ArgumentError(f"{place}: cannot be read ({error.strerror or error}); check the path") from error
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ArgumentError(f"{place}: must be an .npz archive but is not ({error}); write it with refquant.verify.save_case or numpy.savez") from error
+
+
+def _array(content, name, place):
+    """Read one array after a look at its header: a plain dtype, and as many bytes as it says."""
+    stream = io.BytesIO(content)
+    try:
+        major, _ = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(stream)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ArgumentError(f"{place}: {name} must be a NumPy array but is damaged ({error}); write the file anew") from error
+    text = name == "problem.npy" and dtype.kind == "U" and dtype.itemsize <= 4 * _MOST_TEXT
+    if not text and (dtype.kind not in "iufb" or dtype.itemsize > 8):
+        raise ArgumentError(f"{place}: {name} has dtype {dtype} but only integers, floats and booleans are read; convert it")
+    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell() or any(n < 0 for n in shape):
+        raise ArgumentError(f"{place}: {name} says shape {shape} but holds {len(content) - stream.tell():,} bytes; write the file anew")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _numbers(value):
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
+
+
+def _check_sizes(problem, place):
+    """Refuse geometry that would make the operator allocate far more than its inputs."""
+    for name, value in problem.arguments.items():
+        for number in _numbers(value):
+            if not math.isfinite(number) or (name not in ("a_zero_point", "b_zero_point") and abs(number) > _MOST_STEPS):
+                raise ArgumentError(f"{place}: {name}={value!r} must keep within {_MOST_STEPS:,}; it is no sensible call")
+    x = problem.get("x")
+    if not isinstance(x, QTensor):
+        return
+    size = x.size
+    for name, times in (("padding", 2), ("output_size", 1)):
+        sides = list(_numbers(problem.get(name, 0) or 0))
+        sides = sides * (x.ndim - 2) if len(sides) == 1 else sides
+        for side, n in zip(sides, x.shape[2:]):
+            size *= 1 + times * abs(side) / max(n, 1)
+    if size > _MOST_ELEMENTS:
+        raise ArgumentError(f"{place}: padding or output_size would make {size:,.0f} elements of {x.size:,}; it is no sensible call")
