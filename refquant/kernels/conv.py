@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.kernels.stage import RAW, output_kind
-from refquant.kernels.gemm import multiply
+from refquant.kernels.depthwise import depthwise, taps_of
+from refquant.kernels.gemm import column_zeros, multiply
 from refquant.kernels.pack import signed_codes
 from refquant.kernels.product import pack_columns
 from refquant.kernels.signature import as_input
@@ -40,7 +41,7 @@ class PackedConv(NamedTuple):
     no_zeros : ndarray of int32, (OC,), read-only
         Zeros.
     columns : dict
-        Number of runs that a window is read in → packed columns.
+        Number of runs that a window is read in, or for depthwise weights of pixels of a cell, → packed columns.
     """
 
     codes: np.ndarray
@@ -76,7 +77,8 @@ def pack_conv(w, groups=1, rung=None):
         as_input(codes), w.shape, int(groups), as_input(sums), offset, PLAIN if chosen is None else chosen.name,
         as_input(np.zeros_like(sums)), {},
     )  # fmt: skip
-    _columns(packed, _fewest_runs(packed))
+    if w.shape[1] > 1 or groups == 1:
+        _columns(packed, _fewest_runs(packed))
     return packed
 
 
@@ -100,10 +102,20 @@ def _columns(packed, runs):
 
 def _convolve(x, packed, geometry, x_zero, w_zero, dtype, kind, ep):
     out, memory = channels_last_output(x.shape[0], geometry, packed.shape[0], dtype)
+    zeros = column_zeros(packed, w_zero)
+    if packed.shape[1] == 1 and packed.groups > 1 and zeros is packed.no_zeros:
+        taps = as_input(taps_of(packed.codes))
+        bias_i = packed.no_zeros if ep is None else ep.bias_i
+
+        def start(zero):
+            return bias_i - packed.sums * np.int32(zero)
+
+        depthwise(x, taps, packed.columns, geometry, start, True, x_zero, memory, kind, ep)
+        return out
     field = make_field(x, geometry.padding, x_zero)
     left = window_rows(field.shape, field.loose, geometry, packed.groups)
     columns = _columns(packed, left[0].shape[0])
-    multiply(field.data, left, columns, packed, field.x_zero, w_zero, memory, kind, ep)
+    multiply(field.data, left, columns, packed, field.x_zero, zeros, memory, kind, ep)
     return out
 
 

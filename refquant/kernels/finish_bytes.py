@@ -70,9 +70,12 @@ def line_vectors(e, s, line, n, count):
     return list(zip(parameter("s2"), parameter("pre_b" if line == LINE_SHORT else "b")))
 
 
-def emit_row(e, s, line, acc, vectors, out, mask=None):
-    """Finish one row of up to 64 accumulators and store it: all bytes, or those that `mask` keeps."""
-    packed = _pack(e, s, [_chain(e, s, line, a, *pair) for a, pair in zip(acc, vectors)])
+def emit_row(e, s, line, acc, vectors, out, mask=None, interleaved=False):
+    """Finish one row of up to 64 accumulators and store it: all bytes, or those that `mask` keeps.
+
+    With `interleaved`, quarter l of register j holds channels 16 * l + 4 * j, …
+    """
+    packed = _pack(e, s, [_chain(e, s, line, a, *pair) for a, pair in zip(acc, vectors)], interleaved)
     part = e.shuffle(packed, packed, list(range(_LANES * len(acc))))
     if mask is None:
         e.store(part, out)
@@ -97,8 +100,8 @@ def _chain(e, s, line, acc, s2, other):
     return e.call("llvm.x86.avx512.mask.cvtps2dq.512", _I32V, v, zero, e.constant(-1, I16), e.constant(4, I32))
 
 
-def _pack(e, s, codes):
-    """64 bytes of 16, 32 or 64 codes, in order."""
+def _pack(e, s, codes, interleaved):
+    """64 bytes of 16 to 64 codes, in order."""
 
     def number(name, kind):
         return e.splat(e.builder.trunc(s[name], kind.element), kind.count)
@@ -110,6 +113,8 @@ def _pack(e, s, codes):
     packed = e.call("llvm.umax.v64i8", _I8V, packed, number("low8", _I8V))
     packed = e.call("llvm.umin.v64i8", _I8V, packed, number("high8", _I8V))
     packed = e.builder.xor(packed, number("flip", _I8V))
+    if interleaved:
+        return packed
     # Packing works on quarters of a register: dword 4 * q + v holds codes 4 * q … 4 * q + 3 of vector v.
     dwords = e.builder.bitcast(packed, _I32V)
     order = [4 * (lane % 4) + lane // 4 for lane in range(16)]

@@ -19,7 +19,7 @@ from refquant.kernels.left import matrix_rows, sum_rows
 from refquant.kernels.product import run_product
 from refquant.kernels.signature import as_input
 
-__all__ = ["gemm_s32", "gemm_requantize", "multiply", "unsigned_codes"]
+__all__ = ["gemm_s32", "gemm_requantize", "multiply", "column_zeros", "unsigned_codes"]
 
 _NO_SUMS = as_input(np.empty((1, 0), np.int32))
 
@@ -31,7 +31,7 @@ def unsigned_codes(x, x_zero):
     return as_input(x), int(x_zero)
 
 
-def multiply(field, left, columns, packed, x_zero, w_zero, out, kind, ep):
+def multiply(field, left, columns, packed, x_zero, zeros, out, kind, ep):
     """Compute one product into `out`: the last step of `gemm_s32` and of convolutions.
 
     Parameters
@@ -43,7 +43,8 @@ def multiply(field, left, columns, packed, x_zero, w_zero, out, kind, ep):
         As the rung of `packed` lays them out.
     packed : PackedB or PackedConv
     x_zero : int
-    w_zero : int or ndarray of int, (groups * columns,)
+    zeros : ndarray of int32, (groups * columns,)
+        From `column_zeros`.
     out : ndarray, C-contiguous, (rows, groups * columns) in memory
     kind : int
         What is written, see `refquant.kernels.stage`.
@@ -52,14 +53,14 @@ def multiply(field, left, columns, packed, x_zero, w_zero, out, kind, ep):
     """
     if not out.size:
         return
-    groups, zeros, row_sums = packed.groups, _zeros(packed, w_zero), _NO_SUMS
+    groups, row_sums = packed.groups, _NO_SUMS
     if zeros is not packed.no_zeros:
         row_sums = sum_rows(field, left, groups)
     right = (columns, packed.sums, zeros, row_sums, groups, packed.sums.shape[0] // groups, x_zero)
     run_product(packed.rung, field, left, right, out, kind, ep)
 
 
-def _zeros(packed, w_zero):
+def column_zeros(packed, w_zero):
     """The zero point of each stored column; `packed.no_zeros` itself if there are none."""
     if isinstance(w_zero, int):
         if w_zero == packed.offset:
@@ -93,7 +94,7 @@ def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
     if out is None:
         out = np.empty((a.shape[0], packed.n), np.int32)
     a, a_zero = unsigned_codes(a, a_zero)
-    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, b_zero, out, RAW, None)
+    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, column_zeros(packed, b_zero), out, RAW, None)
     return out
 
 
@@ -119,5 +120,5 @@ def gemm_requantize(a, packed, epilogue, dtype, *, a_zero=0, b_zero=0, out=None)
         out = np.empty((a.shape[0], packed.n), dtype)
     a, a_zero = unsigned_codes(a, a_zero)
     kind = output_kind(dtype)
-    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, b_zero, out, kind, epilogue)
+    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, column_zeros(packed, b_zero), out, kind, epilogue)
     return out

@@ -93,9 +93,10 @@ def _sum_rows(first, last, field, parts, sums):
         for g in range(sums.shape[0]):
             total = np.int64(0)
             for r in range(left.runs.shape[0]):
-                at = offset[0] + left.runs[r] + g * left.group_step
-                for k in range(at, at + left.length):
-                    total += field[k]
+                begin = offset[0] + left.runs[r] + g * left.group_step
+                run = field[begin : begin + left.length]
+                for k in range(left.length):
+                    total += run[k]
             sums[g, m] = wrap32(np.int64(total))
 
 

@@ -66,25 +66,27 @@ def _fill_rows(first, last, x, channels_last, flip, x_zero, size, shape, lows, f
     before, inside, line = lows[2] * channels, width * channels, wide * channels
     for row in range(first, last):
         n, d, h = row // (deep * high), row // high % deep - lows[0], row % high - lows[1]
-        at = row * line
+        target = field[row * line : (row + 1) * line]
         if d < 0 or d >= depth or h < 0 or h >= height:
-            field[at : at + line] = x_zero
+            target[:] = x_zero
             continue
-        field[at : at + before] = x_zero
-        field[at + before + inside : at + line] = x_zero
-        at += before
+        target[:before] = x_zero
+        target[before + inside :] = x_zero
+        middle = target[before : before + inside]
         if channels_last:
-            source = ((n * depth + d) * height + h) * inside
+            begin = ((n * depth + d) * height + h) * inside
+            source = x[begin : begin + inside]
             for i in range(inside):
-                field[at + i] = x[source + i] ^ mask
+                middle[i] = source[i] ^ mask
         else:
             for c in range(channels):
-                source = (((n * channels + c) * depth + d) * height + h) * width
+                begin = (((n * channels + c) * depth + d) * height + h) * width
+                source, plane = x[begin : begin + width], middle[c:]
                 for w in range(width):
-                    field[at + w * channels + c] = x[source + w] ^ mask
+                    plane[w * channels] = source[w] ^ mask
 
 
-def make_field(x, padding, x_zero, repeat=1):
+def make_field(x, padding, x_zero, repeat=1, loose=False):
     """Bring an input to channels-last memory with its padding.
 
     Parameters
@@ -96,6 +98,8 @@ def make_field(x, padding, x_zero, repeat=1):
         128 more in the result for int8, whose codes are stored 128 more.
     repeat : int
         How many copies of each channel lie side by side.
+    loose : bool
+        Whether 64 bytes behind the end must be readable, which takes a copy.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def make_field(x, padding, x_zero, repeat=1):
         memory = x if x.flags.c_contiguous else np.ascontiguousarray(x)
     batch, channels, *size = x.shape
     size = (1,) * (3 - len(size)) + tuple(size)
-    if channels_last and not flip and padding == _NO_PADDING:
+    if channels_last and not (flip or loose) and padding == _NO_PADDING:
         return Field(as_input(memory).reshape(-1), (batch, *size, channels), False, x_zero)
     lows = tuple(lo for lo, _ in padding)
     shape = (batch, *[n + lo + hi for n, (lo, hi) in zip(size, padding)], channels)
