@@ -137,6 +137,9 @@ def _conv(low, node):
     dims = weight.ndim - 2
     if dims not in (1, 2) or node.attrs.get("group", 1) < 1:
         low.refuse(node, f"convolves over {dims} axes in {node.attrs.get('group', 1)} groups")
+    kernel = tuple(node.attrs.get("kernel_shape") or weight.shape[2:])
+    if kernel != weight.shape[2:]:
+        low.refuse(node, f"has kernel_shape={list(kernel)} but weights {weight.shape}")
     attrs = {
         "stride": _positive(low, node, "strides", dims), "padding": _symmetric(low, node, dims),
         "dilation": _positive(low, node, "dilations", dims), "groups": int(node.attrs.get("group", 1)),
