@@ -1,0 +1,255 @@
+"""Prove equal bits, then time all contenders in turn.
+
+A turn gives one sample of each contender: the least mean of a few batches of calls, after one call that is not timed. The order
+moves on by one from turn to turn. Figures are medians over the turns; a ratio is the median of the ratios within a turn, so
+that whatever slows the machine down for a while slows down both sides of it.
+"""
+
+import gc
+import math
+import statistics
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from refquant.backends.bench.case import Contender, Role
+from refquant.errors import RangeError
+from refquant.verify import Status, compare
+
+__all__ = ["Result", "run_case", "prove", "measure", "geomean", "LEAST_TURNS"]
+
+LEAST_TURNS = 5
+_BATCH = 2e-3
+_BATCHES = 5
+_TURN = 0.06
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a case gave.
+
+    Attributes
+    ----------
+    name, group : str
+    status : Status
+        `EXACT`, or the case was not timed.
+    detail : str
+        The report of a difference.
+    operations : float
+    roles : dict of str to Role
+        Of the contenders that were timed.
+    samples : dict of str to list of float
+        Seconds of one call, one number a turn.
+    skipped : tuple of str
+    yardstick : float
+        Operations of the yardstick, 0 if it is compared by time.
+    """
+
+    name: str
+    group: str = ""
+    status: Status = Status.EXACT
+    detail: str = ""
+    operations: float = 0
+    roles: dict = field(default_factory=dict)
+    samples: dict = field(default_factory=dict)
+    skipped: tuple = ()
+    yardstick: float = 0
+
+    def names(self, role):
+        """Return the timed contenders of a role."""
+        return [name for name, r in self.roles.items() if r is role]
+
+    def seconds(self, name):
+        """Return the median of a contender."""
+        return statistics.median(self.samples[name])
+
+    def ratio_over(self, rival, subject=None):
+        """Return how many times longer `rival` takes than the subject."""
+        subject = subject or self.subject
+        return statistics.median(r / s for r, s in zip(self.samples[rival], self.samples[subject]))
+
+    @property
+    def timed(self):
+        return bool(self.samples)
+
+    @property
+    def subject(self):
+        return self.names(Role.SUBJECT)[0]
+
+    @property
+    def best(self):
+        """The fastest rival, or None."""
+        return min(self.names(Role.RIVAL), key=self.seconds, default=None)
+
+    @property
+    def ratio(self):
+        """How many times longer the best rival takes, or None."""
+        return self.ratio_over(self.best) if self.timed and self.best else None
+
+    @property
+    def gops(self):
+        """10⁹ operations a second, or None."""
+        return self.operations / self.seconds(self.subject) / 1e9 if self.timed and self.operations else None
+
+    @property
+    def share(self):
+        """The part of the yardstick's speed that was reached, or None."""
+        names = self.names(Role.YARDSTICK)
+        if not names:
+            return None
+        work = self.operations / self.yardstick if self.yardstick else 1
+        return work * self.ratio_over(names[0])
+
+
+def geomean(numbers):
+    """Return the geometric mean, None of nothing.
+
+    Examples
+    --------
+    >>> geomean([1.0, 4.0]), geomean([])
+    (2.0, None)
+    """
+    numbers = list(numbers)
+    return math.exp(sum(map(math.log, numbers)) / len(numbers)) if numbers else None
+
+
+def run_case(case, settings, clock=perf_counter):
+    """Prove a case's bits and, if they agree, time it.
+
+    Parameters
+    ----------
+    case : Case
+    settings : Settings
+    clock : callable
+        Seconds.
+
+    Returns
+    -------
+    Result
+    """
+    contenders = [c for c in case.contenders if c.role is not Role.WITNESS]
+    if settings.peak and case.operations and not any(c.role is Role.YARDSTICK for c in contenders):
+        contenders.append(Contender(name=settings.peak.name, call=settings.peak.call, role=Role.YARDSTICK, operations=settings.peak.operations))
+    status, detail = prove(case)
+    facts = dict(name=case.name, group=case.group, status=status, detail=detail, operations=case.operations, skipped=tuple(case.skipped))
+    if status is not Status.EXACT:
+        return Result(**facts)
+    turns = min(settings.turns, case.most_turns or settings.turns)
+    return Result(
+        **facts,
+        roles={c.name: c.role for c in contenders},
+        samples=measure(contenders, turns, clock, warm=case.warm),
+        yardstick=sum(c.operations for c in contenders),
+    )
+
+
+def prove(case):
+    """Compare the bits of all contenders that compute the same thing.
+
+    Returns
+    -------
+    (Status, str)
+        `EXACT`; or `DIFFERENT` or `UNTRUSTED` with the report of the first contender that is.
+    """
+    subject = case.subject
+    ours = _bits(subject) if subject.bits else None
+    for other in case.contenders:
+        if other is subject or other.bits is None:
+            continue
+        mine = _as_list(other.expected()) if other.expected else ours
+        status, detail = _agree(mine, _bits(other))
+        if status is not Status.EXACT:
+            return status, f"refquant beside {other.name}: {detail}"
+    return Status.EXACT, ""
+
+
+def _bits(contender):
+    if contender.setup:
+        contender.setup()
+    return [np.array(a, order="K") for a in _as_list(contender.bits(contender.call()))]
+
+
+def _as_list(bits):
+    return list(bits) if isinstance(bits, (list, tuple)) else [bits]
+
+
+def _agree(ours, theirs):
+    if len(ours) != len(theirs):
+        return Status.DIFFERENT, f"{len(ours)} arrays beside {len(theirs)}"
+    rows = [compare(a, b) for a, b in zip(ours, theirs)]
+    for i, row in enumerate(rows):
+        if row.status is Status.DIFFERENT:
+            return row.status, f"array {i + 1} of {len(rows)}: {row}" if len(rows) > 1 else str(row)
+    if all(row.status is Status.UNTRUSTED for row in rows):
+        return Status.UNTRUSTED, str(rows[0])
+    return Status.EXACT, ""
+
+
+@contextmanager
+def _no_garbage_collection():
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def measure(contenders, turns, clock=perf_counter, *, warm=True):
+    """Time contenders in turn.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+    turns : int
+    clock : callable
+    warm : bool
+        As in `Case`.
+
+    Returns
+    -------
+    dict of str to list of float
+        Seconds of one call, one number a turn.
+    """
+    if turns < LEAST_TURNS:
+        raise RangeError(f"bench: turns={turns} is less than {LEAST_TURNS}, and a median of so few means little; ask for {LEAST_TURNS} or more")
+    with _no_garbage_collection():
+        repeats = [_repetitions(c, clock) if warm else (1, 1) for c in contenders]
+        samples = {c.name: [] for c in contenders}
+        order = list(zip(contenders, repeats))
+        for turn in range(turns):
+            first = turn % len(order)
+            for contender, (batches, calls) in order[first:] + order[:first]:
+                samples[contender.name].append(_sample(contender, batches, calls, clock, warm))
+            gc.collect(0)
+    return samples
+
+
+def _repetitions(contender, clock):
+    """Return (batches, calls of a batch) that fill a turn."""
+    _prepare(contender, True)
+    seconds = max(min(_batch(contender.call, 1, clock) for _ in range(2)), 1e-9)
+    calls = max(1, math.ceil(_BATCH / seconds))
+    return max(1, min(_BATCHES, int(_TURN / (calls * seconds)))), calls
+
+
+def _sample(contender, batches, calls, clock, warm):
+    _prepare(contender, warm)
+    return min(_batch(contender.call, calls, clock) for _ in range(batches)) / calls
+
+
+def _prepare(contender, warm):
+    if contender.setup:
+        contender.setup()
+    if warm:
+        contender.call()
+
+
+def _batch(call, calls, clock):
+    start = clock()
+    for _ in range(calls):
+        call()
+    return clock() - start

@@ -1,0 +1,117 @@
+"""The table of works, and the run through those that were asked for."""
+
+from time import perf_counter
+from typing import NamedTuple
+
+from refquant.backends.bench.case import Settings, Work
+from refquant.backends.bench.conv import CONV
+from refquant.backends.bench.elementwise import ELEMENTWISE
+from refquant.backends.bench.gemm import GEMM, NUMPY
+from refquant.backends.bench.harness import run_case
+from refquant.backends.bench.linear import LINEAR
+from refquant.backends.bench.networks import NETWORKS
+from refquant.backends.bench.observing import OBSERVING
+from refquant.backends.bench.startup import STARTUP
+from refquant.backends.bench.threads import THREADS
+from refquant.errors import ArgumentError
+
+__all__ = ["WORKS", "Verdict", "WorkResult", "chosen", "run_works", "judge"]
+
+WORKS = (GEMM, NUMPY, LINEAR, CONV, NETWORKS, ELEMENTWISE, OBSERVING, THREADS, STARTUP)
+
+if len({work.name for work in WORKS}) != len(WORKS):
+    raise ArgumentError("bench: two works share a name; rename one")
+
+
+class Verdict(NamedTuple):
+    """A bar, the group it was applied to, the figure found, and whether that reaches it (None: there was nothing to judge)."""
+
+    label: str
+    group: str
+    limit: float
+    at_most: bool
+    figure: float
+    reached: bool
+
+
+class WorkResult(NamedTuple):
+    """A work, the results of its cases, and the verdicts; these are empty where only some cases were run."""
+
+    work: Work
+    results: list
+    verdicts: list
+
+    @property
+    def different(self):
+        """Results whose bits did not agree."""
+        return [r for r in self.results if not r.timed]
+
+
+def chosen(works, text=None):
+    """Return ``[(work, plans)]`` of those whose ``work/case`` holds `text`; the name of a work stands for that work alone.
+
+    Raises
+    ------
+    ArgumentError
+        There is none.
+    """
+    wanted = (text or "").lower()
+    if wanted in [work.name for work in works]:
+        works, wanted = [work for work in works if work.name == wanted], ""
+    rows = [(work, [p for p in work.plans() if wanted in f"{work.name}/{p.name}".lower()]) for work in works]
+    rows = [row for row in rows if row[1] or not wanted]
+    if not rows:
+        names = ", ".join(work.name for work in works)
+        raise ArgumentError(f"bench: --filter {text!r} is in no work/case; works are {names}, and --list shows the cases")
+    return rows
+
+
+def run_works(works, settings=Settings(), *, text=None, progress=lambda line: None, clock=perf_counter):
+    """Run works, one case after the other.
+
+    Parameters
+    ----------
+    works : sequence of Work
+    settings : Settings
+    text : str, optional
+        Run the cases whose ``work/case`` holds it.
+    progress : callable
+        Takes a line for each case.
+    clock : callable
+
+    Returns
+    -------
+    list of WorkResult
+    """
+    rows = chosen(works, text)
+    total, done, found = sum(len(plans) for _, plans in rows), 0, []
+    for work, plans in rows:
+        results = []
+        for plan in plans:
+            done += 1
+            result = run_case(plan.build(settings), settings, clock)
+            results.append(result)
+            progress(f"[{done}/{total}] {work.name}/{plan.name}: {_short(result)}")
+        whole = text is None or len(plans) == len(work.plans())
+        found.append(WorkResult(work, results, judge(work, results) if whole else []))
+    return found
+
+
+def _short(result):
+    if not result.timed:
+        return str(result.status)
+    return f"{1e3 * result.seconds(result.subject):.3f} ms" + ("" if result.ratio is None else f", ratio {result.ratio:.2f}")
+
+
+def judge(work, results):
+    """Return the verdicts on a work. A case whose bits differ reaches nothing."""
+    verdicts = []
+    for bar in work.bars:
+        for group in list(dict.fromkeys(r.group for r in results)) if bar.by_group else [""]:
+            mine = [r for r in results if not bar.by_group or r.group == group]
+            figure = bar.figure([r for r in mine if r.timed])
+            good = None if figure is None else figure <= bar.limit if bar.at_most else figure >= bar.limit
+            if any(not r.timed for r in mine):
+                good = False
+            verdicts.append(Verdict(bar.label, group, bar.limit, bar.at_most, figure, good))
+    return verdicts

@@ -1,0 +1,59 @@
+"""What a second thread brings."""
+
+import os
+
+import numpy as np
+
+from refquant.backends.bench.case import Bar, Case, Plan, Role, Work
+from refquant.backends.bench.engines import set_threads
+from refquant.backends.bench.gemm import product_call, ratios
+from refquant.backends.bench.layers import dense_layer, torch_call
+from refquant.backends.bench.networks import network_calls
+
+__all__ = ["THREADS"]
+
+_ONE, _TWO = "refquant, 1 thread", "refquant, 2 threads"
+_THEIRS_ONE, _THEIRS_TWO = "torch x86, 1 thread", "torch x86, 2 threads"
+
+
+def _case(name, ours, theirs, operations=0):
+    case = Case(name, operations=operations)
+    case.add(_TWO, lambda: lambda: ours(2), Role.SUBJECT, bits=np.array, setup=lambda: set_threads(2))
+    case.add(_ONE, lambda: lambda: ours(1), bits=np.array, setup=lambda: set_threads(1))
+    case.add(_THEIRS_TWO, theirs, Role.SHOWN, setup=lambda: set_threads(2))
+    case.add(_THEIRS_ONE, theirs, Role.SHOWN, setup=lambda: set_threads(1))
+    return case
+
+
+def _square(settings):
+    layer = dense_layer(1024, 1024, 1024)
+    call = product_call(layer.x.values, np.ascontiguousarray(layer.w.values.T))
+    return _case("1024x1024x1024", lambda threads: call(), lambda: torch_call(layer, "x86"))
+
+
+def _network(settings):
+    # One thread in the model that is asked for: its bits must not depend on what runs it.
+    ours, theirs = network_calls("resnet50")
+    return _case("resnet50", lambda threads: ours(1), theirs)
+
+
+def _plans():
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [Plan("1024x1024x1024", "", _square), Plan("resnet50", "", _network)] if count > 1 else []
+
+
+def _notes(results):
+    if not results:
+        return ["This process may use one processor only: nothing to compare."]
+    rows = [r for r in results if r.timed and _THEIRS_ONE in r.samples]
+    return [f"{r.name}: torch x86 is {r.ratio_over(_THEIRS_ONE, _THEIRS_TWO):.2f}x as fast on two threads as on one" for r in rows]
+
+
+THREADS = Work(
+    "threads",
+    "Two threads over one",
+    _plans,
+    bars=(Bar("worst ratio", lambda rs: min(ratios(rs), default=None), 1.8),),
+    notes=_notes,
+    charted=False,
+)

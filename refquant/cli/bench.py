@@ -1,0 +1,159 @@
+"""Time refquant beside the engines, in one process and in turn, after proving equal bits."""
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+
+from refquant.cli.console import Progress, paint
+from refquant.drift.files import check_writable, write_whole
+from refquant.errors import RangeError, choose
+
+__all__ = ["EXAMPLES", "add_arguments", "run", "peak"]
+
+EXAMPLES = """examples:
+  refquant bench                                   everything; takes some minutes on an idle machine
+  refquant bench --filter conv/resnet50            a table of its layers
+  refquant bench --filter gemm --threads 2
+  refquant bench --json bench.json --plot bench.svg
+  refquant bench --list                            works, what they have to reach, their cases
+
+Ratios say how many times longer the best rival takes. Timings are medians over turns.
+
+exit status: 0, 1 if a work's bits differ (it is not timed then), 2 wrong usage
+"""
+
+_ROUNDS = 20_000
+_ACCUMULATORS = 24
+
+
+def _count(text):
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return value
+
+
+def add_arguments(parser):
+    """Declare the options."""
+    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="threads of refquant and of every engine (1)")
+    parser.add_argument("--filter", metavar="TEXT", help="run the cases whose work/case holds it, and print each of them")
+    parser.add_argument("--turns", type=_count, default=7, metavar="N", help="turns of each contender, at least 5 (7)")
+    parser.add_argument("--json", metavar="OUT", help="write all figures to a file")
+    parser.add_argument("--plot", metavar="OUT", help="draw the ratios: a .png or .svg")
+    parser.add_argument("--list", action="store_true", help="list works, what they have to reach, and their cases")
+
+
+def run(arguments):
+    """Run and return the exit status."""
+    from refquant.backends.bench.case import Settings
+    from refquant.backends.bench.engines import limited_threads, machine
+    from refquant.backends.bench.report import listing, plain_report, text_report
+    from refquant.backends.bench.run import WORKS, chosen, run_works
+
+    if arguments.list:
+        print(listing(chosen(WORKS, arguments.filter)))
+        return 0
+    _check(arguments)
+    with limited_threads(arguments.threads):
+        settings = Settings(arguments.threads, arguments.turns, peak(arguments.threads))
+        report, done = _progress()
+        found = run_works(WORKS, settings, text=arguments.filter, progress=report)
+        done()
+    about = machine(arguments.threads)
+    if arguments.json:
+        write_whole(arguments.json, (json.dumps(plain_report(found, about, settings), indent=1) + "\n").encode())
+    if arguments.plot:
+        _plot(found, about, arguments.plot)
+    print(text_report(found, about, cases=arguments.filter is not None, paint=paint))
+    return 1 if any(row.different for row in found) else 0
+
+
+def _check(arguments):
+    """Refuse what would fail after minutes of work."""
+    from refquant.backends.bench.harness import LEAST_TURNS
+
+    if arguments.turns < LEAST_TURNS:
+        raise RangeError(f"bench: --turns {arguments.turns} is less than {LEAST_TURNS}, and a median of so few means little; ask for {LEAST_TURNS} or more")
+    for path in filter(None, (arguments.json, arguments.plot)):
+        check_writable(path)
+    if arguments.plot:
+        choose("bench --plot", "suffix", Path(arguments.plot).suffix.lower(), [".png", ".svg"])
+
+
+def _progress():
+    """Return a function that reports a line and one that ends reporting: one line over and over on a terminal, else all of them."""
+    if not sys.stderr.isatty():
+        return lambda line: print(line, file=sys.stderr, flush=True), lambda: None
+    progress = Progress()
+    return progress.show, progress.clear
+
+
+def _plot(found, about, path):
+    from refquant.backends.bench.chart import draw
+
+    figure = draw(found, about)
+    if figure is None:
+        print(f"refquant: {path} is not written, as nothing that was run has a ratio", file=sys.stderr)
+        return
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=150)
+    write_whole(path, content.getvalue())
+
+
+def peak(threads):
+    """Return the processor's fastest product of bytes as a yardstick: ``vpdpbusd`` on registers alone, on every thread.
+
+    Parameters
+    ----------
+    threads : int
+
+    Returns
+    -------
+    Yardstick or None
+        None where the processor has no such instruction, or the JIT is off.
+    """
+    from refquant.backends.bench.case import Yardstick
+    from refquant.kernels.jit import cpu_features, jit_disabled, parallel_for
+
+    bits = 512 if "avx512vnni" in cpu_features() else 256 if "avxvnni" in cpu_features() else 0
+    if jit_disabled() or not bits:
+        return None
+    import numpy as np
+
+    spin, sums = _spin(bits), np.zeros(threads, np.int64)
+    operations = 2.0 * (bits // 8) * _ACCUMULATORS * _ROUNDS * threads
+    return Yardstick(f"vpdpbusd peak, {bits} bits", lambda: parallel_for(spin, threads, _ROUNDS, sums), operations)
+
+
+def _spin(bits):
+    """Compile the loop: independent accumulators, each with a start of its own, so that none can be left out."""
+    import numba
+
+    from refquant.kernels.vector_ir import I32, I64, emitted_function, vector
+
+    kind = vector(I32, bits // 32)
+
+    def emit(e, rounds):
+        word = e.splat(e.builder.trunc(rounds, I32), kind.count)
+        accumulators = [e.variable(e.constant(i + 1, kind)) for i in range(_ACCUMULATORS)]
+        with e.loop(rounds):
+            for acc in accumulators:
+                e.set(acc, e.call(f"llvm.x86.avx512.vpdpbusd.{bits}", kind, e.get(acc), word, word))
+        total = e.get(accumulators[0])
+        for acc in accumulators[1:]:
+            total = e.add(total, e.get(acc))
+        return e.builder.sext(e.builder.extract_element(total, e.constant(0, I32)), I64)
+
+    loop = emitted_function(f"vpdpbusd_peak_{bits}", numba.int64, [numba.int64], emit)
+
+    @numba.njit(nogil=True)
+    def spin(start, stop, rounds, sums):
+        for i in range(start, stop):
+            sums[i] = loop(rounds)
+
+    return spin

@@ -1,0 +1,380 @@
+"""The timing harness, on fake works and a fake clock: no test depends on how fast anything is."""
+
+import gc
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refquant.backends.bench import run as run_module
+from refquant.backends.bench.case import Bar, Case, Plan, Role, Settings, Work, Yardstick
+from refquant.backends.bench.chart import chart_rows, draw
+from refquant.backends.bench.harness import geomean, measure, prove, run_case
+from refquant.backends.bench.report import WIDTH, listing, plain_report, text_report
+from refquant.backends.bench.run import WORKS, chosen, run_works
+from refquant.cli.main import main
+from refquant.errors import ArgumentError, BackendMissing, RangeError
+from refquant.verify import Status
+
+BITS = np.arange(12, dtype=np.int32)
+MACHINE = {
+    "cpu": "A processor with a rather long name (family 1, model 2)", "avx512_vnni": True, "amx_int8": False, "features": [], "threads": 2,
+    "versions": {"refquant": "0.1.0", "python": "3.11", "numpy": "2.4.6", "numba": "0.68.1", "torch": "2.13.0+cpu", "onnxruntime": None},
+}  # fmt: skip
+
+
+class Clock:
+    """Time that passes only while somebody works; remembers who did."""
+
+    def __init__(self):
+        self.now, self.calls, self.read = 0.0, [], 0
+
+    def __call__(self):
+        self.read += 1
+        return self.now
+
+    def worker(self, name, seconds, bits=BITS):
+        """Return a call that takes `seconds`: a number, or a function of how often it was called before."""
+        count = iter(range(10**9))
+
+        def call():
+            self.calls.append(name)
+            self.now += seconds(next(count)) if callable(seconds) else seconds
+            return bits
+
+        return call
+
+
+def duel(clock, ours=1.0, theirs=2.0, *, theirs_bits=BITS, name="case", group="", operations=0, warm=True):
+    case = Case(name, group, operations, warm=warm)
+    case.add("refquant", lambda: clock.worker("refquant", ours), Role.SUBJECT, bits=np.array)
+    case.add("rival", lambda: clock.worker("rival", theirs, theirs_bits), bits=np.array)
+    return case
+
+
+def contest(clock, name="fake", cases=None, bars=(), **options):
+    cases = cases or [duel(clock)]
+    return Work(name, f"Title of {name}", lambda: [Plan(c.name, c.group, lambda settings, c=c: c) for c in cases], bars, **options)
+
+
+def ratios(results):
+    return [r.ratio for r in results]
+
+
+def test_contenders_take_turns_and_the_order_moves_on():
+    clock = Clock()
+    measure(duel(clock, 1, 1).contenders, 5, clock, warm=False)
+    assert clock.calls == ["refquant", "rival", "rival", "refquant"] * 2 + ["refquant", "rival"]
+
+
+def test_each_turn_warms_up_untimed():
+    clock = Clock()
+    # One call that warms up and two that find the number of repetitions; then in every turn an untimed one, here slow, and a timed one.
+    samples = measure([duel(clock, lambda i: 9.0 if i >= 3 and i % 2 else 1.0).contenders[0]], 5, clock)
+    assert samples == {"refquant": [1.0] * 5} and len(clock.calls) == 3 + 5 * 2
+
+
+def test_short_calls_are_repeated_until_the_clock_can_tell():
+    clock = Clock()
+    samples = measure(duel(clock, 2.0**-14, 1.0).contenders, 5, clock)
+    assert samples["refquant"] == [2.0**-14] * 5 and samples["rival"] == [1.0] * 5
+    assert clock.calls.count("refquant") > 5 * 5 * 30 and clock.calls.count("rival") == 3 + 5 * 2
+
+
+def test_a_turn_counts_its_least_batch():
+    clock = Clock()
+    # 10 ms: five batches of one call; each turn is six calls, and one of them is disturbed.
+    samples = measure([duel(clock, lambda i: 0.01 if i < 3 or (i - 3) % 6 != 3 else 5.0).contenders[0]], 5, clock)
+    assert samples["refquant"] == pytest.approx([0.01] * 5)
+
+
+def test_medians_and_ratios_are_taken_over_turns():
+    clock = Clock()
+    turns = {"refquant": [1, 16, 4, 8, 2], "rival": [30, 12, 4, 4, 12]}
+    case = duel(clock, lambda i: turns["refquant"][i], lambda i: turns["rival"][i], warm=False)
+    case.contenders = [replace(c, bits=None) for c in case.contenders]
+    result = run_case(case, Settings(turns=5), clock)
+    assert result.samples == turns
+    assert result.seconds("refquant") == 4 and result.seconds("rival") == 12 and result.best == "rival"
+    # By turn: 30, 0.75, 1, 0.5, 6. Their median is not the ratio of the medians, which is 3.
+    assert result.ratio == 1
+
+
+def test_a_slow_phase_slows_both_sides_and_leaves_the_ratio():
+    clock = Clock()
+
+    def phase(seconds):
+        def cost(count):
+            # A proof and three calls before the turns, two calls in each.
+            return seconds * (10.0 if 4 <= count < 10 else 1.0)
+
+        return cost
+
+    result = run_case(duel(clock, phase(1.0), phase(3.0)), Settings(turns=6), clock)
+    assert result.samples == {"refquant": [10.0] * 3 + [1.0] * 3, "rival": [30.0] * 3 + [3.0] * 3}
+    assert result.ratio == 3
+
+
+def test_the_best_rival_makes_the_ratio_and_others_are_only_shown():
+    clock = Clock()
+    case = duel(clock, 1.0, 2.0)
+    case.add("faster rival", lambda: clock.worker("faster", 1.5), bits=np.array)
+    case.add("no rival", lambda: clock.worker("shown", 0.1), Role.SHOWN)
+    result = run_case(case, Settings(turns=5), clock)
+    assert (result.best, result.ratio) == ("faster rival", 1.5)
+    assert result.ratio_over("no rival") == pytest.approx(0.1)
+
+
+def test_gops_and_the_share_of_the_peak():
+    clock = Clock()
+    peak = Yardstick("peak", clock.worker("peak", 0.5), 4e9)
+    result = run_case(duel(clock, 1.0, operations=6e9), Settings(turns=5, peak=peak), clock)
+    assert result.gops == pytest.approx(6) and result.share == pytest.approx(6 / 8)
+    assert result.best == "rival"
+    assert run_case(duel(clock, 1.0), Settings(turns=5, peak=peak), clock).share is None
+
+
+def test_the_share_of_a_copy_is_a_share_of_time():
+    clock = Clock()
+    case = duel(clock, 4.0)
+    case.add("copy", lambda: clock.worker("copy", 1.0), Role.YARDSTICK)
+    assert run_case(case, Settings(turns=5), clock).share == pytest.approx(0.25)
+
+
+def wrong():
+    bits = BITS.copy()
+    bits[7] += 1
+    return bits
+
+
+def test_a_planted_wrong_bit_is_reported_and_never_timed():
+    clock = Clock()
+    result = run_case(duel(clock, theirs_bits=wrong()), Settings(turns=5), clock)
+    assert result.status is Status.DIFFERENT and not result.timed and result.ratio is None and result.gops is None
+    assert "1 of 12 outputs differ" in result.detail and "rival" in result.detail
+    assert clock.calls == ["refquant", "rival"] and clock.read == 0
+
+
+@pytest.mark.parametrize("bits", [BITS.astype(np.int64), BITS.reshape(3, 4), [BITS, BITS]], ids=["dtype", "shape", "count"])
+def test_other_forms_of_a_wrong_result_are_found(bits):
+    case = duel(Clock(), theirs_bits=bits)
+    case.contenders = [replace(c, bits=lambda y: y) for c in case.contenders]
+    assert prove(case)[0] is Status.DIFFERENT
+
+
+def test_a_wrong_layer_among_right_ones_is_found():
+    case = duel(Clock())
+    first, second = case.contenders
+    case.contenders = [replace(first, bits=lambda y: [y, y, y]), replace(second, bits=lambda y: [y, wrong(), y])]
+    status, detail = prove(case)
+    assert status is Status.DIFFERENT and "array 2 of 3" in detail
+
+
+def test_bits_that_could_not_have_shown_a_difference_prove_nothing():
+    clock = Clock()
+    case = Case("flat")
+    case.add("refquant", lambda: clock.worker("refquant", 1, np.zeros(9)), Role.SUBJECT, bits=np.array)
+    case.add("rival", lambda: clock.worker("rival", 1, np.zeros(9)), bits=np.array)
+    result = run_case(case, Settings(turns=5), clock)
+    assert result.status is Status.UNTRUSTED and not result.timed
+
+
+def test_a_result_that_shares_memory_is_compared_as_it_was():
+    out = np.arange(4)
+    case = Case("aliased")
+    case.add("refquant", lambda: lambda: np.copyto(out, [1, 2, 3, 4]) or out, Role.SUBJECT, bits=lambda y: y)
+    case.add("rival", lambda: lambda: np.copyto(out, [1, 2, 3, 5]) or out, bits=lambda y: y)
+    assert prove(case)[0] is Status.DIFFERENT
+
+
+def test_a_witness_is_compared_and_not_timed():
+    clock = Clock()
+    case = duel(clock)
+    case.add("witness", lambda: clock.worker("witness", 1, BITS), Role.WITNESS, bits=np.array)
+    result = run_case(case, Settings(turns=5), clock)
+    assert result.timed and "witness" not in result.samples and clock.calls.count("witness") == 1
+    case.add("false witness", lambda: clock.worker("witness", 1, wrong()), Role.WITNESS, bits=np.array)
+    assert run_case(case, Settings(turns=5), clock).status is Status.DIFFERENT
+
+
+def test_bits_of_another_computation_have_their_own_expectation():
+    clock = Clock()
+    case = duel(clock)
+    case.add("rounder", lambda: clock.worker("rounder", 1, BITS + 1), bits=np.array, expected=lambda: BITS + 1)
+    assert prove(case)[0] is Status.EXACT
+    case.add("wrong rounder", lambda: clock.worker("rounder", 1, BITS + 2), bits=np.array, expected=lambda: BITS + 1)
+    assert prove(case)[0] is Status.DIFFERENT
+
+
+def test_an_absent_engine_is_named_and_skipped():
+    def absent():
+        raise BackendMissing("engine x: not installed; pip install x")
+
+    clock = Clock()
+    case = Case("alone")
+    case.add("refquant", lambda: clock.worker("refquant", 1), Role.SUBJECT, bits=np.array)
+    case.add("x", absent)
+    found = run_works([contest(clock, cases=[case], bars=(Bar("ratio", lambda rs: geomean(r.ratio for r in rs if r.ratio), 1),))], Settings(turns=5), clock=clock)
+    assert found[0].results[0].ratio is None and found[0].verdicts[0].reached is None
+    text = text_report(found, MACHINE)
+    assert "Skipped: engine x: not installed" in text and "nothing to judge" in text
+
+
+def test_setups_run_before_each_turn():
+    clock, seen = Clock(), []
+    case = Case("threads", warm=False)
+    case.add("two", lambda: clock.worker("two", 1), Role.SUBJECT, setup=lambda: seen.append(2))
+    case.add("one", lambda: clock.worker("one", 2), setup=lambda: seen.append(1))
+    run_case(case, Settings(turns=5), clock)
+    assert sorted(seen) == [1] * 5 + [2] * 5 and seen[:4] == [2, 1, 1, 2]
+
+
+def test_few_turns_are_refused_and_garbage_collection_is_put_back():
+    with pytest.raises(RangeError, match="turns=4"):
+        measure(duel(Clock()).contenders, 4, Clock())
+    clock, seen = Clock(), []
+    case = Case("c")
+    case.add("refquant", lambda: lambda: seen.append(gc.isenabled()) or clock.worker("refquant", 1)(), Role.SUBJECT)
+    measure(case.contenders, 5, clock)
+    assert gc.isenabled() and not any(seen)
+
+
+def test_long_cases_take_fewer_turns():
+    clock = Clock()
+    case = duel(clock)
+    case.most_turns = 5
+    assert len(run_case(case, Settings(turns=9), clock).samples["refquant"]) == 5
+
+
+def test_bars_judge_works_and_groups():
+    clock = Clock()
+    cases = [duel(clock, 1.0, t, name=f"{g} {t}", group=g) for g, t in (("a", 2.0), ("a", 8.0), ("b", 0.5))]
+    bars = (
+        Bar("geomean", lambda rs: geomean(ratios(rs)), 1.5, by_group=True),
+        Bar("worst ratio", lambda rs: min(ratios(rs)), 0.5),
+        Bar("seconds", lambda rs: max(r.seconds(r.subject) for r in rs), 0.5, at_most=True),
+    )
+    found = run_works([contest(clock, cases=cases, bars=bars)], Settings(turns=5), clock=clock)[0]
+    assert [(v.label, v.group, v.figure, v.reached) for v in found.verdicts] == [
+        ("geomean", "a", pytest.approx(4), True), ("geomean", "b", pytest.approx(0.5), False), ("worst ratio", "", pytest.approx(0.5), True),
+        ("seconds", "", pytest.approx(1), False),
+    ]  # fmt: skip
+
+
+def test_a_difference_reaches_no_bar():
+    clock = Clock()
+    cases = [duel(clock, name="good"), duel(clock, name="bad", theirs_bits=wrong())]
+    found = run_works([contest(clock, cases=cases, bars=(Bar("worst", lambda rs: min(ratios(rs)), 0.1),))], Settings(turns=5), clock=clock)[0]
+    assert found.verdicts[0].reached is False and [r.name for r in found.different] == ["bad"]
+
+
+def test_filters_choose_works_and_cases():
+    clock, lines = Clock(), []
+    works = [contest(clock, "gemm", [duel(clock, name="fbgemm square"), duel(clock, name="row")]), contest(clock, "linear", [duel(clock, name="fbgemm row")])]
+    names = lambda rows: [f"{work.name}/{plan.name}" for work, plans in rows for plan in plans]  # noqa: E731
+    assert names(chosen(works, "GEMM")) == ["gemm/fbgemm square", "gemm/row"]
+    assert names(chosen(works, "row")) == ["gemm/row", "linear/fbgemm row"]
+    assert names(chosen(works)) == ["gemm/fbgemm square", "gemm/row", "linear/fbgemm row"]
+    with pytest.raises(ArgumentError, match="works are gemm, linear"):
+        chosen(works, "nothing like it")
+    found = run_works(works, Settings(turns=5), text="row", progress=lines.append, clock=clock)
+    assert [line.split(":")[0] for line in lines] == ["[1/2] gemm/row", "[2/2] linear/fbgemm row"] and "ratio 2.00" in lines[0]
+    assert [row.verdicts for row in found] == [[], []]
+
+
+def report_rows():
+    clock = Clock()
+    cases = [duel(clock, 0.0123, 0.04, name=f"{g} 123x224x224 3x3/2 depthwise relu", group=g, operations=1e9) for g in ("resnet50", "mobilenet_v2")]
+    bars = (Bar("geomean", lambda rs: geomean(ratios(rs)), 1.15, by_group=True),)
+    works = [
+        contest(clock, "conv", cases, bars, grouped=True),
+        contest(clock, "plain", [duel(clock, name="p", theirs_bits=wrong()), duel(clock, 3.0, 2.0, name="q")], bars),
+    ]
+    return run_works(works, Settings(turns=5), clock=clock)
+
+
+@pytest.mark.parametrize("cases", [False, True])
+def test_reports_fit_a_hundred_columns(cases):
+    text = text_report(report_rows(), MACHINE, cases=cases)
+    assert max(map(len, text.splitlines())) <= WIDTH == 100
+    for part in ("AVX512-VNNI, no AMX, 2 threads", "no onnxruntime", "DIFFERENT, not timed", "not reached", "resnet50, geomean", "3.25"):
+        assert part in text
+    assert ("\n    123x224x224 3x3/2 depthwise relu" in text) == cases
+
+
+def test_reports_become_plain_values():
+    plain = json.loads(json.dumps(plain_report(report_rows(), MACHINE, Settings(turns=5))))
+    conv, other = plain["works"]
+    assert conv["cases"][0]["ratio"] == pytest.approx(0.04 / 0.0123) and len(conv["cases"][0]["contenders"][0]["seconds"]) == 5
+    assert other["cases"][0]["status"] == "DIFFERENT" and other["cases"][0]["contenders"] == []
+    assert conv["bars"][0]["reached"] is True
+
+
+def test_the_chart_has_a_bar_a_group_and_a_line_at_one():
+    found = report_rows()
+    assert [row.label for row in chart_rows(found[0])] == ["resnet50 (1)", "mobilenet_v2 (1)"]
+    assert [(row.label, pytest.approx(row.ratio)) for row in chart_rows(found[1])] == [("q", 2 / 3)]
+    axes = draw(found, MACHINE).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["resnet50 (1)", "mobilenet_v2 (1)", "q"]
+    assert any(set(line.get_xdata()) == {1} for line in axes.lines)
+    widths = {bar.get_width() > 0: bar.get_facecolor() for bar in axes.patches}
+    assert widths[True] != widths[False]
+    assert draw([], MACHINE) is None
+
+
+def test_works_have_bars_and_cases_of_their_own():
+    for work in WORKS:
+        names = [plan.name for plan in work.plans()]
+        assert len(names) == len(set(names)) and work.bars and work.title
+    text = listing(chosen(WORKS))
+    assert "gemm/1024x1024x1024" in text and "linear/x86 49x512x4608" in text and max(map(len, text.splitlines())) <= 100
+
+
+# The command.
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    clock = Clock()
+    works = (contest(clock, "good", [duel(clock)], (Bar("ratio", lambda rs: geomean(ratios(rs)), 1.5),)), contest(clock, "bad", [duel(clock, theirs_bits=wrong())]))
+    monkeypatch.setattr(run_module, "WORKS", works)
+    return works
+
+
+def test_list_prints_works_and_runs_nothing(fakes, capsys):
+    assert main(["bench", "--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["good: Title of good", "  ratio >= 1.5", "    good/case", "bad: Title of bad", "    bad/case"]
+
+
+def test_the_command_writes_its_files(fakes, capsys, tmp_path):
+    json_path, plot_path = tmp_path / "out.json", tmp_path / "out.svg"
+    assert main(["bench", "--filter", "good", "--turns", "5", "--json", str(json_path), "--plot", str(plot_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "good: Title of good" in out and "[1/1] good/case" in err
+    assert json.loads(json_path.read_text())["turns"] == 5 and b"<svg" in plot_path.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.svg"]
+
+
+def test_a_difference_is_the_exit_status(fakes, capsys):
+    assert main(["bench", "--filter", "bad"]) == 1
+    assert "DIFFERENT, not timed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--turns", "4"], "--turns 4 is less than 5"),
+        (["--turns", "x"], "must be a whole number"),
+        (["--threads", "0"], "must be a whole number"),
+        (["--filter", "zzz"], "'zzz' is in no work/case"),
+        (["--plot", "chart.gif"], "choose one of '.png', '.svg'"),
+        (["--json", "no/such/folder.json"], "no/such"),
+        (["--jsn", "x"], "did you mean --json"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_runs(fakes, capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and not out and not list(tmp_path.iterdir())

@@ -1,0 +1,106 @@
+"""The works themselves: each proves equal bits beside the real engines. Nothing is timed here."""
+
+import os
+
+import pytest
+
+from refquant import numerics, zoo
+from refquant.backends.bench.case import Role, Settings
+from refquant.backends.bench.conv import CONV, _operations, distinct_convolutions
+from refquant.backends.bench.elementwise import ELEMENTWISE
+from refquant.backends.bench.engines import limited_threads, machine
+from refquant.backends.bench.gemm import GEMM, NUMPY
+from refquant.backends.bench.harness import prove
+from refquant.backends.bench.linear import LINEAR
+from refquant.backends.bench.observing import OBSERVING
+from refquant.backends.bench.report import machine_line
+from refquant.backends.bench.startup import STARTUP
+from refquant.backends.bench.threads import THREADS
+from refquant.cli.bench import peak
+from refquant.graph.work import multiply_adds
+from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled
+from refquant.verify import Status
+
+SOME_CONVOLUTIONS = (
+    "resnet50 3x224x224 7x7/2 -> 64 relu",
+    "resnet50 512x7x7 3x3 -> 512 relu",
+    "resnet50 1024x14x14 1x1/2 -> 2048",
+    "mobilenet_v2 144x56x56 3x3/2 depthwise relu",
+    "mobilenet_v2 160x7x7 1x1 -> 960 relu",
+)
+
+
+def plans():
+    for work, chosen in (
+        (GEMM, ["3136x64x64", "49x512x4608"]), (NUMPY, ["512x512x512"]), (LINEAR, [f"{name} 128x768x768" for name in numerics.names()]),
+        (CONV, SOME_CONVOLUTIONS), (ELEMENTWISE, None), (OBSERVING, None), (THREADS, ["1024x1024x1024"]),
+    ):  # fmt: skip
+        for plan in work.plans():
+            if chosen is None or plan.name in chosen:
+                yield pytest.param(plan, id=f"{work.name}/{plan.name}")
+
+
+@pytest.mark.parametrize("plan", plans())
+def test_bits_agree_before_anything_is_timed(plan):
+    with limited_threads(1):
+        case = plan.build(Settings())
+        assert [c.role for c in case.contenders].count(Role.SUBJECT) == 1 and case.name == plan.name and case.group == plan.group
+        status, detail = prove(case)
+    assert status is Status.EXACT, detail
+    if os.environ.get("REFQUANT_REQUIRE_ENGINES") == "1":
+        assert not case.skipped
+
+
+@pytest.mark.parametrize("profile", numerics.names())
+def test_every_profile_has_something_that_proves_it(profile):
+    plan = next(p for p in LINEAR.plans() if p.name == f"{profile} 3136x64x64")
+    compared = [c.name for c in plan.build(Settings()).contenders if c.bits is not None and c.role is not Role.SUBJECT]
+    assert compared or profile in ("fbgemm", "x86")
+
+
+@pytest.mark.parametrize("network, count", [("resnet50", 23), ("mobilenet_v2", 30)])
+def test_layers_are_those_of_the_network(network, count):
+    model = zoo.build(network)
+    rows = distinct_convolutions(model)
+    assert len(rows) == count and sum(row[4] for row in rows) == 1
+    shapes, adds = model.shapes(), multiply_adds(model)
+    for node in model.nodes:
+        if node.op == "conv2d":
+            x = (1, *shapes[node.inputs[0]][1:])
+            mine = [r for r in rows if r[0] == x and r[1] == node.params["weight"].shape and r[3]["stride"] == node.attrs["stride"]]
+            assert mine and {_operations(r) for r in mine} == {2.0 * adds[node.name]}
+
+
+def test_relus_are_found_behind_norms():
+    rows = {(r[0][1:], r[1][0], r[3]["stride"]): r[2] for r in distinct_convolutions(zoo.build("mobilenet_v2"))}
+    assert rows[(96, 56, 56), 24, 1] is None and rows[(24, 56, 56), 144, 1] == "relu"
+
+
+def test_threads_are_put_back():
+    before = get_num_threads()
+    with limited_threads(before + 1):
+        assert get_num_threads() == before + 1
+    assert get_num_threads() == before
+
+
+def test_the_machine_is_told():
+    text = machine_line(machine(1))
+    assert "1 thread;" in text and "numpy " in text and "AVX512-VNNI" in text
+
+
+def test_the_peak_counts_what_it_computes():
+    yardstick = peak(1)
+    if jit_disabled() or not {"avx512vnni", "avxvnni"} & cpu_features():
+        assert yardstick is None
+        return
+    yardstick.call()
+    assert yardstick.operations == peak(2).operations / 2
+
+
+def test_a_child_process_that_fails_is_reported(monkeypatch):
+    from refquant.backends.bench import startup
+    from refquant.errors import RefquantError
+
+    assert [p.name for p in STARTUP.plans()] == ["import refquant", "first linear, warm cache", "first linear, cold cache"]
+    with pytest.raises(RefquantError, match="returned 3"):
+        startup._process("import sys; sys.exit(3)", "unused")
