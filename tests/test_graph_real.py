@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from witness import f
 
+from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.errors import ArgumentError, RangeError, ShapeError
 from refquant.ops import real
 from refquant.ops.real.conv import reduce_block_1x1
@@ -158,6 +159,26 @@ def test_pools():
     a = real.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
     taps = [exact(v) for v in x[1, 2, 0:2, 0:2].ravel()]
     assert exact(a[1, 2, 0, 0]) == f(f(f(f(taps[0] + taps[1]) + taps[2]) + taps[3]) / 4)
+
+
+def test_the_memory_format_is_handed_on():
+    x = draw(1, 2, 4, 6, 6)
+    last = to_channels_last(x)
+    w, vectors = draw(2, 4, 4, 3, 3), [np.abs(draw(k, 4)) for k in range(4)]
+    for call in (
+        real.relu,
+        lambda v: real.add(v, v, "relu"),
+        lambda v: real.cat([v, v]),
+        lambda v: real.conv2d(v, w),
+        lambda v: real.batch_norm(v, *vectors),
+        lambda v: real.max_pool2d(v, 2),
+        lambda v: real.avg_pool2d(v, 2),
+        lambda v: real.adaptive_avg_pool2d(v, 1),
+        lambda v: real.adaptive_avg_pool2d(v, 2),
+    ):
+        a, b = call(x), call(last)
+        assert np.array_equal(a, b) and is_channels_last(b) and a.flags.c_contiguous
+    assert not is_channels_last(real.cat([x, last]))
 
 
 def test_results_do_not_depend_on_threads():

@@ -97,6 +97,7 @@ class _Lowering:
     def __init__(self, model, chosen, qconfigs):
         self.model, self.chosen, self.qconfigs = model, chosen, qconfigs
         self.nodes = {n.name: n for n in model.nodes}
+        self.order = {n.name: k for k, n in enumerate(model.nodes)}
 
     def visit(self, quantize):
         chain = self._chain(self.nodes[quantize.inputs[0]])
@@ -107,6 +108,8 @@ class _Lowering:
         for node in (*chain, quantize):
             del self.nodes[node.name]
         self.nodes[layer.name] = layer
+        if layer.op == "add":  # PyTorch puts a sum where its codes are needed, other layers where they stood
+            self.order[layer.name] = self.order[quantize.name]
         self._rename(quantize.name, layer.name)
 
     def _chain(self, last):
@@ -146,8 +149,7 @@ class _Lowering:
 
     def finished(self):
         """Return the nodes in their old order, without those that nobody reads; weights that stayed float are put on their grid."""
-        order = {n.name: k for k, n in enumerate(self.model.nodes)}
-        nodes = sorted(self.nodes.values(), key=lambda n: order[n.name])
+        nodes = sorted(self.nodes.values(), key=lambda n: self.order[n.name])
         alive = set(self.model.outputs)
         for node in reversed(nodes):
             if node.name in alive:

@@ -5,7 +5,7 @@ import numpy as np
 from refquant.errors import ShapeError
 from refquant.ops.arguments import sides
 from refquant.ops.real.chains import chained_channels, chained_rows, summed_channels, summed_rows
-from refquant.ops.real.order import activate, bias_vector, check_order, real_input
+from refquant.ops.real.order import activate, bias_vector, check_order, in_format_of, real_input
 
 __all__ = ["conv1d", "conv2d"]
 
@@ -27,7 +27,7 @@ def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order=
     Returns
     -------
     ndarray of float32, (N, OC, OH, OW)
-        Contiguous.
+        In the memory format of `x`.
 
     Exactness
     ---------
@@ -43,7 +43,7 @@ def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order=
     """
     place = "conv2d"
     check_order(order, place)
-    x, w = real_input(x, "x", place), real_input(w, "w", place)
+    given, x, w = x, real_input(x, "x", place), real_input(w, "w", place)
     if x.ndim != 4 or w.ndim != 4:
         raise ShapeError(f"{place}: x has shape {x.shape} and w {w.shape}; they must be (N, IC, H, W) and (OC, IC / groups, KH, KW)")
     (groups,) = sides(groups, "groups", 1, place, least=1)
@@ -59,7 +59,7 @@ def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order=
     out = tuple(r // s + 1 for r, s in zip(room, stride))
     function = _depthwise if 1 < groups == x.shape[1] == w.shape[0] else _dense
     y = function(field, w, bias, stride, dilation, groups, out, _fits_1x1(x, w, padding, stride, out, groups), order)
-    return activate(y, activation, place)
+    return in_format_of(activate(y, activation, place), given)
 
 
 def conv1d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order="torch_avx512", activation=None):

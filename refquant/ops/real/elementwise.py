@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant.errors import ArgumentError, ShapeError
-from refquant.ops.real.order import activate, real_input
+from refquant.ops.real.order import activate, in_format_of, real_input
 
 __all__ = ["relu", "add", "cat", "flatten"]
 
@@ -16,7 +16,7 @@ def relu(x):
     >>> relu(np.float32([-1, 2]))
     array([0., 2.], dtype=float32)
     """
-    return np.maximum(real_input(x, "x", "relu"), np.float32(0))
+    return in_format_of(np.maximum(real_input(x, "x", "relu"), np.float32(0)), x)
 
 
 def add(a, b, activation=None):
@@ -27,10 +27,10 @@ def add(a, b, activation=None):
     >>> add(np.float32([1, -3]), np.float32([1, 1]), activation="relu")
     array([2., 0.], dtype=float32)
     """
-    a, b = real_input(a, "a", "add"), real_input(b, "b", "add")
-    if a.shape != b.shape:
-        raise ShapeError(f"add: a has shape {a.shape} and b {b.shape}; they must be equal")
-    return activate(a + b, activation, "add")
+    left, right = real_input(a, "a", "add"), real_input(b, "b", "add")
+    if left.shape != right.shape:
+        raise ShapeError(f"add: a has shape {left.shape} and b {right.shape}; they must be equal")
+    return in_format_of(activate(left + right, activation, "add"), a)
 
 
 def cat(tensors, dim=1):
@@ -41,13 +41,14 @@ def cat(tensors, dim=1):
     >>> cat([np.float32([[1]]), np.float32([[2, 3]])])
     array([[1., 2., 3.]], dtype=float32)
     """
-    tensors = [real_input(x, f"tensors[{i}]", "cat") for i, x in enumerate(tensors)]
-    if not tensors:
+    tensors = list(tensors)
+    arrays = [real_input(x, f"tensors[{i}]", "cat") for i, x in enumerate(tensors)]
+    if not arrays:
         raise ArgumentError("cat: tensors is empty; give at least one array")
     try:
-        return np.concatenate(tensors, axis=dim)
+        return in_format_of(np.concatenate(arrays, axis=dim), *tensors)
     except ValueError:
-        shapes = ", ".join(str(x.shape) for x in tensors)
+        shapes = ", ".join(str(x.shape) for x in arrays)
         raise ShapeError(f"cat: shapes {shapes} do not fit along dim={dim}; all other axes must agree") from None
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from refquant.errors import ShapeError
 from refquant.core.fma import fma32
 from refquant.ops.real.chains import scale_shift
-from refquant.ops.real.order import activate, check_order, real_input
+from refquant.ops.real.order import activate, check_order, in_format_of, real_input
 
 __all__ = ["batch_norm", "fold_conv_bn", "fold_linear_bn"]
 
@@ -42,7 +42,7 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
     """
     place = "batch_norm"
     check_order(order, place)
-    x = real_input(x, "x", place)
+    given, x = x, real_input(x, "x", place)
     mean, var, weight, bias = (real_input(v, name, place) for v, name in zip((mean, var, weight, bias), ("mean", "var", "weight", "bias")))
     if x.ndim < 2 or any(v.shape != (x.shape[1],) for v in (mean, var, weight, bias)):
         raise ShapeError(f"{place}: x has shape {x.shape} and the parameters {weight.shape}; they must be ({x.shape[1] if x.ndim > 1 else 'C'},)")
@@ -54,7 +54,7 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
         scale = weight * _inverse_deviation(var, eps)
         shift = np.asarray(fma32(-mean, scale, bias)).reshape(scale.shape)
         y = scale_shift(x.reshape(*x.shape[:2], -1), scale, shift).reshape(x.shape)
-    return activate(y, activation, place)
+    return in_format_of(activate(y, activation, place), given)
 
 
 def fold_conv_bn(weight, bias, mean, var, bn_weight, bn_bias, eps):

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.errors import ArgumentError, ShapeError, choose
 
-__all__ = ["ORDERS", "check_order", "real_input", "bias_vector", "activate"]
+__all__ = ["ORDERS", "check_order", "real_input", "in_format_of", "bias_vector", "activate"]
 
 ORDERS = ("torch_avx512", "float64")
 
@@ -20,6 +21,11 @@ def real_input(x, name, place):
     if x.dtype != np.float32:
         raise ArgumentError(f"{place}: {name} has dtype {x.dtype} but must be float32; convert it with {name}.astype(np.float32)")
     return np.ascontiguousarray(x)
+
+
+def in_format_of(y, *inputs):
+    """Return `y` channels last if all inputs are, as PyTorch's layers hand the memory format on; the numbers are the same."""
+    return to_channels_last(y) if all(is_channels_last(np.asarray(x)) for x in inputs) else y
 
 
 def bias_vector(bias, channels, place):

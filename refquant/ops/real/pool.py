@@ -5,7 +5,7 @@ import numpy as np
 from refquant.errors import RangeError, ShapeError
 from refquant.ops.arguments import sides
 from refquant.ops.real.chains import row_means
-from refquant.ops.real.order import check_order, real_input
+from refquant.ops.real.order import check_order, in_format_of, real_input
 from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
 
 __all__ = ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"]
@@ -19,12 +19,12 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     >>> max_pool2d(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4), 2)[0, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
-    x = real_input(x, "x", "max_pool2d")
+    given, x = x, real_input(x, "x", "max_pool2d")
     g = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode, "max_pool2d")
     y = np.full((*x.shape[:2], *g.out), -np.inf, np.float32)
     for part in _taps(_padded(x, g, -np.inf), g):
         np.maximum(y, part, out=y)
-    return y
+    return in_format_of(y, given)
 
 
 def avg_pool2d(
@@ -39,7 +39,7 @@ def avg_pool2d(
     """
     place = "avg_pool2d"
     check_order(order, place)
-    x = real_input(x, "x", place)
+    given, x = x, real_input(x, "x", place)
     g = pool_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode, place)
     (r0, r1, rn), (c0, c1, cn) = window_bounds(g, x.shape)
     divisor = rn[:, None] * cn if count_include_pad else (r1 - r0)[:, None] * (c1 - c0)
@@ -51,7 +51,7 @@ def avg_pool2d(
     total = np.zeros((*x.shape[:2], *g.out), kind)
     for part in _taps(_padded(x, g, 0), g):
         total += part
-    return (total / divisor.astype(kind)).astype(np.float32)
+    return in_format_of((total / divisor.astype(kind)).astype(np.float32), given)
 
 
 def adaptive_avg_pool2d(x, output_size, *, order="torch_avx512"):
@@ -70,12 +70,12 @@ def adaptive_avg_pool2d(x, output_size, *, order="torch_avx512"):
     """
     place = "adaptive_avg_pool2d"
     check_order(order, place)
-    x = real_input(x, "x", place)
+    given, x = x, real_input(x, "x", place)
     size = sides(output_size, "output_size", 2, place, least=1)
     if x.ndim != 4 or 0 in x.shape[2:]:
         raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W) with at least one pixel")
     if order != "float64" and size == (1, 1):
-        return row_means(x.reshape(x.shape[0] * x.shape[1], -1)).reshape(*x.shape[:2], 1, 1)
+        return in_format_of(row_means(x.reshape(x.shape[0] * x.shape[1], -1)).reshape(*x.shape[:2], 1, 1), given)
     kind = np.float64 if order == "float64" else np.float32
     rows, columns = (list(zip(*adaptive_bounds(n, o))) for n, o in zip(x.shape[2:], size))
     y = np.empty((*x.shape[:2], *size), np.float32)
@@ -86,7 +86,7 @@ def adaptive_avg_pool2d(x, output_size, *, order="torch_avx512"):
                 for c in range(c0, c1):
                     total += x[:, :, r, c]
             y[:, :, i, j] = total / kind(r1 - r0) / kind(c1 - c0)
-    return y
+    return in_format_of(y, given)
 
 
 def _padded(x, g, value):
