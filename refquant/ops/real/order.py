@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import empty_channels_last, is_channels_last
 from refquant.errors import ArgumentError, ShapeError, choose
 
 __all__ = ["ORDERS", "check_order", "real_input", "in_format_of", "bias_vector", "activate"]
@@ -25,7 +25,11 @@ def real_input(x, name, place):
 
 def in_format_of(y, *inputs):
     """Return `y` channels last if all inputs are, as PyTorch's layers hand the memory format on; the numbers are the same."""
-    return to_channels_last(y) if all(is_channels_last(np.asarray(x)) for x in inputs) else y
+    if is_channels_last(y) or not all(is_channels_last(np.asarray(x)) for x in inputs):
+        return y
+    out = empty_channels_last(y.shape, y.dtype)
+    out[...] = y
+    return out
 
 
 def bias_vector(bias, channels, place):
