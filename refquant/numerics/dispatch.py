@@ -1,6 +1,28 @@
-"""The x86 engine's choice between oneDNN and FBGEMM, made when weights are packed."""
+"""Rules by which an engine chooses between two forms when it packs the weights of a convolution."""
 
-__all__ = ["uses_onednn"]
+from refquant.numerics.profile import Dispatch
+
+__all__ = ["resolve", "uses_onednn", "uses_depthwise_volume"]
+
+
+def resolve(form, *, x_shape, w_shape, groups, zero_points):
+    """Return the form that a convolution is computed by: `form` itself, or what the rule of a `Dispatch` chooses.
+
+    Parameters
+    ----------
+    form : ProductForm or Dispatch
+    x_shape, w_shape : tuple of int
+    groups : int
+    zero_points : sequence of int
+        Of the weights.
+    """
+    if not isinstance(form, Dispatch):
+        return form
+    if form.rule == "x86":
+        chosen = uses_onednn(groups=groups, zero_points=zero_points, vnni=form.vnni)
+    else:
+        chosen = uses_depthwise_volume(x_shape=x_shape, w_shape=w_shape, groups=groups)
+    return form.yes if chosen else form.no
 
 
 def uses_onednn(*, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=True, linux=True):
@@ -21,3 +43,18 @@ def uses_onednn(*, groups, zero_points, output_padding=(), per_channel_transpose
     """
     symmetric = not any(zero_points) and not per_channel_transposed
     return bool(linux and vnni and groups <= 100 and symmetric and not any(output_padding))
+
+
+def uses_depthwise_volume(*, x_shape, w_shape, groups):
+    """Whether QNNPACK takes its depthwise kernel of 27 taps, which multiplies in float64: 3x3x3, one output a channel, several channels.
+
+    Source
+    ------
+    PyTorch 2.13, aten/src/ATen/native/quantized/cpu/qnnpack/src/q8dwconv/mp8x27-sse2.c; the rule by trial of 25 geometries.
+
+    Examples
+    --------
+    >>> uses_depthwise_volume(x_shape=(1, 8, 5, 6, 7), w_shape=(8, 1, 3, 3, 3), groups=8)
+    True
+    """
+    return tuple(w_shape[2:]) == (3, 3, 3) and groups > 1 and groups == x_shape[1] == w_shape[0]

@@ -18,9 +18,9 @@ class Dispatch(Form):
     Attributes
     ----------
     rule
-        ``x86``: PyTorch's ``should_use_onednn_quant``, see `refquant.numerics.dispatch`.
+        ``x86``: PyTorch's ``should_use_onednn_quant``; ``depthwise_volume``: QNNPACK's kernel of 27 taps. See `refquant.numerics.dispatch`.
     vnni
-        Whether the CPU that is modelled has AVX512-VNNI.
+        Whether the CPU that is modelled has AVX512-VNNI, which ``x86`` asks for.
     yes, no
         The form where the rule holds, and where it does not.
     """
@@ -31,7 +31,7 @@ class Dispatch(Form):
     no: ProductForm
 
     def __post_init__(self):
-        choose("Dispatch", "rule", self.rule, ["x86"])
+        choose("Dispatch", "rule", self.rule, ["x86", "depthwise_volume"])
 
     def replace(self, **changes):
         own = {k: v for k, v in changes.items() if k in ("rule", "vnni", "yes", "no")}

@@ -106,7 +106,8 @@ QNNPACK = Numerics(
     source="aten/src/ATen/native/quantized/cpu/qnnpack (requantization.h, q8gemm, q8vadd, q8avgpool), QnnpackUtils.h",
     linear=_QNNPACK_PRODUCT,
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
-    conv=_QNNPACK_PRODUCT,
+    # q8dwconv/mp8x27-sse2.c alone multiplies in double.
+    conv=Dispatch(rule="depthwise_volume", vnni=False, yes=_QNNPACK_PRODUCT.replace(arithmetic="float64"), no=_QNNPACK_PRODUCT),
     **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "unary": None, "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
 )
 

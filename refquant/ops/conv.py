@@ -13,8 +13,7 @@ from refquant.errors import ArgumentError, ShapeError
 from refquant.kernels.conv import conv_requantize
 from refquant.kernels.depthwise import depthwise_pair16_s32
 from refquant.kernels.requantize import requantize
-from refquant.numerics.dispatch import uses_onednn
-from refquant.numerics.profile import Dispatch
+from refquant.numerics.dispatch import resolve
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pack_weights import as_qtensor, pack_weights
@@ -49,9 +48,8 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, ac
         epilogue = real_stage(form, x.qparams, w.qparams, bias, channels, activation, place)
         return _Plan(x, w, packed, groups, geometry, False, epilogue, np.dtype(np.float32))
     check_out(out, place)
-    form = profile.section("conv", place.partition("[")[0])
-    if isinstance(form, Dispatch):
-        form = form.yes if uses_onednn(groups=groups, zero_points=np.atleast_1d(w.qparams.zero_point), vnni=form.vnni) else form.no
+    zeros = np.atleast_1d(w.qparams.zero_point)
+    form = resolve(profile.section("conv", place.partition("[")[0]), x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros)
     pairs = form.accumulator == "fbgemm_depthwise" and _takes_depthwise_path(x, w, groups, geometry)
     epilogue = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place)
     return _Plan(x, w, packed, groups, geometry, pairs, epilogue, out.storage)

@@ -92,7 +92,7 @@ def output_stage(form, x, w, out, bias, channels, activation, place):
             if kind != E.FLOAT64:
                 parts["mult"], parts["shift"] = quantized_multiplier(np.broadcast_to(real, (channels,)))
             if bias is not None:
-                parts["bias_i"] = _bias_codes(bias, sx * sw)
+                parts["bias_i"] = _integer_bias(form, bias, x, w, sx, sw)
     inside = form.zero_point == "before" and kind in (E.FLOAT32, E.FLOAT64)
     if inside:
         parts["flags"] |= E.ZERO_FLOAT
@@ -129,11 +129,8 @@ def _scales(parts, form, sx, sw, sy, out):
 def _bias(parts, form, bias, sx, sw, sy, x, w):
     if bias is None:
         return
-    if form.bias == "int32_reciprocal":
-        product = np.asarray(np.float64(x.scale) * np.asarray(w.scale, np.float64)).astype(_F)
-        parts["bias_i"] = _bias_codes(bias, product, inverse=True)
-    elif bias.dtype == np.int32 or form.bias == "int32":
-        parts["bias_i"] = _bias_codes(bias, sx * sw)
+    if bias.dtype == np.int32 or form.bias.startswith("int32"):
+        parts["bias_i"] = _integer_bias(form, bias, x, w, sx, sw)
     elif form.bias == "before":
         parts["flags"] |= E.PRE_BIAS
         product = sx * sw
@@ -142,6 +139,13 @@ def _bias(parts, form, bias, sx, sw, sy, x, w):
     else:
         parts["flags"] |= E.BIAS
         parts["b"] = bias if parts["flags"] & (E.DST_MUL | E.DST_DIV) else bias / sy
+
+
+def _integer_bias(form, bias, x, w, sx, sw):
+    if form.bias == "int32_reciprocal":
+        product = np.asarray(np.float64(x.scale) * np.asarray(w.scale, np.float64)).astype(_F)
+        return _bias_codes(bias, product, inverse=True)
+    return _bias_codes(bias, sx * sw)
 
 
 def _bias_codes(bias, product, *, inverse=False):
