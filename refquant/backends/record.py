@@ -11,6 +11,7 @@ from itertools import islice
 from refquant import backends
 from refquant.errors import RefquantError, UnsupportedError
 from refquant.verify import STREAMS, Status, Vector, build, case_stream, compare, mutants, oracle, try_problem, vectors_folder, write_vectors
+from refquant.version import VERSION
 
 __all__ = ["record", "main"]
 
@@ -18,7 +19,7 @@ _SEED = 20261123
 _TRIED = 300
 _OUTPUTS = 800
 _BYTES = 3500
-_LEAST = 500
+_LEAST_OUTPUTS, _LEAST_CASES = 500, 4
 _COMMAND = "python -m refquant.backends.record"
 
 
@@ -35,7 +36,8 @@ def _vectors(runner, op):
     """Collect small cases that tell the engine from a mutant of its profile which no earlier case told; and a few more."""
     vectors, outputs, alive = [], 0, list(mutants(runner.profile, op))
     for case in islice(case_stream(op, runner.profile, seed=_SEED), _TRIED):
-        if not alive and outputs >= _LEAST:
+        enough = outputs >= _LEAST_OUTPUTS and len(vectors) >= _LEAST_CASES
+        if not alive and enough:
             break
         problem = build(case)
         if _weight(problem) > _BYTES or runner.supports(problem):
@@ -47,7 +49,7 @@ def _vectors(runner, op):
             continue
         bits = runner.run(problem)
         missed = [mutant for mutant in alive if _agrees(problem, mutant, bits)]
-        if len(missed) < len(alive) or outputs < _LEAST:
+        if len(missed) < len(alive) or not enough:
             vectors.append(Vector(str(case), runner.profile, problem, bits))
             outputs, alive = outputs + bits.size, missed
     return vectors
@@ -71,7 +73,7 @@ def record(names=None, *, report=lambda text: None):
     groups = {}
     for name in names or backends.names():
         runner = backends.load(name)
-        provenance = {**runner.describe(), "command": _COMMAND, "date": date.today().isoformat()}
+        provenance = {**runner.describe(), "command": _COMMAND, "refquant": VERSION, "date": date.today().isoformat()}
         for op in STREAMS:
             vectors = _vectors(runner, op)
             if vectors:

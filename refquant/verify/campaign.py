@@ -10,7 +10,10 @@ from refquant.verify.compare import Comparison, Outcome, Status, compare
 from refquant.verify.default_cases import case_stream
 from refquant.verify.problem import oracle
 
-__all__ = ["Trial", "Row", "try_problem", "try_case", "campaign"]
+__all__ = ["UNTRUSTED_REASON", "Trial", "Row", "try_problem", "try_case", "campaign"]
+
+#: Why an untrusted case does not count.
+UNTRUSTED_REASON = "the outputs are all equal, or there are none"
 
 # An operator of which so many cases in a row are unsupported is unsupported.
 _PATIENCE = 24
@@ -43,7 +46,7 @@ class Row:
         Compared, that is without unsupported ones. Outputs of untrusted cases do not count.
     failures : list of Trial
     reasons : dict of str to int
-        Cases that were unsupported, by reason; explained ones by cause; untrusted ones under ``"untrusted"``.
+        Cases that were unsupported, by reason; explained ones by cause; untrusted ones as `UNTRUSTED_REASON`.
     """
 
     op: str
@@ -65,7 +68,7 @@ class Row:
         """Take in a trial."""
         status, detail = trial.outcome
         if status in (Status.UNSUPPORTED, Status.EXPLAINED, Status.UNTRUSTED):
-            name = "untrusted" if status is Status.UNTRUSTED else detail
+            name = UNTRUSTED_REASON if status is Status.UNTRUSTED else detail
             self.reasons[name] = self.reasons.get(name, 0) + 1
         if status in (Status.UNSUPPORTED, Status.UNTRUSTED):
             return

@@ -40,7 +40,7 @@ def _stream(small, large, strategies, options, wrap=""):
     return Stream(tuple(small.split()), tuple(large.split()), tuple(wrap.split()), tuple(strategies.split()), tuple(o.strip() for o in options.split(",")))
 
 
-_ELEMENTWISE = "n1000 n2c5 n1c3h5w7 n2c16h9w9 n64 n63 n4097 n3c17h4w4 n1c8h1w1 n2c1h9w8"
+_ELEMENTWISE = "n1000 n2c5 n1c3h5w7 n2c16h9w9 n64 n63 n1023 n4097 n3c17h4w4 n1c8h1w1 n2c1h9w8"
 _LARGE = "n2c32h28w28 n40000 n4c19h20w20"
 _LINEAR_OPTIONS = (
     "per_channel, nobias, per_channel relu, relu, per_channel nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias relu, "
@@ -58,16 +58,19 @@ STREAMS = {
     "linear": _stream(
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m16k16n64 m129k2n1 m1k256n257 m64k31n100 m7k4n15 m33k65n18 m2k4096n11 m17k1n64",
         "m256k64n256 m199k100n333 m512k31n128 m64k768n512",
-        "neartie saturate neartie pairs neartie random wrap", _LINEAR_OPTIONS, "m3k70000n6 m2k90001n5",
+        "neartie saturate neartie pairs neartie random wrap offset", _LINEAR_OPTIONS, "m3k70000n6 m2k90001n5",
     ),
-    "conv1d": _stream("n1c3w17-oc5k3 n2c8w33-oc16k3p1 n1c16w20-oc16k5p2g16 n3c6w31-oc9k7s3p3d2g3 n1c1w9-oc4k1", "n4c32w256-oc64k3p1", "neartie saturate neartie pairs random", _CONV_OPTIONS),
+    "conv1d": _stream(
+        "n1c3w17-oc5k3 n2c8w33-oc16k3p1 n1c16w20-oc16k5p2g16 n3c6w31-oc9k7s3p3d2g3 n1c1w9-oc4k1 n1c101w11-oc101k3g101", "n4c32w256-oc64k3p1",
+        "neartie saturate neartie pairs random offset", _CONV_OPTIONS,
+    ),
     "conv2d": _stream(
         "n1c3h9w11-oc5k3 n1c16h14w14-oc32k3p1 n2c8h8w8-oc8k3p1g8 n1c1h7w7-oc3k1 n1c7h13w5-oc11k3x5s2x1p1x2 n2c16h9w9-oc32k3s2p1g16 n1c24h15w15-oc24k5p2g24"
         " n1c12h10w10-oc18k3p2d2g6 n1c8h17w17-oc8k7p3g8 n1c128h5w5-oc128k3p1g128 n1c5h6w6-oc10k3g5 n3c3h19w19-oc16k7s2p3 n1c101h3w3-oc101k1g101 n1c64h6w6-oc17k1s2 n1c33h4w4-oc7k2x1d1x2",
         "n2c16h28w28-oc64k3p1 n4c64h28w28-oc64k3p1g64 n1c64h40w40-oc96k1 n2c32h30w30-oc64k3s2p1g4 n3c19h31w31-oc35k3p1",
-        "neartie pairs neartie saturate neartie random wrap", _CONV_OPTIONS, "n1c9000h3w4-oc5k3 n1c2500h6w6-oc4k5x6",
+        "neartie pairs neartie saturate neartie random wrap offset", _CONV_OPTIONS, "n1c9000h3w4-oc5k3 n1c2500h6w6-oc4k5x6",
     ),
-    "conv3d": _stream("n1c3t4h5w6-oc5k3 n1c8t5h6w7-oc8k3p1g8 n1c4t3h7w7-oc6k2x3x1s1x2x1g2", "n1c16t6h14w14-oc32k3p1", "neartie saturate pairs random", _CONV_OPTIONS),
+    "conv3d": _stream("n1c3t4h5w6-oc5k3 n1c8t5h6w7-oc8k3p1g8 n1c4t3h7w7-oc6k2x3x1s1x2x1g2", "n1c16t6h14w14-oc32k3p1", "neartie saturate pairs random offset", _CONV_OPTIONS),
     "matmul_integer": _stream(
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
@@ -79,12 +82,12 @@ STREAMS = {
         ", channels_last, ceil, int8, int8 channels_last ceil",
     ),
     "avg_pool2d": _stream(
-        "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3 n6c32h5w4-k5x4 n2c19h3w3-k1s2",
+        "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3 n6c32h5w4-k5x4 n2c19h3w3-k1s2 n2c28h9w8-k2s1 n1c15h8w8-k4s2",
         "n4c67h28w28-k2s1 n4c32h28w28-k4s1p2", "neartie saturate neartie random",
         ", channels_last, rescale, nopad, nopad channels_last, ceil nopad, int8, rescale channels_last, divisor, divisor channels_last, rescale nopad int8, ceil channels_last",
     ),
     "adaptive_avg_pool2d": _stream(
-        "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6 n4c1h9w7 n9c21h1w1",
+        "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6 n4c1h9w7 n9c21h1w1 n6c29h4w4 n9c13h6w4-o3x2",
         "n64c259h4w4 n64c128h7w6 n8c67h28w28-o14", "neartie saturate neartie random", ", channels_last, rescale, int8, int8 channels_last, rescale channels_last",
     ),
     "cat": _stream(
@@ -119,6 +122,8 @@ def case_stream(op, profile, *, seed=0):
         strategy, chosen = next(strategies), next(options)
         shapes = wrap if strategy == "wrap" else large if i >= len(stream.small) and i % 2 else small
         case = Case(op=op, profile=profile.name, shape=next(shapes), strategy=strategy, seed=seed + i)
+        if strategy == "offset":
+            chosen = tuple(o for o in chosen if o not in ("nobias", "float"))
         yield case.replace(options=chosen if "nobias" in chosen or i % 6 == 5 else chosen + _bias_option(op, profile, chosen))
 
 

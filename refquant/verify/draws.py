@@ -75,7 +75,7 @@ def draw_zero(rng, dtype, strategy):
 def draw_codes(rng, shape, dtype, zero, strategy):
     """Draw activation codes.
 
-    ``neartie``: the whole dtype, or a band around the zero point that keeps accumulators small; ``saturate``: ends of the dtype;
+    ``neartie``: the whole dtype, or a band around the zero point that keeps accumulators small (always for ``offset``); ``saturate``: ends of the dtype;
     ``pairs`` and ``wrap``: almost all at the top.
     """
     kind = int_type(dtype)
@@ -84,8 +84,8 @@ def draw_codes(rng, shape, dtype, zero, strategy):
         codes = rng.choice([low, low, low + 1, high - 1, high, high, zero], shape)
     elif strategy in ("pairs", "wrap"):
         codes = np.where(rng.random(shape) < 0.9, high, rng.integers(low, high + 1, shape))
-    elif strategy == "neartie":
-        width = pick(rng, (3, 15, high - low, high - low))
+    elif strategy in ("neartie", "offset"):
+        width = pick(rng, (3, 15, high - low, high - low)) if strategy == "neartie" else 2
         codes = rng.integers(max(low, zero - width), min(high, zero + width) + 1, shape)
     else:
         codes = rng.integers(low, high + 1, shape)
@@ -101,8 +101,8 @@ def draw_weights(rng, shape, dtype, strategy):
     elif strategy in ("pairs", "wrap"):
         end = np.where(np.arange(shape[0]) % 2, low, high).reshape(-1, *[1] * (len(shape) - 1))
         codes = np.where(rng.random(shape) < 0.9, end, rng.integers(low, high + 1, shape))
-    elif strategy == "neartie":
-        width = pick(rng, (2, 7, 127, 127))
+    elif strategy in ("neartie", "offset"):
+        width = pick(rng, (2, 7, 127, 127)) if strategy == "neartie" else 2
         middle = (low + high + 1) // 2
         codes = rng.integers(max(low, middle - width), min(high, middle + width) + 1, shape)
     else:

@@ -13,6 +13,8 @@ __all__ = ["build_linear", "build_conv", "build_matmul_integer"]
 
 # Root mean square of the outputs, in codes, that the output scale is solved for.
 _SPREAD = {"neartie": 48, "random": 40, "pairs": 90, "wrap": 100, "saturate": 600}
+# Accumulators between two codes for "offset", as powers of two.
+_OFFSET_SHIFT = (19, 22)
 
 
 def _pairs(value, dims):
@@ -62,7 +64,7 @@ def _product(case, rng, x_shape, w_shape):
     return {
         "x": QTensor(x, QParams(sx, xz, x_type)),
         "w": QTensor(w, QParams(sw, wz, w_type, axis=None if count is None else 0)),
-        "bias": _bias(rng, case, channels, sx, sw, rms),
+        "bias": _bias(rng, case, channels, sx, sw, out, rms),
         "out": out,
         "activation": "relu" if case.has("relu") else None,
     }
@@ -90,6 +92,8 @@ def _scales(rng, strategy, rms, count):
     if rng.random() < 0.25:
         sx = sy * 2.0 ** int(rng.integers(-4, 4))
     size = count or 1
+    if strategy == "offset":
+        return sx, solve_scales(rng, 2.0 ** -int(rng.integers(*_OFFSET_SHIFT)), sy / sx, count), sy
     if strategy == "random":
         ratio = _SPREAD[strategy] / rms * np.exp2(rng.uniform(-1, 1, size))
         sw = ratio * sy / sx
@@ -112,10 +116,13 @@ def _float_scales(rng, x, count):
     return sx, float(sw[0]) if count is None else sw
 
 
-def _bias(rng, case, channels, sx, sw, rms):
+def _bias(rng, case, channels, sx, sw, out, rms):
     if case.has("nobias"):
         return None
     steps = round_real(rng.normal(0, rms, channels), Round.HALF_EVEN)
+    if case.strategy == "offset":
+        apart = 2.0 ** round_real(np.log2(out.scale / (np.asarray(sw) * sx)), Round.HALF_EVEN)
+        steps = (rng.integers(30, 110, channels) + 0.5) * apart + rng.integers(-9, 10, channels)
     if case.has("intbias"):
         if case.strategy == "wrap":
             steps[::2] = 2.0**31 - 1

@@ -1,0 +1,1 @@
+"""The command ``refquant``: one file a command, listed in `refquant.cli.main.COMMANDS`."""

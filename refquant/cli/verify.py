@@ -1,0 +1,201 @@
+"""Hold engines against the oracle, bit for bit; where an engine is not installed, hold the oracle against bits recorded from it."""
+
+import argparse
+
+from refquant import backends
+from refquant.cli.console import Progress, paint
+from refquant.errors import ArgumentError, BackendMissing, choose
+from refquant.verify import STREAMS, Case, Row, Status, campaign, check_vectors, read_index, try_case
+
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """examples:
+  refquant verify                                        all engines, all operators
+  refquant verify --engine onednn --op conv2d --outputs 1000000
+  refquant verify --recorded                             golden vectors alone, no engine is asked
+  refquant verify --case linear/fbgemm/m5k64n17/neartie/seed=7/per_channel
+  refquant verify --model digits_resnet --engine x86     a network, layer by layer
+  refquant verify --list                                 engines, operators, golden vectors
+
+exit status: 0 all bits agree, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
+"""
+
+_ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
+_SHOWN = 3
+_COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
+
+
+def _count(text):
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return value
+
+
+def _seed(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
+    return int(text)
+
+
+def add_arguments(parser):
+    """Declare the options."""
+    parser.add_argument("--engine", action="append", metavar="NAME", help="an engine (may be repeated); all unless given")
+    parser.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated); all unless given")
+    parser.add_argument("--outputs", type=_count, default=50000, metavar="N", help="outputs to compare for each operator and engine (50000)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="seed of the cases (0)")
+    parser.add_argument("--case", metavar="LINE", help="try one case, as a failure prints it")
+    parser.add_argument("--recorded", action="store_true", help="check golden vectors only, also of engines that are installed")
+    parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")
+    parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer")
+    parser.add_argument("--reasons", action="store_true", help="say why cases were not asked of an engine")
+    parser.add_argument("--list", action="store_true", help="list engines, operators and golden vectors")
+
+
+def run(arguments):
+    """Run and return the exit status."""
+    engines = [backends.find(name) for name in arguments.engine or backends.names()]
+    ops = [choose("verify", "operator", op, STREAMS) for op in arguments.op or STREAMS]
+    if arguments.list:
+        return _list(arguments)
+    if arguments.case:
+        return _case(arguments)
+    if arguments.model:
+        from refquant.cli.verify_model import compare_model
+
+        return compare_model(arguments.model, arguments.engine)
+    return _tables(arguments, engines, ops)
+
+
+def _list(arguments):
+    print("engines")
+    for engine in backends.ENGINES:
+        state = "installed" if backends.installed(engine.name) else f"not installed: {engine.install}"
+        print(f"  {engine.name:<12} {state}")
+    print("\noperators\n  " + "\n  ".join(STREAMS))
+    index = read_index(arguments.vectors)
+    print("\ngolden vectors")
+    for name, source in index["engines"].items():
+        entries = [e for e in index["files"].values() if e["engine"] == name]
+        print(f"  {name:<12} {sum(e['outputs'] for e in entries):>7,} outputs of {len(entries)} operators; {_source(source)}")
+    return 0
+
+
+def _source(provenance):
+    return f"{provenance['package']} {provenance['version']}, {provenance['cpu'].partition(' (')[0]}, {provenance['date']}"
+
+
+def _case(arguments):
+    case = Case.parse(arguments.case)
+    for name in arguments.engine or [case.profile]:
+        trial = try_case(backends.load(name), case)
+        status, detail = trial.outcome
+        print(f"{case} on {name}")
+        print(paint(detail if detail.startswith(str(status)) else str(trial.outcome), _COLOUR[status]))
+        if trial.comparison is not None and status is Status.EXACT:
+            print(f"{trial.comparison.outputs:,} outputs, 0 differ")
+        if status is not Status.EXACT:
+            return 1 if status is Status.DIFFERENT else 2
+    return 0
+
+
+def _tables(arguments, engines, ops):
+    live, recorded = _sources(arguments, engines)
+    print(_ROW.format("operator", "engine", "bits", "outputs", "differing", "verdict"))
+    rows = [_print(arguments, row, "live") for row in _live(arguments, live, ops)]
+    rows += [_print(arguments, row, "recorded") for row in _recorded(arguments, recorded, ops)]
+    print()
+    _summary(arguments, rows, [e for e in recorded if not arguments.recorded])
+    if any(row.failures for row in rows):
+        return 1
+    if not sum(row.outputs for row in rows):
+        raise ArgumentError("verify: nothing was compared, so nothing is verified; see refquant verify --reasons and --list")
+    return 0
+
+
+def _sources(arguments, engines):
+    """Return (runners to ask, engines whose recorded bits are checked); an engine that was named must be there."""
+    live, recorded = [], []
+    for engine in engines:
+        try:
+            if arguments.recorded:
+                raise BackendMissing("not asked")
+            live.append(backends.load(engine.name))
+        except BackendMissing:
+            if arguments.engine and not arguments.recorded:
+                raise
+            recorded.append(engine)
+    return live, recorded
+
+
+def _live(arguments, runners, ops):
+    progress = Progress()
+    for op in ops:
+        for runner in runners:
+            report = lambda row: progress.show(f"{row.op} on {row.engine}: {row.outputs:,} of {arguments.outputs:,} outputs")  # noqa: E731
+            row = campaign(runner, op, outputs=arguments.outputs, seed=arguments.seed, progress=report)
+            progress.clear()
+            yield row
+
+
+def _recorded(arguments, engines, ops):
+    if not engines:
+        return
+    entries = read_index(arguments.vectors)["files"]
+    names = {(entry["op"], entry["engine"]): name for name, entry in entries.items()}
+    for op in ops:
+        for engine in engines:
+            if (op, engine.name) in names:
+                yield check_vectors(names[op, engine.name], arguments.vectors)
+
+
+def _print(arguments, row, bits):
+    verdict = paint(str(row.status), _COLOUR[row.status])
+    print(_ROW.format(row.op, row.engine, bits, f"{row.outputs:,}", f"{row.differing:,}", verdict), flush=True)
+    for trial in row.failures[:_SHOWN]:
+        repeat = f"refquant verify --case {trial.case}" if bits == "live" else f"recorded case {trial.case}"
+        print(f"    {repeat}")
+        print("      " + trial.outcome.detail.replace("\n", "\n      "))
+    if len(row.failures) > _SHOWN:
+        print(f"    and {len(row.failures) - _SHOWN} more cases of {row.cases}")
+    return row
+
+
+def _summary(arguments, rows, missing):
+    total, differing = sum(row.outputs for row in rows), sum(row.differing for row in rows)
+    colour = "red" if any(row.failures for row in rows) else "green"
+    what = f"{_number({r.op for r in rows}, 'operator')} on {_number({r.engine for r in rows}, 'engine')}"
+    print(paint(f"{total:,} outputs of {what} compared, {differing:,} differ", colour))
+    asked = Row("all", "all")
+    for row in rows:
+        for reason, number in row.reasons.items():
+            asked.reasons[reason] = asked.reasons.get(reason, 0) + number
+    if asked.reasons and not arguments.reasons:
+        print(f"{sum(asked.reasons.values()):,} cases do not count, as an engine lacks what they ask for or their outputs are all equal (--reasons)")
+    elif asked.reasons:
+        print("cases that do not count:")
+        for reason, number in sorted(asked.reasons.items(), key=lambda item: -item[1]):
+            print(f"  {number:>6,}  {reason}")
+    if missing:
+        _advice(arguments, missing)
+
+
+def _number(items, name):
+    return f"{len(items)} {name}" + ("" if len(items) == 1 else "s")
+
+
+def _advice(arguments, missing):
+    """Say which engines would be asked if they were there, and where the recorded bits come from."""
+    index = read_index(arguments.vectors)["engines"]
+    commands = {}
+    for engine in missing:
+        commands.setdefault(engine.install, []).append(engine)
+    print()
+    for command, engines in commands.items():
+        names = ", ".join(engine.name for engine in engines)
+        sources = {_source(index[engine.name]) for engine in engines if engine.name in index}
+        print(f"not installed: {names}. Checked against bits recorded from {' and '.join(sorted(sources)) or 'nothing'}.")
+        print(f"  to ask the engine itself: {command}")

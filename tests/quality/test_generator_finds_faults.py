@@ -1,0 +1,100 @@
+"""Default cases tell every two profiles apart, and every profile from each of its mutants, unless the two compute the same."""
+
+from itertools import combinations, islice
+
+import pytest
+
+from refquant import numerics, ops
+from refquant.errors import UnsupportedError
+from refquant.numerics.profile import Dispatch
+from refquant.verify import STREAMS, build, case_stream, mutants, oracle
+
+BUDGET = 300
+SECTIONS = {op.name: op.sections for op in ops.OPS}
+NAMES = numerics.names()
+
+
+def answer(problem, profile):
+    try:
+        return oracle(problem, profile).tobytes()
+    except UnsupportedError:
+        return None
+
+
+def unseparated(op, profile, others, budget=BUDGET):
+    """Return those of `others` that give the bits of `profile` in every default case."""
+    left = list(others)
+    for case in islice(case_stream(op, profile), budget):
+        if not left:
+            break
+        problem = build(case)
+        expected = answer(problem, profile)
+        if expected is not None:
+            left = [other for other in left if answer(problem, getattr(other, "profile", other)) in (expected, None)]
+    return left
+
+
+def form_differences(a, b, op):
+    """Return the fields in which two profiles differ and that `op` reads, where both engines have the operation."""
+    return [row for row in a.differences(b) if row[0] in SECTIONS[op] and row[1] != "offered" and None not in row[2:]]
+
+
+@pytest.mark.parametrize("op", STREAMS)
+def test_every_two_profiles_are_separated(op):
+    pairs = [(a, b) for a, b in combinations(numerics.PROFILES, 2) if form_differences(a, b, op)]
+    left = [(a, b) for a, b in pairs if unseparated(op, a, [b], 120) and unseparated(op, b, [a], 120)]
+    assert [(a.name, b.name, form_differences(a, b, op)) for a, b in left] == []
+
+
+def same_by_proof(mutant):
+    """Return why a mutant computes what its profile does, or None if it must be found."""
+    form = getattr(numerics.get(mutant.profile.name.rstrip("*")), mutant.section)
+    side, _, field = mutant.field.rpartition(".")
+    form = getattr(form, side) if isinstance(form, Dispatch) else form
+    if mutant.section in ("linear", "conv"):
+        return _same_product(form, field, mutant)
+    if field == "copy_equal":
+        return "a code survives the way to its real number and back"
+    if (mutant.section, field, mutant.old, mutant.new) == ("quantize_int32", "nan", "indefinite", "qmin"):
+        return "both are the smallest int32"
+    if field.startswith("tail_") and form.vector == 0:
+        return "without a vector body there is no tail"
+    return None
+
+
+def _same_product(form, field, mutant):
+    quotients = {"(xw)/y", "f64(xw)/y"}
+    if field == "relu":
+        return "rounding is monotone: a maximum with 0 before it is one with the zero point after it"
+    if field == "multiplier" and form.arithmetic == "float32" and {mutant.old, mutant.new} == quotients:
+        return "a float64 quotient of float32 numbers rounds to their float32 quotient"
+    if form.arithmetic != "float32" and field in ("y_scale", "bias"):
+        return "read by float32 arithmetic alone"
+    if form.arithmetic != "float32" and field == "multiplier" and {mutant.old, mutant.new} <= {"(xw)/y", "x,w,/y", "(xw),/y"}:
+        return "steps apart exist in float32 arithmetic alone"
+    if form.arithmetic.startswith("fixed") and field in ("rounding", "zero_point", "overflow"):
+        return "integer multipliers bring their own rounding"
+    return None
+
+
+def same_for_operator(op, mutant):
+    if mutant.field.endswith("accumulator") and op in ("linear", "conv1d"):
+        return "depthwise kernels exist for images and volumes alone"
+    return same_by_proof(mutant)
+
+
+@pytest.mark.parametrize("op", [op for op in STREAMS if SECTIONS[op]])
+@pytest.mark.parametrize("profile", NAMES)
+def test_every_mutant_is_found(op, profile):
+    changed = list(mutants(profile, op))
+    if not changed:
+        pytest.skip(f"{profile} has no {op}")
+    wanted = [mutant for mutant in changed if same_for_operator(op, mutant) is None]
+    assert [str(mutant) for mutant in unseparated(op, profile, wanted)] == []
+
+
+@pytest.mark.parametrize("profile", ("fbgemm", "qnnpack", "onnxruntime", "tflite_ref", "onnx_reference"))
+@pytest.mark.parametrize("op", ("linear", "conv2d", "cat", "add", "quantize"))
+def test_what_is_the_same_by_proof_is_never_told_apart(op, profile):
+    same = [mutant for mutant in mutants(profile, op) if same_for_operator(op, mutant)]
+    assert len(unseparated(op, profile, same, 60)) == len(same)
