@@ -232,7 +232,7 @@ def test_setups_run_before_each_turn():
 
 def test_few_turns_are_refused_and_garbage_collection_is_put_back():
     with pytest.raises(RangeError, match="turns=4"):
-        measure(duel(Clock()).contenders, 4, Clock())
+        run_works([contest(Clock())], Settings(turns=4))
     clock, seen = Clock(), []
     case = Case("c")
     case.add("refquant", lambda: lambda: seen.append(gc.isenabled()) or clock.worker("refquant", 1)(), Role.SUBJECT)
@@ -266,7 +266,18 @@ def test_a_difference_reaches_no_bar():
     clock = Clock()
     cases = [duel(clock, name="good"), duel(clock, name="bad", theirs_bits=wrong())]
     found = run_works([contest(clock, cases=cases, bars=(Bar("worst", lambda rs: min(ratios(rs)), 0.1),))], Settings(turns=5), clock=clock)[0]
-    assert found.verdicts[0].reached is False and [r.name for r in found.different] == ["bad"]
+    assert found.verdicts[0].reached is False and [r.name for r in found.failed] == ["bad"]
+
+
+def test_a_case_that_cannot_run_costs_no_other_its_figures():
+    def broken(settings):
+        raise ArgumentError("startup: the child process must end well")
+
+    clock = Clock()
+    work = Work("w", "title", lambda: [Plan("broken", "", broken), Plan("case", "", lambda settings: duel(clock))], (Bar("ratio", lambda rs: min(ratios(rs)), 1),))
+    found = run_works([work], Settings(turns=5), clock=clock)[0]
+    assert [r.timed for r in found.results] == [False, True] and found.verdicts[0].reached is False
+    assert "broken: UNSUPPORTED, not timed\n    startup: the child process must end well" in text_report([found], MACHINE)
 
 
 def test_filters_choose_works_and_cases():
@@ -364,7 +375,7 @@ def test_a_difference_is_the_exit_status(fakes, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--turns", "4"], "--turns 4 is less than 5"),
+        (["--turns", "4"], "turns=4 is less than 5"),
         (["--turns", "x"], "must be a whole number"),
         (["--threads", "0"], "must be a whole number"),
         (["--filter", "zzz"], "'zzz' is in no work/case"),

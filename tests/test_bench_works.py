@@ -40,7 +40,7 @@ def plans():
                 yield pytest.param(plan, id=f"{work.name}/{plan.name}")
 
 
-@pytest.mark.parametrize("plan", plans())
+@pytest.mark.parametrize("plan", list(plans()))
 def test_bits_agree_before_anything_is_timed(plan):
     with limited_threads(1):
         case = plan.build(Settings())
@@ -55,7 +55,7 @@ def test_bits_agree_before_anything_is_timed(plan):
 def test_every_profile_has_something_that_proves_it(profile):
     plan = next(p for p in LINEAR.plans() if p.name == f"{profile} 3136x64x64")
     compared = [c.name for c in plan.build(Settings()).contenders if c.bits is not None and c.role is not Role.SUBJECT]
-    assert compared or profile in ("fbgemm", "x86")
+    assert compared
 
 
 @pytest.mark.parametrize("network, count", [("resnet50", 23), ("mobilenet_v2", 30)])

@@ -15,7 +15,6 @@ from time import perf_counter
 import numpy as np
 
 from refquant.backends.bench.case import Contender, Role
-from refquant.errors import RangeError
 from refquant.verify import Status, compare
 
 __all__ = ["Result", "run_case", "prove", "measure", "geomean", "LEAST_TURNS"]
@@ -214,8 +213,6 @@ def measure(contenders, turns, clock=perf_counter, *, warm=True):
     dict of str to list of float
         Seconds of one call, one number a turn.
     """
-    if turns < LEAST_TURNS:
-        raise RangeError(f"bench: turns={turns} is less than {LEAST_TURNS}, and a median of so few means little; ask for {LEAST_TURNS} or more")
     with _no_garbage_collection():
         repeats = [_repetitions(c, clock) if warm else (1, 1) for c in contenders]
         samples = {c.name: [] for c in contenders}

@@ -7,13 +7,14 @@ from refquant.backends.bench.case import Settings, Work
 from refquant.backends.bench.conv import CONV
 from refquant.backends.bench.elementwise import ELEMENTWISE
 from refquant.backends.bench.gemm import GEMM, NUMPY
-from refquant.backends.bench.harness import run_case
+from refquant.backends.bench.harness import LEAST_TURNS, Result, run_case
 from refquant.backends.bench.linear import LINEAR
 from refquant.backends.bench.networks import NETWORKS
 from refquant.backends.bench.observing import OBSERVING
 from refquant.backends.bench.startup import STARTUP
 from refquant.backends.bench.threads import THREADS
-from refquant.errors import ArgumentError
+from refquant.errors import ArgumentError, RangeError, RefquantError
+from refquant.verify import Status
 
 __all__ = ["WORKS", "Verdict", "WorkResult", "chosen", "run_works", "judge"]
 
@@ -42,8 +43,8 @@ class WorkResult(NamedTuple):
     verdicts: list
 
     @property
-    def different(self):
-        """Results whose bits did not agree."""
+    def failed(self):
+        """Results whose bits did not agree, or that could not be had."""
         return [r for r in self.results if not r.timed]
 
 
@@ -83,18 +84,28 @@ def run_works(works, settings=Settings(), *, text=None, progress=lambda line: No
     -------
     list of WorkResult
     """
+    if settings.turns < LEAST_TURNS:
+        raise RangeError(f"bench: turns={settings.turns} is less than {LEAST_TURNS}, and a median of so few means little; ask for {LEAST_TURNS} or more")
     rows = chosen(works, text)
     total, done, found = sum(len(plans) for _, plans in rows), 0, []
     for work, plans in rows:
         results = []
         for plan in plans:
             done += 1
-            result = run_case(plan.build(settings), settings, clock)
+            result = _result(plan, settings, clock)
             results.append(result)
             progress(f"[{done}/{total}] {work.name}/{plan.name}: {_short(result)}")
         whole = text is None or len(plans) == len(work.plans())
         found.append(WorkResult(work, results, judge(work, results) if whole else []))
     return found
+
+
+def _result(plan, settings, clock):
+    """Run a case; one that cannot be run costs no other its figures."""
+    try:
+        return run_case(plan.build(settings), settings, clock)
+    except RefquantError as error:
+        return Result(name=plan.name, group=plan.group, status=Status.UNSUPPORTED, detail=str(error))
 
 
 def _short(result):
@@ -104,7 +115,7 @@ def _short(result):
 
 
 def judge(work, results):
-    """Return the verdicts on a work. A case whose bits differ reaches nothing."""
+    """Return the verdicts on a work. A case whose bits differ, or that could not be run, reaches nothing."""
     verdicts = []
     for bar in work.bars:
         for group in list(dict.fromkeys(r.group for r in results)) if bar.by_group else [""]:
