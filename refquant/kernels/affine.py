@@ -15,9 +15,10 @@ import numpy as np
 from refquant.kernels.jit import kernel, parallel_for
 from refquant.kernels.scalar import fused_multiply_add, half_even
 
-__all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_reals", "AFTER", "BEFORE", "FUSED", "SUB_MUL", "SUB_MUL64", "MUL_ADD", "FMA"]
+__all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_reals", "AFTER", "BEFORE", "FUSED", "SATURATE", "BY_INT64", "INDEFINITE", "SUB_MUL", "SUB_MUL64", "MUL_ADD", "FMA"]
 
 AFTER, BEFORE, FUSED = range(3)
+SATURATE, BY_INT64, INDEFINITE = range(3)
 SUB_MUL, SUB_MUL64, MUL_ADD, FMA = range(4)
 _GRAIN = 1 << 16
 
@@ -33,24 +34,27 @@ class Quantizer(NamedTuple):
         Where the zero point enters: `AFTER` rounding, `BEFORE` it, or `FUSED` into the product.
     away : bool
         Round halves away from zero instead of to even.
-    wide : bool
-        Values of at least 2**63 become the smallest code: a conversion by way of int64.
+    overflow : int
+        `SATURATE`; `BY_INT64`: values of at least 2**63 become the smallest code; `INDEFINITE`: values beyond int32, and NaN, become −2**31, to which the
+        zero point is added with wrap-around.
     """
 
     divide: bool
     add: int
     away: bool
-    wide: bool
+    overflow: int
 
 
 @lru_cache(maxsize=None)
 def _quantizer(how, across, real_output):
     """Return the loop that quantizes rows: rows of one channel each, or (`across`) of all channels side by side."""
-    divide, add, away, wide = how
+    divide, add, away, overflow = how
 
     @kernel
     def run(start, stop, x, out, factor, zero, scale, low, high, nan):
-        half, huge = np.float32(0.5), np.float32(2.0**63)
+        half, huge, large = np.float32(0.5), np.float32(2.0**63), np.float32(2.0**31)
+        # The largest float32 below 2**31; with a zero point of more than 127 its sum leaves int32.
+        top, last = np.float32(2147483520.0), np.float32(127)
         for row in range(start, stop):
             c = 0 if across else row % factor.size
             f, z, s, source, target = factor[c], zero[c], scale[c], x[row], out[row]
@@ -70,11 +74,17 @@ def _quantizer(how, across, real_output):
                 else:
                     r = half_even(t)
                 after = z if add == AFTER else np.float32(0)
+                whole = r
                 r = r if r > low - after else low - after
                 r = r if r < high - after else high - after
-                if wide:
+                if overflow == BY_INT64:
                     r = r if abs(t) < huge else low - after
-                r = r + after if t == t else nan
+                if overflow == INDEFINITE:
+                    beyond = (high if after < 0 else low) - after
+                    r = r if abs(whole) < large and not (whole == top and after > last) else beyond
+                else:
+                    r = r if t == t else nan - after
+                r = r + after
                 target[i] = (r - z) * s if real_output else np.int32(r)
 
     return run
@@ -136,7 +146,7 @@ def quantize_codes(x, out, how, factor, zero, limits, nan, inner):
     limits : pair of int
         The smallest and the largest code.
     nan : int
-        The code of NaN.
+        The code of NaN, unless it goes the way of overflow.
     inner : int
         Elements of a channel that lie side by side.
     """

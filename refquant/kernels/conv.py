@@ -8,50 +8,18 @@ A convolution is the product of its windows and its weights. Windows are not cop
 window's row are neighbours, and a product reads its k in runs.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from refquant.kernels.stage import RAW, output_kind
-from refquant.kernels.depthwise import depthwise, taps_of
+from refquant.kernels.depthwise import depthwise
+from refquant.kernels.field import make_field
 from refquant.kernels.gemm import column_zeros, multiply
-from refquant.kernels.pack import signed_codes
+from refquant.kernels.pack import PackedConv
 from refquant.kernels.product import pack_columns
-from refquant.kernels.signature import as_input
-from refquant.kernels.tile import PLAIN, best_rung, rung_named
-from refquant.kernels.window import channels_last_output, make_field, make_geometry, window_rows
+from refquant.kernels.tile import rung_named
+from refquant.kernels.window import channels_last_output, make_geometry, window_rows
 
 __all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize"]
-
-
-class PackedConv(NamedTuple):
-    """Packed weights of a convolution; build them with `pack_conv`.
-
-    Attributes
-    ----------
-    codes : ndarray of int8, (OC, *kernel, IC / groups), read-only
-    shape : tuple of int
-        (OC, IC / groups, *kernel)
-    groups : int
-    sums : ndarray of int32, (OC,), read-only
-        Sums of the stored int8 codes.
-    offset : int
-        What was subtracted from each code: 128 for uint8, 0 for int8.
-    rung : str
-    no_zeros : ndarray of int32, (OC,), read-only
-        Zeros.
-    columns : dict
-        Number of runs that a window is read in, or for depthwise weights of pixels of a cell, → packed columns.
-    """
-
-    codes: np.ndarray
-    shape: tuple
-    groups: int
-    sums: np.ndarray
-    offset: int
-    rung: str
-    no_zeros: np.ndarray
-    columns: dict
 
 
 def pack_conv(w, groups=1, rung=None):
@@ -70,13 +38,7 @@ def pack_conv(w, groups=1, rung=None):
     PackedConv
         A copy: later writes to `w` do not reach it.
     """
-    codes, offset = signed_codes(np.moveaxis(w, 1, -1))
-    sums = codes.reshape(w.shape[0], -1).sum(axis=1, dtype=np.int32)
-    chosen = best_rung() if rung is None else rung_named(rung)
-    packed = PackedConv(
-        as_input(codes), w.shape, int(groups), as_input(sums), offset, PLAIN if chosen is None else chosen.name,
-        as_input(np.zeros_like(sums)), {},
-    )  # fmt: skip
+    packed = PackedConv.of(w, groups, rung)
     if w.shape[1] > 1 or groups == 1:
         _columns(packed, _fewest_runs(packed))
     return packed
@@ -104,13 +66,7 @@ def _convolve(x, packed, geometry, x_zero, w_zero, dtype, kind, ep):
     out, memory = channels_last_output(x.shape[0], geometry, packed.shape[0], dtype)
     zeros = column_zeros(packed, w_zero)
     if packed.shape[1] == 1 and packed.groups > 1 and zeros is packed.no_zeros:
-        taps = as_input(taps_of(packed.codes))
-        bias_i = packed.no_zeros if ep is None else ep.bias_i
-
-        def start(zero):
-            return bias_i - packed.sums * np.int32(zero)
-
-        depthwise(x, taps, packed.columns, geometry, start, True, x_zero, memory, kind, ep)
+        depthwise(x, packed, geometry, True, x_zero, memory, kind, ep)
         return out
     field = make_field(x, geometry.padding, x_zero)
     left = window_rows(field.shape, field.loose, geometry, packed.groups)

@@ -1,12 +1,13 @@
 """Depthwise convolutions: every output channel reads one input channel.
 
-    field    [N][D'][H'][W'][C]       uint8, each input channel repeated OC/IC times: C = OC
-    cell     P neighbouring pixels    P * C bytes in a row; P > 1 where windows are one pixel apart, so that 64 divides P * C
+    band     [KD][rows][W'][C]        uint8, the input rows of some output rows, padded, in the L2 cache; C = OC: each
+                                      input channel is there OC/IC times
+    cell     P neighbouring pixels    P * C bytes; P > 1 where windows are one pixel apart, so that 64 divides P * C
     weights  [block of 64][group of 4 taps][register][lane][4]     int8, for one cell, taps in raster order (width fastest)
     out      [N][OD][OH][OW][C]
 
-A row of output pixels is a row of cells. Block by block of 64 bytes of a cell, the cells are computed from left to right. Without AVX-512 the
-plain loops at the end run over channels, which are neighbours in every array.
+A row of output pixels is a row of cells. Block by block of 64 bytes of a cell, the cells of a band are computed from left to right. Without
+AVX-512 the plain loops at the end run over channels, which are neighbours in every array.
 """
 
 from functools import lru_cache
@@ -16,115 +17,165 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.kernels.depthwise_tile import depthwise_panel, depthwise_tiles_run_here
+from refquant.kernels.field import SLACK, fill_row, make_field, make_source, source_of
 from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import kernel, parallel_for
+from refquant.kernels.pack import PackedConv
+from refquant.kernels.requantize import requantize
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input
 from refquant.kernels.stage import LINE_NONE, RAW, RAW_STAGE, make_stage, output_kind, read_header
-from refquant.kernels.window import channels_last_output, make_field, make_geometry
+from refquant.kernels.window import channels_last_output, make_geometry
 
-__all__ = ["depthwise_pair16_s32", "depthwise_pair16_requantize", "depthwise", "taps_of"]
+__all__ = ["depthwise_pair16_s32", "depthwise_pair16_requantize", "depthwise"]
 
 _GATHERED = 48
 _MOST_BLOCKS = 64
+_BAND_BYTES = 96 * 1024
 
 
 class Cells(NamedTuple):
-    """How a row of output pixels is cut.
+    """How the output is cut.
 
     Attributes
     ----------
-    offsets : ndarray of int64, (groups of 4 taps, 4)
-        Offset of each tap from a pixel; taps that are not there read the first one, under weights of 0.
-    steps : tuple of int
-        Bytes of the field from image to image, plane to plane, row to row and cell to cell.
-    out : tuple of int
-        Planes, rows, pixels of a row.
+    offsets : ndarray of int64, (groups of 4 taps * 4,), read-only
+        Offset of each tap from a pixel of the band; taps that are not there read the first one, under weights of 0.
     pixels, channels, blocks : int
         Pixels of a cell; channels of a pixel; blocks of 64 bytes in a cell.
+    out : tuple of int
+        Planes, rows, pixels of a row.
+    height : int
+        Output rows of a band.
+    line, lines : int
+        Bytes of an input row, rows of a plane of the band.
+    stride, dilation, lows : tuple of int
+        Three each; `lows` is the padding in front.
+    kernel : tuple of int
     """
 
     offsets: np.ndarray
-    steps: tuple
-    out: tuple
     pixels: int
     channels: int
     blocks: int
+    out: tuple
+    height: int
+    line: int
+    lines: int
+    stride: tuple
+    dilation: tuple
+    lows: tuple
+    kernel: tuple
+
+
+@kernel
+def _cells_of(parts):
+    offsets, pixels, channels, blocks, out, height, line, lines, stride, dilation, lows, taps = parts
+    return Cells(offsets, pixels, channels, blocks, out, height, line, lines, stride, dilation, lows, taps)
 
 
 @lru_cache(maxsize=1024)
-def _cells(shape, geometry):
-    _, depth, height, width, channels = shape
-    line, plane = width * channels, height * width * channels
-    (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
-    taps = np.add.outer(np.add.outer(np.arange(kd) * dd * plane, np.arange(kh) * dh * line), np.arange(kw) * dw * channels)
+def _make_cells(width, channels, geometry):
+    """The fields of `Cells`, for an input of `width` pixels."""
+    (kd, kh, kw), (_, sh, sw), (_, dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
+    line = (width + sum(geometry.padding[2])) * channels
+    reach = (kh - 1) * dh + 1
+    height = min(geometry.out[1], max(1, (_BAND_BYTES // (kd * line) - reach) // sh + 1))
+    lines = (height - 1) * sh + reach
+    taps = np.add.outer(np.arange(kd) * lines * line, np.arange(kh) * dh * line)
+    taps = np.add.outer(taps, np.arange(kw) * dw * channels)
     offsets = np.zeros(-(-taps.size // 4) * 4, np.int64)
     offsets[: taps.size] = taps.reshape(-1)
     pixels = 64 // gcd(channels, 64) if sw == 1 else 1
     if pixels * channels > 64 * _MOST_BLOCKS or pixels > geometry.out[2]:
         pixels = 1
-    steps = (depth * plane, sd * plane, sh * line, pixels * sw * channels)
-    return tuple(Cells(as_input(offsets), steps, geometry.out, pixels, channels, -(-pixels * channels // 64)))
+    return tuple(
+        Cells(
+            as_input(offsets), pixels, channels, -(-pixels * channels // 64), geometry.out, height, line, lines,
+            geometry.stride, geometry.dilation, tuple(lo for lo, _ in geometry.padding), geometry.kernel,
+        )
+    )  # fmt: skip
 
 
-def taps_of(codes):
-    """Weights (OC, 1, *kernel) or (OC, *kernel, 1) as (taps, OC), in raster order."""
-    return codes.reshape(codes.shape[0], -1).T
-
-
-def _weight_table(taps, cells):
-    """`Cells` → weights as registers take them."""
-    pixels, channels, blocks = cells[3:]
-    groups = -(-taps.shape[0] // 4)
+def _weight_table(taps, pixels):
+    """Weights (taps, channels) as registers take them, for a cell of so many pixels."""
+    groups, blocks = -(-taps.shape[0] // 4), -(-pixels * taps.shape[1] // 64)
     table = np.zeros((groups * 4, blocks * 64), np.int8)
-    table[: taps.shape[0], : pixels * channels] = np.tile(taps, pixels)
+    table[: taps.shape[0], : pixels * taps.shape[1]] = np.tile(taps, pixels)
     # (group, tap, block, quarter, register, lane) → (block, group, register, quarter, lane, tap)
     return as_input(table.reshape(groups, 4, blocks, 4, 4, 4).transpose(2, 0, 4, 3, 5, 1)).reshape(-1)
 
 
+@kernel
+def _fill_band(source, cells, n, d, h0, rows, band):
+    """Bring the input of the output rows `h0`, … of plane `d` into the band."""
+    for i in range(cells.kernel[0]):
+        depth = d * cells.stride[0] + i * cells.dilation[0] - cells.lows[0]
+        for r in range((rows - 1) * cells.stride[1] + (cells.kernel[1] - 1) * cells.dilation[1] + 1):
+            at = (i * cells.lines + r) * cells.line
+            h = h0 * cells.stride[1] + r - cells.lows[1]
+            fill_row(source, n, depth, h, cells.lows[2] * cells.channels, band[at : at + cells.line])
+
+
+@kernel
+def _fill_cell_start(sums, x_zero, bias_i, cells, start):
+    for i in range(cells.pixels * cells.channels):
+        term = x_zero * np.int64(sums[i % cells.channels])
+        start[i] = wrap32(np.int64((bias_i[i] if bias_i.shape[0] > 0 else 0) - term))
+
+
 @lru_cache(maxsize=None)
-def _rows_kernel(exact):
+def _bands_kernel(exact):
     panel = depthwise_panel(exact)
 
     @kernel
-    def rows(first, last, field, cells, weights, start, out, item, stage):
-        offsets, steps, extents, pixels, channels, blocks = cells
-        step_n, step_d, step_h, step_cell = steps
-        depth, height, width = extents
-        kind, line, _ = read_header(stage)
-        groups = offsets.shape[0] // 4
+    def bands(first, last, source_parts, cells_parts, weights, sums, out, item, stage):
+        source, cells = source_of(source_parts), _cells_of(cells_parts)
+        kind, line, bias_i = read_header(stage)
+        planes, height, width = cells.out
+        per_plane = (height + cells.height - 1) // cells.height
+        groups = cells.offsets.shape[0] // 4
+        cell, x_step = cells.pixels * cells.channels, cells.pixels * cells.stride[2] * cells.channels
+        whole, rest = width // cells.pixels, width % cells.pixels * cells.channels
+        band = np.empty(cells.kernel[0] * cells.lines * cells.line + SLACK, np.uint8)
         scratch = np.empty((_GATHERED, 64), np.int32)
-        out_step = pixels * channels * item
-        whole, rest = width // pixels, width % pixels * channels
-        for row in range(first, last):
-            n, d, h = row // (depth * height), row // height % depth, row % height
-            x0 = field.ctypes.data + n * step_n + d * step_d + h * step_h
-            out0 = out.ctypes.data + row * width * channels * item
-            for block in range(blocks):
-                n0 = 64 * block
-                table, begin = weights.ctypes.data + n0 * 4 * groups, start.ctypes.data + 4 * n0
-                for part in range(2):
-                    at, count = (0, whole) if part == 0 else (whole, 1)
-                    n = min(64, (pixels * channels if part == 0 else rest) - n0)
-                    while count > 0 and n > 0:
-                        x, target = x0 + at * step_cell + n0, out0 + at * out_step + n0 * item
-                        some = count if line != LINE_NONE else min(count, _GATHERED)
-                        if line != LINE_NONE:
+        start = np.zeros(64 * cells.blocks, np.int32)
+        _fill_cell_start(sums, source.x_zero if exact else 0, bias_i, cells, start)
+        out_row = width * cells.channels * item
+        for unit in range(first, last):
+            n, d = unit // (per_plane * planes), unit // per_plane % planes
+            h0 = unit % per_plane * cells.height
+            rows = min(cells.height, height - h0)
+            _fill_band(source, cells, n, d, h0, rows, band)
+            target0 = out.ctypes.data + ((n * planes + d) * height + h0) * out_row
+            for part in range(2):
+                count, valid = (whole, cell) if part == 0 else (1, rest)
+                x0, part0 = (0, 0) if part == 0 else (whole * x_step, whole * cell * item)
+                for block in range((valid + 63) // 64 if count > 0 else 0):
+                    n0 = 64 * block
+                    n_valid = min(64, valid - n0)
+                    table = weights.ctypes.data + n0 * 4 * groups
+                    x, target = band.ctypes.data + x0 + n0, target0 + part0 + n0 * item
+                    if line != LINE_NONE:
+                        panel(
+                            x, rows, cells.stride[1] * cells.line, count, x_step, cells.offsets.ctypes.data, groups, table,
+                            start.ctypes.data + 4 * n0, target, out_row, cell * item, line, n0, n_valid, stage.ctypes.data,
+                        )  # fmt: skip
+                        continue
+                    for r in range(rows):
+                        for i in range(0, count, _GATHERED):
+                            some = min(_GATHERED, count - i)
                             panel(
-                                x, some, step_cell, offsets.ctypes.data, groups, table, begin, target, out_step,
-                                line, n0, n, stage.ctypes.data,
-                            )  # fmt: skip
-                        else:
-                            panel(
-                                x, some, step_cell, offsets.ctypes.data, groups, table, begin, scratch.ctypes.data, 256,
-                                line, n0, n, stage.ctypes.data,
+                                x + r * cells.stride[1] * cells.line + i * x_step, 1, 0, some, x_step,
+                                cells.offsets.ctypes.data, groups, table, start.ctypes.data + 4 * n0,
+                                scratch.ctypes.data, 0, 256, line, n0, n_valid, stage.ctypes.data,
                             )  # fmt: skip
                             finish_tile(
-                                scratch.ctypes.data, 256, some, n, n0, target, out_step, 0, 0, stage.ctypes.data
+                                scratch.ctypes.data, 256, some, n_valid, n0, target + r * out_row + i * cell * item,
+                                cell * item, 0, 0, stage.ctypes.data,
                             )  # fmt: skip
-                        at, count = at + some, count - some
 
-    return rows
+    return bands
 
 
 @kernel
@@ -155,64 +206,52 @@ def _plain_rows(first, last, field, geometry, taps, start, exact, out):
                     acc[c] = wrap32(np.int64(acc[c]) + min(max(pair, -32768), 32767))
 
 
-def depthwise(x, taps, tables, geometry, start, exact, x_zero, out, kind, ep):
+def depthwise(x, packed, geometry, exact, x_zero, out, kind, ep):
     """Compute a depthwise convolution into `out`.
 
     Parameters
     ----------
     x : ndarray of uint8 or int8, (N, IC, *spatial)
-    taps : ndarray of int8, (taps, OC), read-only
-    tables : dict
-        Pixels of a cell → packed `taps`; what is missing is added.
+    packed : PackedConv
+        Weights (OC, 1, *kernel).
     geometry : Geometry
-    start : callable
-        Gives the int32 that the accumulators begin with, (OC,), for the zero point of the codes as they are stored.
     exact : bool
-        False saturates pairs of taps to int16.
+        False saturates pairs of taps to int16, and subtracts no zero point.
     x_zero : int
     out : ndarray, C-contiguous, (N, *out, OC)
     kind, ep
         What is written, and the output stage, as for `refquant.kernels.product.run_product`.
     """
-    channels = taps.shape[1]
-    field = make_field(x, geometry.padding, x_zero, channels // max(x.shape[1], 1), loose=True)
-    begin = start(field.x_zero)
     if not out.size:
         return
+    source = make_source(x, x_zero, packed.shape[0] // x.shape[1])
+    if "taps" not in packed.columns:
+        packed.columns["taps"] = as_input(packed.codes.reshape(packed.shape[0], -1).T)
     if not depthwise_tiles_run_here():
-        _run_plain(field, geometry, taps, begin, exact, out, kind, ep)
+        _run_plain(x, packed, geometry, exact, x_zero, out, kind, ep)
         return
-    cells = _cells(field.shape, geometry)
-    pixels, blocks = cells[3], cells[5]
-    if pixels not in tables:
-        tables[pixels] = _weight_table(taps, cells)
-    cell_start = np.zeros(64 * blocks, np.int32)
-    cell_start[: pixels * channels].reshape(pixels, channels)[:] = begin
-    if kind == RAW:
-        stage = RAW_STAGE
-    else:
-        stage = make_stage(ep if pixels == 1 else _repeat_form(ep, pixels), kind, True)
-    rows = field.shape[0] * geometry.out[0] * geometry.out[1]
-    grain = max(1, 32768 // (geometry.out[2] * channels))
-    memory = out.reshape(-1).view(np.uint8)
-    parallel_for(_rows_kernel(exact), rows, field.data, cells, tables[pixels], cell_start, memory, out.itemsize, stage, grain=grain)
+    cells = _make_cells(source.size[2], source.channels, geometry)
+    pixels, height = cells[1], cells[5]
+    if pixels not in packed.columns:
+        packed.columns[pixels] = _weight_table(packed.columns["taps"], pixels)
+    stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True, pixels)
+    units = source.batch * geometry.out[0] * -(-geometry.out[1] // height)
+    parallel_for(
+        _bands_kernel(exact), units, tuple(source), cells, packed.columns[pixels], packed.sums, out.reshape(-1).view(np.uint8),
+        out.itemsize, stage,
+    )  # fmt: skip
 
 
-def _repeat_form(ep, pixels):
-    """The output stage of `pixels` pixels side by side."""
-    return ep._replace(**{name: np.tile(value, pixels) for name, value in zip(ep._fields, ep) if isinstance(value, np.ndarray)})
-
-
-def _run_plain(field, geometry, taps, start, exact, out, kind, ep):
-    from refquant.kernels.requantize import requantize
-
-    channels = taps.shape[1]
+def _run_plain(x, packed, geometry, exact, x_zero, out, kind, ep):
+    channels = packed.shape[0]
+    if channels != x.shape[1]:
+        x = np.repeat(x, channels // x.shape[1], axis=1)
+    field = make_field(x, geometry.padding, x_zero)
     acc = np.empty((out.size // channels, channels), np.int32)
     pixels = field.data[: int(np.prod(field.shape))].reshape(field.shape)
-    parallel_for(_plain_rows, acc.shape[0], as_input(pixels), geometry, taps, as_input(start), exact, acc, grain=64)
-    if ep is not None:
-        acc = requantize(acc, ep._replace(bias_i=np.zeros_like(ep.bias_i)), out.dtype)
-    out.reshape(acc.shape)[:] = acc
+    start = (packed.sums * np.int32(-field.x_zero)) if exact else packed.no_zeros
+    parallel_for(_plain_rows, acc.shape[0], as_input(pixels), geometry, packed.columns["taps"], as_input(start), exact, acc)
+    out.reshape(acc.shape)[:] = acc if ep is None else requantize(acc, ep, out.dtype)
 
 
 def depthwise_pair16_s32(x, w, *, stride, padding, x_zero):
@@ -249,11 +288,9 @@ def depthwise_pair16_requantize(x, w, epilogue, dtype, *, stride, padding, x_zer
 
 
 def _pair16(x, w, stride, padding, x_zero, dtype, kind, ep):
-    packed = not isinstance(w, np.ndarray)
+    if isinstance(w, np.ndarray):
+        w = PackedConv.of(w, x.shape[1])
     geometry = make_geometry(x.shape[2:], w.shape[2:], stride, padding, (1,) * (x.ndim - 2))
-    channels = w.shape[0]
-    taps = as_input(taps_of(w.codes if packed else w))
-    out, memory = channels_last_output(x.shape[0], geometry, channels, dtype)
-    bias = np.zeros(channels, np.int32) if ep is None else ep.bias_i
-    depthwise(x, taps, w.columns if packed else {}, geometry, lambda _: bias, False, x_zero, memory, kind, ep)
+    out, memory = channels_last_output(x.shape[0], geometry, w.shape[0], dtype)
+    depthwise(x, w, geometry, False, x_zero, memory, kind, ep)
     return out

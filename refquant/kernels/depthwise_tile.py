@@ -87,7 +87,9 @@ def _pair_taps(e, acc, bytes_of, weights):
 
 
 def _emit_panel(exact):
-    def emit(e, x, pixels, x_step, offsets, groups, weights, start, out, out_step, line, n0, n, stage):
+    def emit(
+        e, x, rows, x_step_row, pixels, x_step, offsets, groups, weights, start, out, out_step_row, out_step, line, n0, n, stage
+    ):  # fmt: skip
         first = _transpose(e, [e.load(e.add(start, 64 * j), _I32V) for j in range(4)])
         unrolled = e.equal(groups, _UNROLLED)
         for condition, count in ((unrolled, _UNROLLED), (e.builder.not_(unrolled), None)):
@@ -95,8 +97,10 @@ def _emit_panel(exact):
                 with e.when(e.builder.and_(condition, e.equal(line, kind))):
                     sums = _Sums(e, exact, offsets, groups, weights, first, count)
                     store = _stores(e, kind, n0, n, stage)
-                    with e.loop(pixels) as i:
-                        store(sums.at(e.add(x, e.mul(i, x_step))), e.add(out, e.mul(i, out_step)))
+                    with e.loop(rows) as row:
+                        x_row, out_row = e.add(x, e.mul(row, x_step_row)), e.add(out, e.mul(row, out_step_row))
+                        with e.loop(pixels) as i:
+                            store(sums.at(e.add(x_row, e.mul(i, x_step))), e.add(out_row, e.mul(i, out_step)))
 
     return emit
 
@@ -156,18 +160,19 @@ def _stores(e, line, n0, n, stage):
 
 
 def depthwise_panel(exact):
-    """Return the function that jitted code calls for 64 channels of a row of pixels.
+    """Return the function that jitted code calls for 64 channels of some rows of pixels.
 
-    ``panel(x, pixels, x_step, offsets, groups, weights, start, out, out_step, line, n0, n, stage)``
+    ``panel(x, rows, x_step_row, pixels, x_step, offsets, groups, weights, start, out, out_step_row, out_step, line, n0, n, stage)``
 
-    x, pixels, x_step
-        Address of the first pixel's first channel; number of pixels; bytes between them. 64 bytes are read at each tap.
+    x, rows, x_step_row, pixels, x_step
+        Address of the first pixel's first channel; number of rows, bytes between them; number of pixels in a row, bytes between them.
+        64 bytes are read at each tap.
     offsets, groups, weights
         Addresses of four int64 for each group of taps, their offsets from a pixel, and of 256 bytes for each group; number of groups.
     start
         Address of 64 int32 that the accumulators begin with.
-    out, out_step, line, n0, n, stage
+    out, out_step_row, out_step, line, n0, n, stage
         `LINE_NONE` stores 64 int32 a pixel; a straight line of the stage stores the bytes of `n` channels, `n0` the first.
     """
     name = "depthwise_exact" if exact else "depthwise_pairs"
-    return emitted_function(name, types.none, [types.int64] * 13, _emit_panel(exact))
+    return emitted_function(name, types.none, [types.int64] * 16, _emit_panel(exact))

@@ -1,4 +1,4 @@
-"""The right-hand matrix of a product, packed once and used often.
+"""The right-hand side of a product, packed once and used often.
 
     plain       [N][K]                                one column of B after the other
     the tiles   [N / 64][K / depth][64][depth]        see `refquant.kernels.tile`
@@ -14,7 +14,7 @@ from refquant.kernels.product import pack_columns
 from refquant.kernels.signature import as_input
 from refquant.kernels.tile import PLAIN, best_rung, rung_named
 
-__all__ = ["PackedB", "pack_b", "signed_codes"]
+__all__ = ["PackedB", "PackedConv", "pack_b"]
 
 
 class PackedB(NamedTuple):
@@ -44,6 +44,47 @@ class PackedB(NamedTuple):
     rung: str
     no_zeros: np.ndarray
     groups: int = 1
+
+
+class PackedConv(NamedTuple):
+    """Packed weights of a convolution; build them with `refquant.kernels.conv.pack_conv`.
+
+    Attributes
+    ----------
+    codes : ndarray of int8, (OC, *kernel, IC / groups), read-only
+    shape : tuple of int
+        (OC, IC / groups, *kernel)
+    groups : int
+    sums : ndarray of int32, (OC,), read-only
+        Sums of the stored int8 codes.
+    offset : int
+        What was subtracted from each code: 128 for uint8, 0 for int8.
+    rung : str
+    no_zeros : ndarray of int32, (OC,), read-only
+        Zeros.
+    columns : dict
+        Number of runs that a window is read in, or for depthwise weights of pixels in a cell → packed columns.
+    """
+
+    codes: np.ndarray
+    shape: tuple
+    groups: int
+    sums: np.ndarray
+    offset: int
+    rung: str
+    no_zeros: np.ndarray
+    columns: dict
+
+    @classmethod
+    def of(cls, w, groups, rung=None):
+        """The codes alone; columns are packed when a product first asks for them."""
+        codes, offset = signed_codes(np.moveaxis(w, 1, -1))
+        sums = codes.reshape(w.shape[0], -1).sum(axis=1, dtype=np.int32)
+        chosen = best_rung() if rung is None else rung_named(rung)
+        return cls(
+            as_input(codes), w.shape, int(groups), as_input(sums), offset, PLAIN if chosen is None else chosen.name,
+            as_input(np.zeros_like(sums)), {},
+        )  # fmt: skip
 
 
 def signed_codes(codes):

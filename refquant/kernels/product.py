@@ -65,6 +65,13 @@ def right_of(parts):
 
 
 @kernel
+def _first_column(block, n16, widest):
+    """Where a block of columns begins, in 16: blocks are as wide as they may be, but 4 + 1 is shared as 3 + 2."""
+    at = min(block * widest, n16)
+    return at - 1 if at == n16 - 1 and 0 < block * widest and n16 % widest == 1 else at
+
+
+@kernel
 def fill_start(right, k, bias_i, start):
     """What the accumulators begin with: the zero-point terms of each column, and its bias.
 
@@ -108,8 +115,8 @@ def _product_kernel(name):
             count = min(_BLOCK, left.rows - m0)
             fill_offsets(left, m0, offsets[:count])
             for block in range(unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks):
-                c16 = block * n16 // blocks
-                width = (block + 1) * n16 // blocks - c16
+                c16 = _first_column(block, n16, widest)
+                width = _first_column(block + 1, n16, widest) - c16
                 n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
                 if shifted:
                     straight = False
@@ -145,7 +152,7 @@ def _pack_columns(codes, widest, depth, data):
     at = 0
     for g in range(groups):
         for block in range(blocks):
-            c0, c1 = 16 * (block * n16 // blocks), 16 * ((block + 1) * n16 // blocks)
+            c0, c1 = 16 * _first_column(block, n16, widest), 16 * _first_column(block + 1, n16, widest)
             for r in range(runs):
                 for word in range(words):
                     for n in range(c0, c1):

@@ -135,7 +135,7 @@ def read_header(stage):
     return words[1], words[8], bias_i
 
 
-def make_stage(ep, out_kind, fused):
+def make_stage(ep, out_kind, fused, repeat=1):
     """Lay an output stage out for kernels.
 
     Parameters
@@ -145,27 +145,30 @@ def make_stage(ep, out_kind, fused):
         `BYTES`, `CODES32`: codes of 8 or 32 bits; `REALS32`: float32.
     fused : bool
         Whether a product adds ``bias_i``, as what its accumulators begin with. Else `finish_tile` does.
+    repeat : int
+        How many pixels lie side by side: each vector is there so many times.
 
     Returns
     -------
     ndarray of float32
         Whose bytes are the block.
     """
-    parts = [_BLANK, ep.bias_i.view(np.float32)]
+    vectors = [ep.bias_i.view(np.float32)]
     if ep.kind == form.FLOAT32:
         if ep.flags & form.PRE_BIAS:
-            parts.append(ep.pre_b)
-        parts.append(ep.s2)
+            vectors.append(ep.pre_b)
+        vectors.append(ep.s2)
         if ep.flags & _BIAS_USERS:
-            parts.append(ep.b)
+            vectors.append(ep.b)
     elif ep.kind == form.FLOAT64:
-        parts.append(ep.m64.view(np.float32))
+        vectors.append(ep.m64.view(np.float32))
     else:
-        parts += [ep.mult.view(np.float32), ep.shift.view(np.float32)]
-    parts.append(_SLACK)
-    stage = np.concatenate(parts)
+        vectors += [ep.mult.view(np.float32), ep.shift.view(np.float32)]
+    if repeat > 1:
+        vectors = [vector for vector in vectors for _ in range(repeat)]
+    stage = np.concatenate([_BLANK, *vectors, _SLACK])
     numbers = (
         ep.kind, ep.flags, ep.rounding, ep.pre_k, ep.s1, ep.d, ep.zf, ep.lo, ep.hi, ep.zi, ep.qlo, ep.qhi,
     )  # fmt: skip
-    _fill_header(stage, ep.bias_i.shape[0], numbers, out_kind, fused)
+    _fill_header(stage, ep.bias_i.shape[0] * repeat, numbers, out_kind, fused)
     return stage

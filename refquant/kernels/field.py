@@ -1,0 +1,167 @@
+"""A convolution's input as padded channels-last memory.
+
+    source   [N][D][H][W][C] or [N][C][D][H][W]    8-bit codes as the caller holds them
+    field    [N][D'][H'][W'][C]                    uint8, D' = D + both paddings and so on; every padded byte is the input's zero point
+
+Because the padding holds the zero point itself, ``x - x_zero`` is 0 there and no term of a product needs to know about borders. int8 codes
+are stored 128 more, and their zero point with them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant.kernels.jit import jit_disabled, kernel, parallel_for
+from refquant.kernels.signature import as_input
+from refquant.kernels.transpose import transpose_blocks
+
+__all__ = ["Source", "source_of", "make_source", "fill_row", "Field", "make_field", "SLACK"]
+
+SLACK = 64
+"""Bytes behind the end of a field that may be read, and are not used."""
+_NO_PADDING = ((0, 0),) * 3
+_BLOCKS = not jit_disabled()
+
+
+class Source(NamedTuple):
+    """An input in one of two memory orders.
+
+    Attributes
+    ----------
+    data : ndarray of uint8, (bytes,), read-only
+    channels_last : bool
+    flip : int
+        What to exclusive-or each byte with: 128 for int8.
+    x_zero : int
+        The zero point of the flipped codes.
+    batch, channels : int
+    size : tuple of int
+        Depth, height, width.
+    """
+
+    data: np.ndarray
+    channels_last: bool
+    flip: int
+    x_zero: int
+    batch: int
+    channels: int
+    size: tuple
+
+
+@kernel
+def source_of(parts):
+    """A `Source` from the plain tuple of its fields."""
+    data, channels_last, flip, x_zero, batch, channels, size = parts
+    return Source(data, channels_last, flip, x_zero, batch, channels, size)
+
+
+def make_source(x, x_zero, repeat=1):
+    """Describe an input.
+
+    Parameters
+    ----------
+    x : ndarray of uint8 or int8, (N, C, ...)
+        Any strides; other orders than the two are copied.
+    x_zero : int
+    repeat : int
+        How many copies of each channel to put side by side.
+
+    Returns
+    -------
+    Source
+    """
+    if repeat > 1:
+        x = np.repeat(x, repeat, axis=1)
+    flip = 0
+    if x.dtype == np.int8:
+        x, flip, x_zero = x.view(np.uint8), 0x80, x_zero + 128
+    memory = x.transpose(0, *range(2, x.ndim), 1)
+    channels_last = memory.flags.c_contiguous
+    batch, channels, *size = x.shape
+    size = (1,) * (3 - len(size)) + tuple(size)
+    return Source(as_input(memory if channels_last else x).reshape(-1), channels_last, flip, int(x_zero), batch, channels, size)
+
+
+@kernel
+def fill_row(source, n, d, h, before, target):
+    """Fill `target`, one row of a field, from the row (n, d, h) of `source`, `before` bytes of padding in front."""
+    depth, height, width = source.size
+    channels = source.channels
+    inside = width * channels
+    zero, flip = np.uint8(source.x_zero & 0xFF), np.uint8(source.flip)
+    if d < 0 or d >= depth or h < 0 or h >= height:
+        target[:] = zero
+        return
+    target[:before] = zero
+    target[before + inside :] = zero
+    middle = target[before : before + inside]
+    if source.channels_last:
+        begin = ((n * depth + d) * height + h) * inside
+        row = source.data[begin : begin + inside]
+        for i in range(inside):
+            middle[i] = row[i] ^ flip
+        return
+    plane = depth * height * width
+    begin = n * channels * plane + (d * height + h) * width
+    if channels == 3:
+        a, b, c = source.data[begin:], source.data[begin + plane :], source.data[begin + 2 * plane :]
+        for w in range(width):
+            middle[3 * w] = a[w] ^ flip
+            middle[3 * w + 1] = b[w] ^ flip
+            middle[3 * w + 2] = c[w] ^ flip
+        return
+    done_channels, done_pixels = 0, 0
+    if _BLOCKS:
+        done_channels, done_pixels = channels & -16, width & -16
+        at = source.data.ctypes.data + begin
+        transpose_blocks(at, plane, middle.ctypes.data, channels, done_channels, done_pixels, source.flip)
+    for c in range(channels):
+        row, out = source.data[begin + c * plane :], middle[c:]
+        for w in range(done_pixels if c < done_channels else 0, width):
+            out[w * channels] = row[w] ^ flip
+
+
+class Field(NamedTuple):
+    """Channels-last memory: its bytes, its shape (N, D', H', W', C), whether `SLACK` may be read, its zero point."""
+
+    data: np.ndarray
+    shape: tuple
+    loose: bool
+    x_zero: int
+
+
+@kernel
+def _fill_rows(first, last, parts, lows, shape, field):
+    source = source_of(parts)
+    _, depth, height, width, channels = shape
+    line = width * channels
+    for row in range(first, last):
+        n, d, h = row // (depth * height), row // height % depth - lows[0], row % height - lows[1]
+        fill_row(source, n, d, h, lows[2] * channels, field[row * line : (row + 1) * line])
+
+
+def make_field(x, padding, x_zero):
+    """Bring an input to channels-last memory with its padding.
+
+    Parameters
+    ----------
+    x : ndarray of uint8 or int8, (N, C, ...)
+        Any strides. Channels-last uint8 without padding is taken as it is.
+    padding : tuple of three pairs of int
+    x_zero : int
+
+    Returns
+    -------
+    Field
+    """
+    source = make_source(x, x_zero)
+    batch, channels, size = source.batch, source.channels, source.size
+    if source.channels_last and not source.flip and padding == _NO_PADDING:
+        return Field(source.data, (batch, *size, channels), False, source.x_zero)
+    (d0, d1), (h0, h1), (w0, w1) = padding
+    shape = (batch, size[0] + d0 + d1, size[1] + h0 + h1, size[2] + w0 + w1, channels)
+    rows = batch * shape[1] * shape[2]
+    data = np.empty(rows * shape[3] * channels + SLACK, np.uint8)
+    parallel_for(_fill_rows, rows, tuple(source), (d0, h0, w0), shape, data, grain=16)
+    data.setflags(write=False)
+    return Field(data, shape, True, source.x_zero)
