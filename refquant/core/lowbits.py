@@ -139,8 +139,8 @@ def encode_float(x, fmt, *, saturate=True, rounding=Round.HALF_EVEN):
 
     Exactness
     ---------
-    One rounding of the real number, from float64 and 64-bit integers too. ``float8_e8m0fnu`` has neither zero nor sign: 0 and what rounds below its
-    smallest number become that one (or NaN unless `saturate`), negative numbers NaN.
+    One rounding of the real number, from float64 and 64-bit integers too. ``float8_e8m0fnu`` has neither zero nor sign: what lies below its
+    smallest number, before rounding, becomes that one, and what lies above its largest becomes that one; NaN unless `saturate`.
 
     Source
     ------
@@ -171,9 +171,9 @@ def encode_float(x, fmt, *, saturate=True, rounding=Round.HALF_EVEN):
     code = np.where(over, fmt.top if saturate else beyond, code)
     code = np.where(nan, fmt.nan, code)
     if not fmt.signed:
-        low = (code < 0) | (significand == 0)
-        code = np.where(low & ~nan, 0 if saturate else fmt.nan, code)
-        code = np.where(negative & (significand > 0), fmt.nan, code)
+        below = negative | (significand == 0) | (exponent + 52 < 1 - fmt.bias - 1)
+        above = (code > fmt.top) | ((exponent + 52 == fmt.bias) & (significand > 1 << 52))
+        code = np.where(nan, fmt.nan, np.where(below, 0 if saturate else fmt.nan, np.where(above | over, fmt.top if saturate else fmt.nan, code)))
     elif fmt.negative_zero:
         code = np.where(negative, code ^ fmt.sign, code)
     else:

@@ -3,8 +3,10 @@
 import numpy as np
 
 from refquant.core.lowbits import decode_float, encode_float, wrap_code
+from refquant.core.rounding import Round, round_real
 from refquant.errors import choose
 from refquant.interop.onnx.dtypes import as_codes, numpy_dtype, type_of_array, type_of_number, view_codes
+from refquant.interop.onnx.rules import SPECIFICATION
 
 __all__ = ["cast_to", "cast", "cast_like", "real_of"]
 
@@ -25,7 +27,7 @@ def real_of(x):
     return as_codes(x).reshape(x.shape) if kind.kind == "small_int" else x
 
 
-def cast_to(x, kind, *, saturate=True, round_mode="up", place="Cast"):
+def cast_to(x, kind, *, saturate=True, round_mode="up", rules=SPECIFICATION, place="Cast"):
     """Convert an array to another element type.
 
     Parameters
@@ -36,6 +38,8 @@ def cast_to(x, kind, *, saturate=True, round_mode="up", place="Cast"):
         Of float 8 targets.
     round_mode : {"up", "down", "nearest"}
         Of ``float8_e8m0fnu``.
+    rules : Rules
+        Where ONNX Runtime departs from the text.
 
     Returns
     -------
@@ -45,17 +49,15 @@ def cast_to(x, kind, *, saturate=True, round_mode="up", place="Cast"):
     ---------
     One rounding, half to even, for floating-point targets. Integer targets cut fractions off and keep the low bits; a real number beyond the
     target, which ONNX leaves undefined, becomes what x86 makes of it: by way of int32 for types of up to 16 bits and int32 itself,
-    by way of int64 for the others, where too large means the lowest number.
+    of int64 for int64; unsigned 32- and 64-bit targets in two halves.
     """
     x = real_of(x)
     if kind.kind == "small_float":
-        rounding = "half_even"
-        if kind.name == "float8_e8m0fnu":
-            rounding = _ROUNDINGS[choose(place, "round_mode", round_mode, _ROUNDINGS)]
-        inf = kind.name == "bfloat16"
-        return view_codes(encode_float(x, kind.name, saturate=bool(saturate) and not inf, rounding=rounding), kind).reshape(x.shape)
+        return _to_small_float(x, kind, bool(saturate), round_mode, rules, place)
     if kind.kind == "small_int":
-        return view_codes(wrap_code(_integers(x), kind.bits, kind.name.startswith("int")), kind).reshape(x.shape)
+        if x.dtype.kind == "f":
+            x = _to_integer(round_real(x, Round.HALF_AWAY) if rules.small_integers == "half_away" else x, np.dtype(np.int32))
+        return view_codes(wrap_code(x, kind.bits, kind.name.startswith("int")), kind).reshape(x.shape)
     if x.dtype.kind in "OUS" or kind.kind == "string":
         return _text(x, kind)
     if kind.kind == "int" and x.dtype.kind == "f":
@@ -64,16 +66,32 @@ def cast_to(x, kind, *, saturate=True, round_mode="up", place="Cast"):
         return x.astype(numpy_dtype(kind))
 
 
-def _integers(x):
-    return x if x.dtype.kind in "iub" else _to_integer(x, np.dtype(np.int32))
+def _to_small_float(x, kind, saturate, round_mode, rules, place):
+    rounding = "half_even"
+    if kind.name == "float8_e8m0fnu":
+        rounding = _ROUNDINGS[choose(place, "round_mode", round_mode, _ROUNDINGS)]
+    codes = encode_float(x, kind.name, saturate=saturate and kind.name != "bfloat16", rounding=rounding)
+    if rules.float8 == "onnxruntime" and kind.name in _RUNTIME_FLOAT8:
+        low, high, code, nan = _RUNTIME_FLOAT8[kind.name]
+        sign = codes & 0x80
+        codes = np.where(np.isnan(x), sign | nan, codes).astype(np.uint8)
+        if not saturate:
+            codes = np.where((np.abs(x) >= low) & (np.abs(x) < high), sign | code, codes).astype(np.uint8)
+    return view_codes(codes, kind).reshape(x.shape)
+
+
+# Measured on onnxruntime 1.32: magnitudes in [low, high) become this code unless saturated; the code of NaN.
+_RUNTIME_FLOAT8 = {"float8_e4m3fn": (480, 496, 0x7E, 0x7F), "float8_e5m2": (61440, 65536, 0x7F, 0x7F)}
 
 
 def _to_integer(x, dtype):
     whole = np.trunc(x.astype(np.float64))
-    if dtype == np.uint64:
-        inside = (whole >= 0) & (whole < 2.0**64)
-        return np.where(inside, np.where(inside, whole, 0).astype(np.uint64), np.uint64(2**63))
-    bits = 31 if dtype.itemsize <= 2 or dtype == np.int32 else 63
+    if dtype in (np.uint32, np.uint64):
+        half = 2.0 ** (8 * dtype.itemsize - 1)
+        signed = np.dtype(f"int{8 * dtype.itemsize}")
+        upper = _to_integer(whole - half, signed).view(dtype) ^ dtype.type(int(half))
+        return np.where(whole >= half, upper, _to_integer(whole, signed).view(dtype))
+    bits = 63 if dtype == np.int64 else 31
     inside = (whole >= -(2.0**bits)) & (whole < 2.0**bits)
     return np.where(inside, np.where(inside, whole, 0).astype(np.int64), -(2**bits)).astype(dtype)
 
@@ -81,18 +99,18 @@ def _to_integer(x, dtype):
 def _text(x, kind):
     if kind.kind != "string":
         return x.astype(np.str_).astype(numpy_dtype(kind))
-    out = np.empty(x.shape, object)
-    out[...] = [[str(v)] for v in x.reshape(-1)] and np.array([str(v) for v in x.reshape(-1)], object).reshape(x.shape)
-    return out
+    return np.array([str(v) for v in x.reshape(-1)], object).reshape(x.shape)
 
 
 def cast(call, x):
     """``Cast``: to the type of attribute ``to``."""
-    kind = type_of_number(call.require("to"), call.place)
-    return cast_to(x, kind, saturate=call.get("saturate", 1), round_mode=call.get("round_mode", "up"), place=call.place)
+    return _cast(call, x, type_of_number(call.require("to"), call.place))
 
 
 def cast_like(call, x, target):
     """``CastLike``: to the type of the second input."""
-    kind = type_of_array(target, call.place)
-    return cast_to(x, kind, saturate=call.get("saturate", 1), round_mode=call.get("round_mode", "up"), place=call.place)
+    return _cast(call, x, type_of_array(target, call.place))
+
+
+def _cast(call, x, kind):
+    return cast_to(x, kind, saturate=call.get("saturate", 1), round_mode=call.get("round_mode", "up"), rules=call.rules, place=call.place)

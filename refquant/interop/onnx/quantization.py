@@ -113,7 +113,7 @@ def _to_float(call, x, scale, zero_point, kind, axis, precision):
         zero = _real_zero(call, zero_point, kind)
         if kind.bits < 8:
             y = _rounded_sum(y, _spread(call, zero, x, axis), precision)
-    return cast_to(y, kind, saturate=call.get("saturate", 1), place=call.place)
+    return cast_to(y, kind, saturate=call.get("saturate", 1), rules=call.rules, place=call.place)
 
 
 def _rounded_sum(y, zero, precision):
