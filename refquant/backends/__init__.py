@@ -2,7 +2,7 @@
 
 >>> from refquant import backends
 >>> backends.names()
-('fbgemm', 'onednn', 'x86', 'qnnpack', 'onnxruntime')
+('fbgemm', 'onednn', 'x86', 'qnnpack', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack')
 """
 
 from importlib import import_module
@@ -43,6 +43,11 @@ def _torch(name):
     return Engine(name, ("torch",), "pip install 'refquant[torch]'", "refquant.backends.torch_runner", "TorchRunner", (name,))
 
 
+def _litert(name):
+    packages = ("ai_edge_litert", "flatbuffers")
+    return Engine(name, packages, "pip install 'refquant[litert]'", "refquant.backends.litert_runner", "LiteRtRunner", (name,))
+
+
 ENGINES = (
     _torch("fbgemm"),
     _torch("onednn"),
@@ -51,6 +56,9 @@ ENGINES = (
     Engine(
         "onnxruntime", ("onnx", "onnxruntime"), "pip install 'refquant[onnxruntime]'", "refquant.backends.onnxruntime_runner", "OnnxRuntimeRunner"
     ),
+    _litert("tflite_ref"),
+    _litert("tflite_opt"),
+    _litert("xnnpack"),
 )  # fmt: skip
 
 if len({engine.name for engine in ENGINES}) != len(ENGINES):

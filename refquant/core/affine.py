@@ -48,8 +48,8 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
     rounding : Round
     overflow : {"saturate", "indefinite", "int64"}
         What becomes of values that leave int32.
-    nan : {"qmin", "qmax", "zero", "indefinite"}
-        The last is the x86 integer −2**31, cut to the bits of the dtype.
+    nan : {"qmin", "qmax", "zero", "indefinite", "overflow"}
+        ``indefinite`` is the x86 integer −2**31, cut to the bits of the dtype; ``overflow`` lets NaN go the way of huge values.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
                 t = t + zero.astype(np.float32)
     offset = zero if add == "after" else np.int64(0)
     codes = saturate(_to_integer(t, rounding, overflow, offset), qmin, qmax)
-    return np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
+    return codes if nan == "overflow" else np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
 
 
 def code_of_nan(nan, qmin, qmax):
@@ -91,7 +91,7 @@ def code_of_nan(nan, qmin, qmax):
     (255, 0)
     """
     zero = min(max(0, qmin), qmax)
-    return {"qmin": qmin, "qmax": qmax, "zero": zero, "indefinite": qmin if qmin == -(2**31) else zero}[nan]
+    return {"qmin": qmin, "qmax": qmax, "zero": zero, "indefinite": qmin if qmin == -(2**31) else zero, "overflow": qmin}[nan]
 
 
 def _to_integer(t, rounding, overflow, offset):

@@ -11,7 +11,7 @@ from refquant.core.rounding import Round
 from refquant.errors import ArgumentError, choose
 
 __all__ = [
-    "Form", "QuantizeForm", "DequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
+    "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
     "UnaryForm", "PoolForm", "CatForm", "form_choices",
 ]  # fmt: skip
 
@@ -72,15 +72,15 @@ class QuantizeForm(Form):
         ``saturate``: huge values reach the nearer end; ``indefinite``: the x86 conversion turns them into −2³¹ first
         (and an integer zero point is then added with wrap-around); ``int64``: they become −2⁶³.
     nan
-        The code of NaN: an end of the dtype, the number 0, or the ``indefinite`` integer −2³¹ of x86 cut to the dtype's bits, which
-        is 0 for 8 bits.
+        The code of NaN: an end of the dtype, the number 0, the ``indefinite`` integer −2³¹ of x86 cut to the dtype's bits, which
+        is 0 for 8 bits, or ``overflow``: whatever a huge value would become, for ``indefinite`` overflow.
     """
 
     scaling: Literal["divide", "reciprocal", "reciprocal64"]
     zero_point: Literal["after", "before", "fma"]
     rounding: Round
     overflow: Literal["saturate", "indefinite", "int64"]
-    nan: Literal["qmin", "qmax", "zero", "indefinite"]
+    nan: Literal["qmin", "qmax", "zero", "indefinite", "overflow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,22 @@ class DequantizeForm(Form):
     """
 
     formula: Literal["sub_mul", "sub_mul64", "mul_add", "fma"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorDequantizeForm(DequantizeForm):
+    """Code to real with a vector body, by `formula`, and a scalar tail.
+
+    Attributes
+    ----------
+    tail
+        The formula of the last elements, which fill no whole step.
+    vector
+        Elements of a step, in memory order.
+    """
+
+    tail: Literal["sub_mul", "mul_add", "fma"]
+    vector: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
 
-from refquant.numerics.forms import DequantizeForm, FixedAddForm, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm
+from refquant.numerics.forms import DequantizeForm, FixedAddForm, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
 from refquant.numerics.profile import Numerics
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
@@ -15,8 +15,10 @@ _MUL = _FIXED.replace(multiplier="(xw)/y")
 # XNNPACK requantization.h, the float32 form that its x86 kernels use.
 _XNN = _FIXED.replace(arithmetic="float32", multiplier="(xw)/y", rounding="half_even")
 
-_QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_away", overflow="saturate", nan="qmin")
-_QUANTIZE_FAST = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
+# Both add an int32 zero point after the conversion, which may wrap.
+_QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_away", overflow="indefinite", nan="overflow")
+_QUANTIZE_OPT = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
+_QUANTIZE_XNN = _QUANTIZE_OPT.replace(overflow="saturate", nan="qmax")
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
 _SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, unary=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None)
@@ -41,10 +43,10 @@ TFLITE_OPT = Numerics(
     name="tflite_opt",
     engine="LiteRT 2.3.0 with BUILTIN_WITHOUT_DEFAULT_DELEGATES, int8, x86-64 with AVX512",
     source="tensorflow/lite/kernels/internal/optimized (integer_ops), ruy kernel_avx512.cc, NEON_2_SSE",
-    quantize=_QUANTIZE_FAST,
-    quantize_channel=_QUANTIZE_FAST,
+    quantize=_QUANTIZE_OPT,
+    quantize_channel=_QUANTIZE_OPT,
     quantize_int32=None,
-    dequantize=DequantizeForm(formula="mul_add"),
+    dequantize=VectorDequantizeForm(formula="mul_add", tail="sub_mul", vector=8),
     dequantize_channel=DequantizeForm(formula="mul_add"),
     linear=_FIXED.replace(arithmetic="fixed_half_up"),
     conv=_FIXED.replace(arithmetic="fixed_half_up"),
@@ -57,8 +59,8 @@ XNNPACK = Numerics(
     name="xnnpack",
     engine="XNNPACK as LiteRT 2.3.0 delegates to it by default, qs8, x86-64",
     source="XNNPACK src/xnnpack/requantization.h, src/microparams-init.c, src/qs8-vadd",
-    quantize=_QUANTIZE_FAST,
-    quantize_channel=_QUANTIZE_FAST,
+    quantize=_QUANTIZE_XNN,
+    quantize_channel=_QUANTIZE_XNN,
     quantize_int32=None,
     dequantize=DequantizeForm(formula="sub_mul"),
     dequantize_channel=DequantizeForm(formula="sub_mul"),

@@ -7,6 +7,7 @@ from refquant.core.affine import dequantize_codes
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError
 from refquant.kernels import affine as kernels
+from refquant.numerics.forms import VectorDequantizeForm
 from refquant.ops.memory_order import around_axis, memory_order
 
 __all__ = ["dequantize", "dequantize_reference"]
@@ -48,6 +49,11 @@ def dequantize(q, *, numerics="fbgemm"):
     form = _plan(q, numerics)
     axes, source = memory_order(q.values)
     out = np.empty(source.shape, np.float32)
+    if isinstance(form, VectorDequantizeForm):
+        flat, target = source.reshape(-1), out.reshape(-1)
+        for start, stop, formula in _parts(form, flat.size):
+            target[start:stop] = dequantize_codes(flat[start:stop], q.qparams.scale, q.qparams.zero_point, formula)
+        return out.transpose(np.argsort(axes))
     scale = np.atleast_1d(np.asarray(q.qparams.scale, np.float64))
     zero = np.atleast_1d(np.asarray(q.qparams.zero_point, np.int64))
     kernels.dequantize_reals(source, out, _FORMULAS[form.formula], scale, zero, around_axis(q.shape, axes, q.qparams.axis))
@@ -60,5 +66,12 @@ _FORMULAS = {"sub_mul": kernels.SUB_MUL, "sub_mul64": kernels.SUB_MUL64, "mul_ad
 def dequantize_reference(q, *, numerics="fbgemm"):
     """Same result as `dequantize`, in NumPy."""
     form = _plan(q, numerics)
+    if isinstance(form, VectorDequantizeForm):
+        return dequantize(q, numerics=numerics)
     scale, zero = q.qparams.along(q.ndim)
     return dequantize_codes(q.values, scale, zero, form.formula)
+
+
+def _parts(form, n):
+    body = n // form.vector * form.vector
+    return (0, body, form.formula), (body, n, form.tail)

@@ -92,12 +92,13 @@ def quantize(x, qparams, *, numerics="fbgemm"):
 
 def quantizer(form):
     """Return what the kernel is to be compiled for, or None where it has no such loop."""
-    if form.rounding not in (Round.HALF_EVEN, Round.HALF_AWAY) or form.overflow == "indefinite":
+    overflow = {"saturate": kernels.SATURATE, "int64": kernels.BY_INT64, "indefinite": kernels.INDEFINITE}[form.overflow]
+    if form.rounding not in (Round.HALF_EVEN, Round.HALF_AWAY) or (form.nan == "overflow") != (overflow == kernels.INDEFINITE):
         return None
     add = {"after": kernels.AFTER, "before": kernels.BEFORE, "fma": kernels.FUSED}[form.zero_point]
     if add == kernels.FUSED and form.scaling == "divide":
         return None
-    return kernels.Quantizer(form.scaling == "divide", add, form.rounding is Round.HALF_AWAY, form.overflow == "int64")
+    return kernels.Quantizer(form.scaling == "divide", add, form.rounding is Round.HALF_AWAY, overflow)
 
 
 def channel_vectors(form, qparams):
