@@ -28,7 +28,9 @@ def checked_opsets(proto):
     for domain, version in opsets.items():
         newest = NEWEST.get(domain)
         if version < 1 or (newest and version > newest):
-            raise UnsupportedError(f"from_onnx: operator set {domain or 'ai.onnx'} {version} is outside of 1 … {newest}; convert the model: onnx.version_converter")
+            raise UnsupportedError(
+                f"from_onnx: operator set {domain or 'ai.onnx'} {version} is outside of 1 … {newest}; convert the model: onnx.version_converter"
+            )
     return opsets
 
 
@@ -68,9 +70,13 @@ def _check_attributes(proto, domain, version, place):
     for attribute in proto.attribute:
         known = schema.attributes.get(attribute.name)
         if known is None:
-            raise ArgumentError(f"{place}: attribute {attribute.name!r} does not exist in version {version}, which has {sorted(schema.attributes)}; export the model again")
+            raise ArgumentError(
+                f"{place}: attribute {attribute.name!r} does not exist in version {version}, which has {sorted(schema.attributes)}; export the model again"
+            )
         if int(known.type.value if hasattr(known.type, "value") else known.type) != attribute.type:
-            raise ArgumentError(f"{place}: attribute {attribute.name!r} is of type {attribute.type} but must be {known.type}; the file is damaged, export it again")
+            raise ArgumentError(
+                f"{place}: attribute {attribute.name!r} is of type {attribute.type} but must be {known.type}; the file is damaged, export it again"
+            )
     missing = [name for name, known in schema.attributes.items() if known.required and name not in {a.name for a in proto.attribute}]
     if missing:
         raise ArgumentError(f"{place}: attribute {missing[0]!r} is required but missing; the file is damaged, export it again")
@@ -164,7 +170,9 @@ def _label(node, index):
 def _explain_missing(graph, makers, name, index):
     place = _label(graph.node[index], index)
     if name not in makers:
-        raise ArgumentError(f"from_onnx: {place} needs {name!r}, which is no input, initializer or earlier output; the initializer is missing, export the model again")
+        raise ArgumentError(
+            f"from_onnx: {place} needs {name!r}, which is no input, initializer or earlier output; the initializer is missing, export the model again"
+        )
     path, seen = [name], set()
     while path:
         current = path.pop()
@@ -175,4 +183,5 @@ def _explain_missing(graph, makers, name, index):
             raise ArgumentError(f"from_onnx: {place} depends on its own output by way of {name!r}; the graph is cyclic, export the model again")
         seen.add(maker)
         path.extend(n for n in graph.node[maker].input if n)
-    raise ArgumentError(f"from_onnx: {place} needs {name!r}, which {_label(graph.node[makers[name]], makers[name])} computes only later; sort the nodes topologically")
+    later = _label(graph.node[makers[name]], makers[name])
+    raise ArgumentError(f"from_onnx: {place} needs {name!r}, which {later} computes only later; sort the nodes topologically")

@@ -36,7 +36,8 @@ class ExternalData:
         with open(path, "rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode) or offset + size > info.st_size:
-                raise ArgumentError(f"{place}: bytes {offset} … {offset + size} are not in {os.path.basename(path)!r} ({info.st_size} bytes); copy the whole data file")
+                name = os.path.basename(path)
+                raise ArgumentError(f"{place}: bytes {offset} … {offset + size} are not in {name!r} ({info.st_size} bytes); copy the whole data file")
             file.seek(offset)
             data = file.read(size)
         if len(data) != size:

@@ -64,7 +64,8 @@ class _Lowering:
     def run(self):
         for wanted in self.model.signature:
             if wanted.type.name != "float32":
-                raise UnsupportedError(f"from_onnx: input {wanted.name!r} is {wanted.type.name}, but refquant's graphs take float32; load the model with as_graph=False")
+                kind = wanted.type.name
+                raise UnsupportedError(f"from_onnx: input {wanted.name!r} is {kind}, but refquant's graphs take float32; load the model with as_graph=False")
             self.place_of[wanted.name] = self.add(wanted.name, "input", (), {"shape": wanted.shape})
         for node in self.model.nodes:
             self._lower(node)

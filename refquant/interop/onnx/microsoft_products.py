@@ -33,7 +33,8 @@ def _gemm_with_addend(call, a, qa, b, qb, c, out):
     if c is None:
         return batched_linear(call, a, qa, b, qb, out)
     shape = (a.shape[0], b.shape[1])
-    need(call, c.dtype == np.int32 and broadcast_size(call.place, np.empty(shape, np.bool_), c) == shape, f"c is {c.dtype} {c.shape} but must be int32 and fit {shape}")
+    fits = c.dtype == np.int32 and broadcast_size(call.place, np.empty(shape, np.bool_), c) == shape
+    need(call, fits, f"c is {c.dtype} {c.shape} but must be int32 and fit {shape}")
     if c.size == 1 or c.shape[-1:] == (c.size,) or (c.ndim == 2 and c.shape[0] == 1):
         return batched_linear(call, a, qa, b, qb, out, np.broadcast_to(c.reshape(-1), shape[1:]))
     rows = [batched_linear(call, a[i : i + 1], qa, b, qb, out, row) for i, row in enumerate(np.broadcast_to(c, shape))]

@@ -9,7 +9,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.interop.onnx.call import axis_of, need
 from refquant.interop.onnx.cast import cast_to, real_of
-from refquant.interop.onnx.dtypes import as_codes, numpy_dtype, type_of_array, type_of_number, view_codes
+from refquant.interop.onnx.dtypes import as_codes, type_of_array, type_of_number, view_codes
 
 __all__ = ["quantize_linear", "dequantize_linear", "dynamic_quantize_linear"]
 

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from refquant.core.rounding import Round, round_real
+from refquant.core.wrap import saturate
 from refquant.errors import choose
 from refquant.interop.onnx.call import axes_of, check_size, need
 
@@ -33,13 +35,13 @@ def _coordinates(call, mode, length, out, scale):
 
 def _nearest(call, at, length):
     mode = call.get("nearest_mode", "round_prefer_floor")
-    function = {
-        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
-        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
-        "floor": np.floor,
-        "ceil": np.ceil,
+    roundings = {
+        "round_prefer_floor": Round.HALF_DOWN,
+        "round_prefer_ceil": Round.HALF_UP,
+        "floor": Round.FLOOR,
+        "ceil": Round.CEIL,
     }
-    return np.clip(function[choose(call.place, "nearest_mode", mode, function)](at), 0, length - 1).astype(np.int64)
+    return saturate(round_real(at, roundings[choose(call.place, "nearest_mode", mode, roundings)]), 0, length - 1).astype(np.int64)
 
 
 def _weights(call, kind, at, length):
@@ -83,7 +85,9 @@ def _interpolate(call, x, sizes, scales, coordinates):
     y = x
     for axis, (out, scale) in enumerate(zip(sizes, scales)):
         y = _resized(call, y, axis, out, scale, kind, coordinates)
-    return y.astype(x.dtype) if x.dtype.kind == "f" or kind == "nearest" else np.clip(np.rint(y), np.iinfo(x.dtype).min, np.iinfo(x.dtype).max).astype(x.dtype)
+    if x.dtype.kind in "iu" and kind != "nearest":
+        y = saturate(round_real(y, Round.HALF_EVEN), np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+    return y.astype(x.dtype)
 
 
 def _checked_scales(call, scales):
@@ -102,7 +106,7 @@ def resize(call, x, roi=None, scales=None, sizes=None):
         policy = call.get("keep_aspect_ratio_policy", "stretch")
         if policy != "stretch":
             one = min(ratio) if policy == "not_larger" else max(ratio)
-            ratio, target = [one] * len(axes), [int(math.floor(one * x.shape[a] + 0.5)) for a in axes]
+            ratio, target = [one] * len(axes), [int(round_real(one * x.shape[a], Round.HALF_UP)) for a in axes]
     else:
         need(call, scales is not None and scales.size == len(axes), "has neither scales nor sizes, or too few")
         ratio = _checked_scales(call, scales)
