@@ -5,7 +5,7 @@ import pytest
 
 import refquant as rq
 from refquant import data, zoo
-from refquant.drift import CAUSES, analyse
+from refquant.drift import CAUSES, analyse, even_out
 from refquant.drift.causes import engine_value, split_error
 from refquant.drift.exact import codes_to_real, exact_value
 from refquant.drift.pairing import pair_layers, recorded
@@ -331,6 +331,49 @@ def test_without_labels_unchanged_answers_are_counted(resnet):
     report = analyse(model, int8, x, sensitivity=True)
     assert report.accuracy.fp32 is None and all(r.only >= 63 for r in report.layers)
     assert "answers as in FP32" in report.to_text()
+
+
+# --- evening out channels ---
+
+
+@pytest.mark.parametrize("name", data.NETWORKS)
+def test_evening_out_keeps_every_bit_of_the_float_network(name):
+    x, _ = data.load_split(name, "calibration")
+    model = zoo.load(name)
+    even = even_out(model, [x[:32]])
+    np.testing.assert_array_equal(even(x[32:64])[0].view(np.uint32), model(x[32:64])[0].view(np.uint32))
+    changed = [n.name for n in even.nodes if any(not np.array_equal(p, model.node(n.name).params[k]) for k, p in n.params.items())]
+    assert changed, "nothing was evened out"
+
+
+def test_evening_out_reaches_convolutions_of_any_grouping():
+    rng = np.random.default_rng(0)
+    b = Builder(seed=1)
+    x = b.input(shape=(None, 3, 8, 8))
+    y = x.conv2d(8, 1).relu()
+    y = y.max_pool2d(2).conv2d(12, 3, groups=4).batch_norm().relu()
+    model = b.build(y.conv2d(6, 2, bias=False).flatten().linear(4))
+    small = np.float32([1, 1e-3, 1, 0.02, 1, 1, 0.3, 1])
+    conv = model.node("conv2d")
+    nodes = [conv.replace(params={k: v * small.reshape(-1, *[1] * (v.ndim - 1)) for k, v in conv.params.items()}) if n is conv else n for n in model.nodes]
+    model = model.with_nodes(nodes)
+    x = rng.standard_normal((16, 3, 8, 8)).astype(np.float32)
+    even = even_out(model, [x])
+    np.testing.assert_array_equal(even(x)[0], model(x)[0])
+    before, after = (np.abs(recorded(m, (x,))["relu"]).max((0, 2, 3)) for m in (model, even))
+    assert before.max() / before.min() > 100 and after.max() / after.min() < 2.001
+
+
+def test_evening_out_leaves_alone_what_others_read():
+    b = Builder(seed=1)
+    y = b.input(shape=(None, 3, 8, 8)).conv2d(8, 1).relu()
+    z = y.conv2d(8, 1)
+    model = b.build((y + z).flatten().linear(4))
+    x = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    even = even_out(model, [x])
+    assert all(np.array_equal(p, model.node(n.name).params[k]) for n in even.nodes for k, p in n.params.items())
+    with pytest.raises(rq.RefquantError, match="batches is empty"):
+        even_out(model, [])
 
 
 # --- ways in ---

@@ -89,7 +89,7 @@ def test_options_choose_the_quantization(capsys, options, settings):
 def test_the_default_recipe_is_the_backends_own(backend):
     recipe = Recipe(backend, backend == "qnnpack", "histogram", backend in ("x86", "fbgemm"))
     assert recipe.mapping().global_qconfig == get_default_qconfig_mapping(backend).global_qconfig
-    assert len({r.mapping().global_qconfig for r in recipe.neighbours().values()} | {recipe.mapping().global_qconfig}) == 4
+    assert len({m.global_qconfig for m in recipe.neighbours().values()} | {recipe.mapping().global_qconfig}) == 4
 
 
 BAD = {

@@ -64,13 +64,14 @@ class Recipe(NamedTuple):
         return QConfigMapping(self.backend).set_global(QConfig(activation, weight))
 
     def neighbours(self):
-        """Return ``{name: Recipe}`` of those that differ in one choice."""
+        """Return ``{name: QConfigMapping}`` of the recipes that differ in one choice."""
         other = "minmax" if self.observer == "histogram" else "histogram"
-        return {
+        recipes = {
             "one weight scale per channel" if self.per_tensor else "one weight scale per layer": self._replace(per_tensor=not self.per_tensor),
             f"activations of {256 if self.reduce_range else 128} codes": self._replace(reduce_range=not self.reduce_range),
             _OBSERVERS[other]: self._replace(observer=other),
         }
+        return {name: recipe.mapping() for name, recipe in recipes.items()}
 
 
 def add_arguments(parser):
@@ -106,12 +107,12 @@ def run(arguments):
     x, labels, calibration, notes = _data(arguments)
     if arguments.limit is not None:
         x, labels = x[: arguments.limit], None if labels is None else labels[: arguments.limit]
-    others = {} if arguments.no_alternatives else {name: r.mapping() for name, r in recipe.neighbours().items()}
     line = Progress()
     try:
         report = analyse(
-            model, recipe.mapping(), x, labels, calibration=calibration, alternatives=others, layer_images=arguments.layer_images,
-            sensitivity=arguments.sensitivity, notes=notes, progress=lambda done, total, what: line.show(_progress(done, total, what)),
+            model, recipe.mapping(), x, labels, calibration=calibration, alternatives={} if arguments.no_alternatives else recipe.neighbours(),
+            even=not arguments.no_alternatives, layer_images=arguments.layer_images, sensitivity=arguments.sensitivity, notes=notes,
+            progress=lambda done, total, what: line.show(_progress(done, total, what)),
         )  # fmt: skip
     finally:
         line.clear()

@@ -13,7 +13,8 @@
 
 from refquant.drift.analyse import analyse
 from refquant.drift.causes import CAUSES
+from refquant.drift.even_out import even_out
 from refquant.drift.measures import Error, sqnr
 from refquant.drift.report import Accuracy, LayerRecord, Report, Step, Verdict
 
-__all__ = ["analyse", "Report", "LayerRecord", "Accuracy", "Step", "Verdict", "Error", "CAUSES", "sqnr"]
+__all__ = ["analyse", "even_out", "Report", "LayerRecord", "Accuracy", "Step", "Verdict", "Error", "CAUSES", "sqnr"]

@@ -6,6 +6,7 @@ import numpy as np
 
 from refquant.core.qtensor import QTensor
 from refquant.drift.accuracy import Tally
+from refquant.drift.even_out import even_out
 from refquant.drift.exact import codes_to_real
 from refquant.drift.layer_pass import LayerPass
 from refquant.drift.pairing import pair_layers, recorded
@@ -19,12 +20,13 @@ from refquant.workflow import QConfig, QConfigMapping, convert_fx, prepare_fx
 
 __all__ = ["analyse"]
 
+EVEN = "channels evened out"
 BATCH = 64
 LAYER_IMAGES = 128
 
 
 def analyse(
-    model, int8, batches, labels=None, *, calibration=None, alternatives=None, layer_images=LAYER_IMAGES, sensitivity=False,
+    model, int8, batches, labels=None, *, calibration=None, alternatives=None, even=False, layer_images=LAYER_IMAGES, sensitivity=False,
     numerics=None, notes=(), progress=None,
 ):  # fmt: skip
     """Find out where quantization costs a network accuracy.
@@ -43,6 +45,8 @@ def analyse(
         What the network is calibrated with, if it is still to be converted; `batches` unless given.
     alternatives : dict of str to (Model, QConfig or QConfigMapping), optional
         Other ways to convert, which are measured beside.
+    even : bool
+        Also measure the network with its channels evened out (`even_out`), if it is still to be converted.
     layer_images : int
         How many images, from the first on, the layers are looked at with; accuracy is measured on all.
     sensitivity : bool
@@ -86,8 +90,10 @@ def analyse(
     batches = _batches(batches, "batches")
     labels = None if labels is None else _labels(labels, batches)
     calibration = batches if calibration is None else _batches(calibration, "calibration")
-    int8 = _converted(model, int8, calibration, numerics)
     others = {name: _converted(model, other, calibration, numerics) for name, other in (alternatives or {}).items()}
+    if even and not isinstance(int8, Model):
+        others[EVEN] = _converted(even_out(model, calibration), int8, calibration, numerics)
+    int8 = _converted(model, int8, calibration, numerics)
     layers = pair_layers(model, int8, recorded(int8, (batches[0],)))
     few = _first(batches, layer_images)
     ticker = _Ticker(progress, len(batches) + len(few) * len(layers) + sensitivity * len(batches) * len(layers))
