@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from refquant.backends.bench import run as run_module
 from refquant.backends.bench.case import Bar, Case, Plan, Role, Settings, Work, Yardstick
 from refquant.backends.bench.chart import chart_rows, draw
-from refquant.backends.bench.harness import geomean, measure, prove, run_case
+from refquant.backends.bench.harness import clock_of, geomean, measure, prove, run_case
 from refquant.backends.bench.report import WIDTH, listing, plain_report, text_report
 from refquant.backends.bench.run import WORKS, chosen, run_works
 from refquant.cli.main import main
@@ -228,6 +229,13 @@ def test_setups_run_before_each_turn():
     case.add("one", lambda: clock.worker("one", 2), setup=lambda: seen.append(1))
     run_case(case, Settings(turns=5), clock)
     assert sorted(seen) == [1] * 5 + [2] * 5 and seen[:4] == [2, 1, 1, 2]
+
+
+def test_other_processes_count_on_several_threads_only():
+    case = duel(Clock())
+    assert clock_of(case, Settings(threads=1)) is time.process_time and clock_of(case, Settings(threads=2)) is time.perf_counter
+    case.wall = True
+    assert clock_of(case, Settings(threads=1)) is time.perf_counter
 
 
 def test_few_turns_are_refused_and_garbage_collection_is_put_back():

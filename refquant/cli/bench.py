@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   refquant bench --json bench.json --plot bench.svg
   refquant bench --list                            works, what they have to reach, their cases
 
-Ratios say how many times longer the best rival takes. Timings are medians over turns.
+A ratio says how many times longer the best rival takes. Figures are medians over turns; on one thread, of processor time.
 
 exit status: 0, 1 if the bits of a case differ or it cannot run (it is not timed then), 2 wrong usage
 """

@@ -71,6 +71,8 @@ class Case:
         Why an engine is not among them.
     warm : bool
         Call once before each timed turn, and repeat short calls.
+    wall : bool
+        Time by the wall's clock also on one thread.
     most_turns : int, optional
         Turns of a case that takes long.
     """
@@ -81,6 +83,7 @@ class Case:
     contenders: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
     warm: bool = True
+    wall: bool = False
     most_turns: int = None
 
     def add(self, name, make, role=Role.RIVAL, **options):

@@ -3,6 +3,10 @@
 A turn gives one sample of each contender: the least mean of a few batches of calls, after one call that is not timed. The order
 moves on by one from turn to turn. Figures are medians over the turns; a ratio is the median of the ratios within a turn, so
 that whatever slows the machine down for a while slows down both sides of it.
+
+On one thread, seconds are those of the processor (``time.process_time``: all threads of the process, in user and system mode): other
+processes then take from nobody, while on the wall's clock long calls lose more to them than short ones, which fit between.
+On several threads, and for whole processes, seconds are the wall's.
 """
 
 import gc
@@ -10,14 +14,14 @@ import math
 import statistics
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 
 from refquant.backends.bench.case import Contender, Role
 from refquant.verify import Status, compare
 
-__all__ = ["Result", "run_case", "prove", "measure", "geomean", "LEAST_TURNS"]
+__all__ = ["Result", "run_case", "clock_of", "prove", "measure", "geomean", "LEAST_TURNS"]
 
 LEAST_TURNS = 5
 _BATCH = 2e-3
@@ -114,20 +118,21 @@ def geomean(numbers):
     return math.exp(sum(map(math.log, numbers)) / len(numbers)) if numbers else None
 
 
-def run_case(case, settings, clock=perf_counter):
+def run_case(case, settings, clock=None):
     """Prove a case's bits and, if they agree, time it.
 
     Parameters
     ----------
     case : Case
     settings : Settings
-    clock : callable
-        Seconds.
+    clock : callable, optional
+        Seconds; `clock_of` unless given.
 
     Returns
     -------
     Result
     """
+    clock = clock or clock_of(case, settings)
     contenders = [c for c in case.contenders if c.role is not Role.WITNESS]
     if settings.peak and case.operations and not any(c.role is Role.YARDSTICK for c in contenders):
         contenders.append(Contender(name=settings.peak.name, call=settings.peak.call, role=Role.YARDSTICK, operations=settings.peak.operations))
@@ -142,6 +147,11 @@ def run_case(case, settings, clock=perf_counter):
         samples=measure(contenders, turns, clock, warm=case.warm),
         yardstick=sum(c.operations for c in contenders),
     )
+
+
+def clock_of(case, settings):
+    """Return the clock that a case is timed with."""
+    return perf_counter if case.wall or settings.threads > 1 else process_time
 
 
 def prove(case):
@@ -197,7 +207,7 @@ def _no_garbage_collection():
             gc.enable()
 
 
-def measure(contenders, turns, clock=perf_counter, *, warm=True):
+def measure(contenders, turns, clock, *, warm=True):
     """Time contenders in turn.
 
     Parameters

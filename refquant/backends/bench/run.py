@@ -1,6 +1,5 @@
 """The table of works, and the run through those that were asked for."""
 
-from time import perf_counter
 from typing import NamedTuple
 
 from refquant.backends.bench.case import Settings, Work
@@ -67,7 +66,7 @@ def chosen(works, text=None):
     return rows
 
 
-def run_works(works, settings=Settings(), *, text=None, progress=lambda line: None, clock=perf_counter):
+def run_works(works, settings=Settings(), *, text=None, progress=lambda line: None, clock=None):
     """Run works, one case after the other.
 
     Parameters
@@ -78,7 +77,8 @@ def run_works(works, settings=Settings(), *, text=None, progress=lambda line: No
         Run the cases whose ``work/case`` holds it.
     progress : callable
         Takes a line for each case.
-    clock : callable
+    clock : callable, optional
+        In place of those of `refquant.backends.bench.harness.clock_of`.
 
     Returns
     -------

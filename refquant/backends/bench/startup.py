@@ -45,7 +45,7 @@ def _cold():
 
 
 def _case(name, call):
-    case = Case(name, warm=False, most_turns=5)
+    case = Case(name, warm=False, wall=True, most_turns=5)
     case.add("refquant", lambda: call, Role.SUBJECT)
     return case
 

@@ -17,7 +17,7 @@ _THEIRS_ONE, _THEIRS_TWO = "torch x86, 1 thread", "torch x86, 2 threads"
 
 
 def _case(name, ours, theirs, operations=0):
-    case = Case(name, operations=operations)
+    case = Case(name, operations=operations, wall=True)
     case.add(_TWO, lambda: lambda: ours(2), Role.SUBJECT, bits=np.array, setup=lambda: set_threads(2))
     case.add(_ONE, lambda: lambda: ours(1), bits=np.array, setup=lambda: set_threads(1))
     case.add(_THEIRS_TWO, theirs, Role.SHOWN, setup=lambda: set_threads(2))
