@@ -17,7 +17,7 @@ from refquant.kernels.gemm import column_zeros, multiply
 from refquant.kernels.pack import PackedConv
 from refquant.kernels.product import pack_columns
 from refquant.kernels.tile import rung_named
-from refquant.kernels.window import channels_last_output, make_geometry, window_rows
+from refquant.kernels.window import make_geometry, window_rows
 
 __all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize"]
 
@@ -62,17 +62,17 @@ def _columns(packed, runs):
     return data
 
 
-def _convolve(x, packed, geometry, x_zero, w_zero, dtype, kind, ep):
-    out, memory = channels_last_output(x.shape[0], geometry, packed.shape[0], dtype)
+def _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, dtype, kind, ep):
+    geometry = make_geometry(x.shape, packed.shape, stride, padding, dilation)
+    memory = np.empty(geometry.memory_shape, dtype)
     zeros = column_zeros(packed, w_zero)
     if packed.shape[1] == 1 and packed.groups > 1 and zeros is packed.no_zeros:
         depthwise(x, packed, geometry, True, x_zero, memory, kind, ep)
-        return out
-    field = make_field(x, geometry.padding, x_zero)
-    left = window_rows(field.shape, field.loose, geometry, packed.groups)
-    columns = _columns(packed, left[0].shape[0])
-    multiply(field.data, left, columns, packed, field.x_zero, zeros, memory, kind, ep)
-    return out
+    else:
+        field, loose, x_zero = make_field(x, geometry, x_zero)
+        left = window_rows(geometry, loose, packed.groups)
+        multiply(field, left, _columns(packed, left[0].shape[0]), packed, x_zero, zeros, memory, kind, ep)
+    return memory.transpose(geometry.from_memory)
 
 
 def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -100,8 +100,7 @@ def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
     ---------
     Exact modulo ``2**32``.
     """
-    geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
-    return _convolve(x, packed, geometry, x_zero, w_zero, np.int32, RAW, None)
+    return _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, np.int32, RAW, None)
 
 
 def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -121,5 +120,4 @@ def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_
     ndarray of `dtype`, (N, OC, *out)
         In channels-last memory; ``apply_epilogue`` of what `conv_s32` gives, bit for bit.
     """
-    geometry = make_geometry(x.shape[2:], packed.shape[2:], stride, padding, dilation)
-    return _convolve(x, packed, geometry, x_zero, w_zero, dtype, output_kind(dtype), epilogue)
+    return _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, dtype, output_kind(dtype), epilogue)

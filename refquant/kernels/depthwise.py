@@ -25,7 +25,7 @@ from refquant.kernels.requantize import requantize
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input
 from refquant.kernels.stage import LINE_NONE, RAW, RAW_STAGE, make_stage, output_kind, read_header
-from refquant.kernels.window import channels_last_output, make_geometry
+from refquant.kernels.window import make_geometry
 
 __all__ = ["depthwise_pair16_s32", "depthwise_pair16_requantize", "depthwise"]
 
@@ -75,10 +75,10 @@ def _cells_of(parts):
 
 
 @lru_cache(maxsize=1024)
-def _make_cells(width, channels, geometry):
-    """The fields of `Cells`, for an input of `width` pixels."""
+def _make_cells(channels, geometry):
+    """The fields of `Cells`, for `channels` output channels."""
     (kd, kh, kw), (_, sh, sw), (_, dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
-    line = (width + sum(geometry.padding[2])) * channels
+    line = geometry.field_shape[3] * channels
     reach = (kh - 1) * dh + 1
     height = min(geometry.out[1], max(1, (_BAND_BYTES // (kd * line) - reach) // sh + 1))
     lines = (height - 1) * sh + reach
@@ -92,7 +92,7 @@ def _make_cells(width, channels, geometry):
     return tuple(
         Cells(
             as_input(offsets), pixels, channels, -(-pixels * channels // 64), geometry.out, height, line, lines,
-            geometry.stride, geometry.dilation, tuple(lo for lo, _ in geometry.padding), geometry.kernel,
+            geometry.stride, geometry.dilation, geometry.lows, geometry.kernel,
         )
     )  # fmt: skip
 
@@ -134,7 +134,7 @@ def _bands_kernel(exact):
         kind, line, bias_i = read_header(stage)
         planes, height, width = cells.out
         per_plane = (height + cells.height - 1) // cells.height
-        groups = cells.offsets.shape[0] // 4
+        taps = cells.kernel[0] * cells.kernel[1] * cells.kernel[2]
         cell, x_step = cells.pixels * cells.channels, cells.pixels * cells.stride[2] * cells.channels
         whole, rest = width // cells.pixels, width % cells.pixels * cells.channels
         band = np.empty(cells.kernel[0] * cells.lines * cells.line + SLACK, np.uint8)
@@ -154,11 +154,11 @@ def _bands_kernel(exact):
                 for block in range((valid + 63) // 64 if count > 0 else 0):
                     n0 = 64 * block
                     n_valid = min(64, valid - n0)
-                    table = weights.ctypes.data + n0 * 4 * groups
+                    table = weights.ctypes.data + n0 * 4 * ((taps + 3) // 4)
                     x, target = band.ctypes.data + x0 + n0, target0 + part0 + n0 * item
                     if line != LINE_NONE:
                         panel(
-                            x, rows, cells.stride[1] * cells.line, count, x_step, cells.offsets.ctypes.data, groups, table,
+                            x, rows, cells.stride[1] * cells.line, count, x_step, cells.offsets.ctypes.data, taps, table,
                             start.ctypes.data + 4 * n0, target, out_row, cell * item, line, n0, n_valid, stage.ctypes.data,
                         )  # fmt: skip
                         continue
@@ -167,7 +167,7 @@ def _bands_kernel(exact):
                             some = min(_GATHERED, count - i)
                             panel(
                                 x + r * cells.stride[1] * cells.line + i * x_step, 1, 0, some, x_step,
-                                cells.offsets.ctypes.data, groups, table, start.ctypes.data + 4 * n0,
+                                cells.offsets.ctypes.data, taps, table, start.ctypes.data + 4 * n0,
                                 scratch.ctypes.data, 0, 256, line, n0, n_valid, stage.ctypes.data,
                             )  # fmt: skip
                             finish_tile(
@@ -224,33 +224,34 @@ def depthwise(x, packed, geometry, exact, x_zero, out, kind, ep):
     """
     if not out.size:
         return
-    source = make_source(x, x_zero, packed.shape[0] // x.shape[1])
+    channels = packed.shape[0]
+    if channels != geometry.channels:
+        x = np.repeat(x, channels // geometry.channels, axis=1)
+        geometry = geometry._replace(channels=channels, field_shape=(*geometry.field_shape[:4], channels))
     if "taps" not in packed.columns:
-        packed.columns["taps"] = as_input(packed.codes.reshape(packed.shape[0], -1).T)
+        packed.columns["taps"] = as_input(packed.codes.reshape(channels, -1).T)
     if not depthwise_tiles_run_here():
         _run_plain(x, packed, geometry, exact, x_zero, out, kind, ep)
         return
-    cells = _make_cells(source.size[2], source.channels, geometry)
+    source = make_source(x, geometry, x_zero)
+    cells = _make_cells(channels, geometry)
     pixels, height = cells[1], cells[5]
     if pixels not in packed.columns:
         packed.columns[pixels] = _weight_table(packed.columns["taps"], pixels)
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True, pixels)
-    units = source.batch * geometry.out[0] * -(-geometry.out[1] // height)
+    units = geometry.batch * geometry.out[0] * -(-geometry.out[1] // height)
     parallel_for(
-        _bands_kernel(exact), units, tuple(source), cells, packed.columns[pixels], packed.sums, out.reshape(-1).view(np.uint8),
+        _bands_kernel(exact), units, source, cells, packed.columns[pixels], packed.sums, out.reshape(-1).view(np.uint8),
         out.itemsize, stage,
     )  # fmt: skip
 
 
 def _run_plain(x, packed, geometry, exact, x_zero, out, kind, ep):
-    channels = packed.shape[0]
-    if channels != x.shape[1]:
-        x = np.repeat(x, channels // x.shape[1], axis=1)
-    field = make_field(x, geometry.padding, x_zero)
-    acc = np.empty((out.size // channels, channels), np.int32)
-    pixels = field.data[: int(np.prod(field.shape))].reshape(field.shape)
-    start = (packed.sums * np.int32(-field.x_zero)) if exact else packed.no_zeros
-    parallel_for(_plain_rows, acc.shape[0], as_input(pixels), geometry, packed.columns["taps"], as_input(start), exact, acc)
+    field, _, x_zero = make_field(x, geometry, x_zero)
+    acc = np.empty((out.size // geometry.channels, geometry.channels), np.int32)
+    pixels = as_input(field[: int(np.prod(geometry.field_shape))]).reshape(geometry.field_shape)
+    start = as_input(packed.sums * np.int32(-x_zero)) if exact else packed.no_zeros
+    parallel_for(_plain_rows, acc.shape[0], pixels, geometry, packed.columns["taps"], start, exact, acc)
     out.reshape(acc.shape)[:] = acc if ep is None else requantize(acc, ep, out.dtype)
 
 
@@ -290,7 +291,7 @@ def depthwise_pair16_requantize(x, w, epilogue, dtype, *, stride, padding, x_zer
 def _pair16(x, w, stride, padding, x_zero, dtype, kind, ep):
     if isinstance(w, np.ndarray):
         w = PackedConv.of(w, x.shape[1])
-    geometry = make_geometry(x.shape[2:], w.shape[2:], stride, padding, (1,) * (x.ndim - 2))
-    out, memory = channels_last_output(x.shape[0], geometry, w.shape[0], dtype)
+    geometry = make_geometry(x.shape, w.shape, stride, padding, (1,) * (x.ndim - 2))
+    memory = np.empty(geometry.memory_shape, dtype)
     depthwise(x, w, geometry, False, x_zero, memory, kind, ep)
-    return out
+    return memory.transpose(geometry.from_memory)

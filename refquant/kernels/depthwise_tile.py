@@ -15,7 +15,7 @@ is brought into that order once (`_transpose`, its own inverse); bytes come out 
 from llvmlite import ir
 from numba.core import types
 
-from refquant.kernels.finish_bytes import emit_row, line_vectors, read_stage, straight_lines_run_here
+from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage, straight_lines_run_here
 from refquant.kernels.jit import cpu_features, jit_disabled
 from refquant.kernels.stage import LINE_LONG, LINE_NONE, LINE_SHORT
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
@@ -23,7 +23,7 @@ from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vect
 __all__ = ["depthwise_panel", "depthwise_tiles_run_here"]
 
 _I8V, _I16V, _I32V = vector(I8, 64), vector(I16, 32), vector(I32, 16)
-_UNROLLED = 3
+_UNROLLED = 9
 
 
 def depthwise_tiles_run_here():
@@ -88,10 +88,10 @@ def _pair_taps(e, acc, bytes_of, weights):
 
 def _emit_panel(exact):
     def emit(
-        e, x, rows, x_step_row, pixels, x_step, offsets, groups, weights, start, out, out_step_row, out_step, line, n0, n, stage
+        e, x, rows, x_step_row, pixels, x_step, offsets, taps, weights, start, out, out_step_row, out_step, line, n0, n, stage
     ):  # fmt: skip
         first = _transpose(e, [e.load(e.add(start, 64 * j), _I32V) for j in range(4)])
-        unrolled = e.equal(groups, _UNROLLED)
+        unrolled, groups = e.equal(taps, _UNROLLED), e.builder.sdiv(e.add(taps, 3), e.constant(4))
         for condition, count in ((unrolled, _UNROLLED), (e.builder.not_(unrolled), None)):
             for kind in (LINE_NONE, LINE_SHORT, LINE_LONG):
                 with e.when(e.builder.and_(condition, e.equal(line, kind))):
@@ -106,13 +106,15 @@ def _emit_panel(exact):
 
 
 class _Sums:
-    """The sums of one pixel; with `count` groups of taps their weights stay in registers."""
+    """The sums of one pixel. With a given `count` of taps, weights are loaded once; a last tap alone is its own three neighbours."""
 
     def __init__(self, e, exact, offsets, groups, weights, first, count):
         self.e, self.exact, self.offsets, self.weights, self.first = e, exact, offsets, weights, first
         self.groups, self.count = groups, count
         if count:
-            self.held = [(self._offsets(e.constant(g)), self._weights(e.constant(g))) for g in range(count)]
+            self.held = [(self._offsets(e.constant(g)), self._weights(e.constant(g))) for g in range(-(-count // 4))]
+            if count % 4 == 1:
+                self.held[-1] = (self.held[-1][0][:1], self.held[-1][1])
 
     def _offsets(self, g):
         e = self.e
@@ -126,7 +128,8 @@ class _Sums:
         e, acc = self.e, self.first
         if self.count:
             for offsets, weights in self.held:
-                acc = _taps(e, self.exact, acc, [e.load(e.add(x, offset), _I8V) for offset in offsets], weights)
+                taps = [e.load(e.add(x, offset), _I8V) for offset in offsets]
+                acc = _taps(e, self.exact, acc, (taps * 4)[:4], weights)
             return acc
         slots = [e.variable(a) for a in acc]
         with e.loop(self.groups) as g:
@@ -154,7 +157,7 @@ def _stores(e, line, n0, n, stage):
     def store(acc, out):
         for condition, kept in ((whole, None), (e.builder.not_(whole), mask)):
             with e.when(condition):
-                emit_row(e, s, line, acc, vectors, out, kept, interleaved=True)
+                emit_rows(e, s, line, [acc], vectors, [out], kept, interleaved=True)
 
     return store
 
@@ -162,13 +165,13 @@ def _stores(e, line, n0, n, stage):
 def depthwise_panel(exact):
     """Return the function that jitted code calls for 64 channels of some rows of pixels.
 
-    ``panel(x, rows, x_step_row, pixels, x_step, offsets, groups, weights, start, out, out_step_row, out_step, line, n0, n, stage)``
+    ``panel(x, rows, x_step_row, pixels, x_step, offsets, taps, weights, start, out, out_step_row, out_step, line, n0, n, stage)``
 
     x, rows, x_step_row, pixels, x_step
         Address of the first pixel's first channel; number of rows, bytes between them; number of pixels in a row, bytes between them.
         64 bytes are read at each tap.
-    offsets, groups, weights
-        Addresses of four int64 for each group of taps, their offsets from a pixel, and of 256 bytes for each group; number of groups.
+    offsets, taps, weights
+        Address of four int64 for each group of taps, their offsets from a pixel; number of taps; address of 256 bytes for each group.
     start
         Address of 64 int32 that the accumulators begin with.
     out, out_step_row, out_step, line, n0, n, stage

@@ -15,11 +15,10 @@ from refquant.kernels.jit import jit_disabled, kernel, parallel_for
 from refquant.kernels.signature import as_input
 from refquant.kernels.transpose import transpose_blocks
 
-__all__ = ["Source", "source_of", "make_source", "fill_row", "Field", "make_field", "SLACK"]
+__all__ = ["Source", "source_of", "make_source", "fill_row", "make_field", "SLACK"]
 
 SLACK = 64
 """Bytes behind the end of a field that may be read, and are not used."""
-_NO_PADDING = ((0, 0),) * 3
 _BLOCKS = not jit_disabled()
 
 
@@ -55,31 +54,23 @@ def source_of(parts):
     return Source(data, channels_last, flip, x_zero, batch, channels, size)
 
 
-def make_source(x, x_zero, repeat=1):
-    """Describe an input.
+def make_source(x, geometry, x_zero):
+    """Describe an input: the fields of a `Source`.
 
     Parameters
     ----------
     x : ndarray of uint8 or int8, (N, C, ...)
         Any strides; other orders than the two are copied.
+    geometry : Geometry
     x_zero : int
-    repeat : int
-        How many copies of each channel to put side by side.
-
-    Returns
-    -------
-    Source
     """
-    if repeat > 1:
-        x = np.repeat(x, repeat, axis=1)
     flip = 0
     if x.dtype == np.int8:
         x, flip, x_zero = x.view(np.uint8), 0x80, x_zero + 128
-    memory = x.transpose(0, *range(2, x.ndim), 1)
+    memory = x.transpose(geometry.to_memory)
     channels_last = memory.flags.c_contiguous
-    batch, channels, *size = x.shape
-    size = (1,) * (3 - len(size)) + tuple(size)
-    return Source(as_input(memory if channels_last else x).reshape(-1), channels_last, flip, int(x_zero), batch, channels, size)
+    data = as_input(memory if channels_last else x).reshape(-1)
+    return data, channels_last, flip, int(x_zero), geometry.batch, geometry.channels, geometry.size
 
 
 @kernel
@@ -121,15 +112,6 @@ def fill_row(source, n, d, h, before, target):
             out[w * channels] = row[w] ^ flip
 
 
-class Field(NamedTuple):
-    """Channels-last memory: its bytes, its shape (N, D', H', W', C), whether `SLACK` may be read, its zero point."""
-
-    data: np.ndarray
-    shape: tuple
-    loose: bool
-    x_zero: int
-
-
 @kernel
 def _fill_rows(first, last, parts, lows, shape, field):
     source = source_of(parts)
@@ -140,28 +122,31 @@ def _fill_rows(first, last, parts, lows, shape, field):
         fill_row(source, n, d, h, lows[2] * channels, field[row * line : (row + 1) * line])
 
 
-def make_field(x, padding, x_zero):
+def make_field(x, geometry, x_zero):
     """Bring an input to channels-last memory with its padding.
 
     Parameters
     ----------
     x : ndarray of uint8 or int8, (N, C, ...)
         Any strides. Channels-last uint8 without padding is taken as it is.
-    padding : tuple of three pairs of int
+    geometry : Geometry
     x_zero : int
 
     Returns
     -------
-    Field
+    data : ndarray of uint8, (bytes,), read-only
+    loose : bool
+        Whether `SLACK` bytes behind the end may be read.
+    x_zero : int
+        The zero point of the bytes.
     """
-    source = make_source(x, x_zero)
-    batch, channels, size = source.batch, source.channels, source.size
-    if source.channels_last and not source.flip and padding == _NO_PADDING:
-        return Field(source.data, (batch, *size, channels), False, source.x_zero)
-    (d0, d1), (h0, h1), (w0, w1) = padding
-    shape = (batch, size[0] + d0 + d1, size[1] + h0 + h1, size[2] + w0 + w1, channels)
-    rows = batch * shape[1] * shape[2]
-    data = np.empty(rows * shape[3] * channels + SLACK, np.uint8)
-    parallel_for(_fill_rows, rows, tuple(source), (d0, h0, w0), shape, data, grain=16)
-    data.setflags(write=False)
-    return Field(data, shape, True, source.x_zero)
+    source = make_source(x, geometry, x_zero)
+    data, channels_last, flip, x_zero, *_ = source
+    if channels_last and not (flip or geometry.padded):
+        return data, False, x_zero
+    batch, depth, height, width, channels = geometry.field_shape
+    rows = batch * depth * height
+    field = np.empty(rows * width * channels + SLACK, np.uint8)
+    parallel_for(_fill_rows, rows, source, geometry.lows, geometry.field_shape, field, grain=16)
+    field.setflags(write=False)
+    return field, True, x_zero

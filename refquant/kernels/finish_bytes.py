@@ -16,7 +16,7 @@ from refquant.kernels.jit import cpu_features
 from refquant.kernels.stage import LINE_LONG, LINE_SHORT, REALS, VECTORS, WORDS
 from refquant.kernels.vector_ir import F32, I8, I16, I32, I64, vector
 
-__all__ = ["emit_straight_lines", "line_vectors", "emit_row", "read_stage", "straight_lines_run_here"]
+__all__ = ["emit_straight_lines", "line_vectors", "emit_rows", "read_stage", "straight_lines_run_here"]
 
 _LANES = 16
 _F32V, _I32V, _I16V, _I8V = vector(F32, 16), vector(I32, 16), vector(I16, 32), vector(I8, 64)
@@ -53,7 +53,7 @@ def emit_straight_lines(e, s):
                     else:
                         acc = [e.load(e.add(at, 4 * _LANES * i), _I32V) for i in range(count)]
                     out = e.add(e.add(s["out"], e.mul(row, s["out_pitch"])), first)
-                    emit_row(e, s, line, acc, vectors, out, mask)
+                    emit_rows(e, s, line, [acc], vectors, [out], mask)
 
 
 def line_vectors(e, s, line, n, count):
@@ -70,17 +70,20 @@ def line_vectors(e, s, line, n, count):
     return list(zip(parameter("s2"), parameter("pre_b" if line == LINE_SHORT else "b")))
 
 
-def emit_row(e, s, line, acc, vectors, out, mask=None, interleaved=False):
-    """Finish one row of up to 64 accumulators and store it: all bytes, or those that `mask` keeps.
+def emit_rows(e, s, line, acc, vectors, outs, mask=None, interleaved=False):
+    """Finish one or more rows of together up to 64 accumulators and store them: all bytes, or those that `mask` keeps.
 
     With `interleaved`, quarter l of register j holds channels 16 * l + 4 * j, …
     """
-    packed = _pack(e, s, [_chain(e, s, line, a, *pair) for a, pair in zip(acc, vectors)], interleaved)
-    part = e.shuffle(packed, packed, list(range(_LANES * len(acc))))
-    if mask is None:
-        e.store(part, out)
-    else:
-        e.store_masked(part, out, mask)
+    codes = [_chain(e, s, line, a, *pair) for row in acc for a, pair in zip(row, vectors)]
+    packed = _pack(e, s, codes, interleaved)
+    width = _LANES * len(vectors)
+    for i, out in enumerate(outs):
+        part = e.shuffle(packed, packed, list(range(width * i, width * (i + 1))))
+        if mask is None:
+            e.store(part, out)
+        else:
+            e.store_masked(part, out, mask)
 
 
 def _chain(e, s, line, acc, s2, other):

@@ -153,22 +153,23 @@ def make_stage(ep, out_kind, fused, repeat=1):
     ndarray of float32
         Whose bytes are the block.
     """
-    vectors = [ep.bias_i.view(np.float32)]
-    if ep.kind == form.FLOAT32:
-        if ep.flags & form.PRE_BIAS:
-            vectors.append(ep.pre_b)
-        vectors.append(ep.s2)
-        if ep.flags & _BIAS_USERS:
-            vectors.append(ep.b)
-    elif ep.kind == form.FLOAT64:
-        vectors.append(ep.m64.view(np.float32))
+    (
+        kind, flags, rounding, bias_i, pre_b, pre_k, s1, s2, b, d, zf, lo, hi, zi, qlo, qhi, m64, mult, shift,
+    ) = ep  # fmt: skip
+    vectors = [bias_i.view(np.float32)]
+    if kind == form.FLOAT32:
+        if flags & form.PRE_BIAS:
+            vectors.append(pre_b)
+        vectors.append(s2)
+        if flags & _BIAS_USERS:
+            vectors.append(b)
+    elif kind == form.FLOAT64:
+        vectors.append(m64.view(np.float32))
     else:
-        vectors += [ep.mult.view(np.float32), ep.shift.view(np.float32)]
+        vectors += [mult.view(np.float32), shift.view(np.float32)]
     if repeat > 1:
         vectors = [vector for vector in vectors for _ in range(repeat)]
     stage = np.concatenate([_BLANK, *vectors, _SLACK])
-    numbers = (
-        ep.kind, ep.flags, ep.rounding, ep.pre_k, ep.s1, ep.d, ep.zf, ep.lo, ep.hi, ep.zi, ep.qlo, ep.qhi,
-    )  # fmt: skip
-    _fill_header(stage, ep.bias_i.shape[0] * repeat, numbers, out_kind, fused)
+    numbers = (kind, flags, rounding, pre_k, s1, d, zf, lo, hi, zi, qlo, qhi)
+    _fill_header(stage, bias_i.shape[0] * repeat, numbers, out_kind, fused)
     return stage

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from llvmlite import ir
 from numba.core import types
 
-from refquant.kernels.finish_bytes import emit_row, line_vectors, read_stage, straight_lines_run_here
+from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage, straight_lines_run_here
 from refquant.kernels.jit import cpu_features, jit_disabled
 from refquant.kernels.stage import LINE_LONG, LINE_NONE, LINE_SHORT
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
@@ -188,10 +188,15 @@ def _emit_fused(e, acc, c, pitch, line, n0, n, stage):
     for kind in (LINE_SHORT, LINE_LONG):
         with e.when(e.equal(line, kind)):
             vectors = line_vectors(e, s, kind, n0, width)
-            for condition, kept in ((whole, None), (e.builder.not_(whole), mask)):
-                with e.when(condition):
+            with e.either(whole) as (full, partial):
+                with full:
+                    together = max(1, 4 // width)
+                    for r in range(0, len(acc), together):
+                        lines = [e.add(c, e.mul(pitch, i)) for i in range(r, min(r + together, len(acc)))]
+                        emit_rows(e, s, kind, acc[r : r + together], vectors, lines)
+                with partial:
                     for r, row in enumerate(acc):
-                        emit_row(e, s, kind, row, vectors, e.add(c, e.mul(pitch, r)), kept)
+                        emit_rows(e, s, kind, [row], vectors, [e.add(c, e.mul(pitch, r))], mask)
 
 
 def _panel_emitter(rung, width):

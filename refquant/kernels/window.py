@@ -15,18 +15,42 @@ import numpy as np
 from refquant.kernels.left import Left
 from refquant.kernels.signature import as_input
 
-__all__ = ["Geometry", "make_geometry", "window_rows", "channels_last_output"]
+__all__ = ["Geometry", "make_geometry", "window_rows"]
 
 
 class Geometry(NamedTuple):
-    """A convolution's extents, three dimensions each: kernel, step from window to window, step from tap to tap, output, paddings."""
+    """Everything about a convolution that depends on shapes alone. Spatial extents have three dimensions each.
+
+    Attributes
+    ----------
+    kernel, stride, dilation, out, size : tuple of int
+        Extents of the kernel, step from window to window and from tap to tap, extents of the output and of the input.
+    lows : tuple of int
+        Padding in front.
+    padded : bool
+    batch, channels : int
+        Of the input.
+    field_shape : tuple of int
+        (N, D', H', W', C)
+    memory_shape : tuple of int
+        Of the output, (N, *out, OC) with as many dimensions as the input.
+    to_memory, from_memory : tuple of int
+        Orders of axes: from (N, C, …) to (N, …, C) and back.
+    """
 
     kernel: tuple
     stride: tuple
     dilation: tuple
     out: tuple
-    padding: tuple
-    dims: int
+    size: tuple
+    lows: tuple
+    padded: bool
+    batch: int
+    channels: int
+    field_shape: tuple
+    memory_shape: tuple
+    to_memory: tuple
+    from_memory: tuple
 
 
 def _three(values, filler):
@@ -34,19 +58,34 @@ def _three(values, filler):
 
 
 @lru_cache(maxsize=1024)
-def make_geometry(spatial, kernel_shape, stride, padding, dilation):
-    """Compute a geometry; all arguments are tuples with one entry, for paddings a pair, per spatial dimension."""
-    steps = [_three([int(v) for v in values], 1) for values in (kernel_shape, stride, dilation)]
+def make_geometry(x_shape, w_shape, stride, padding, dilation):
+    """Compute a geometry.
+
+    Parameters
+    ----------
+    x_shape, w_shape : tuple of int
+        (N, IC, *spatial) and (OC, IC / groups, *kernel).
+    stride, dilation : tuple of int
+        One entry a spatial dimension.
+    padding : tuple of (int, int)
+    """
+    (batch, channels, *size), (out_channels, _, *kernel) = x_shape, w_shape
+    dims = len(size)
+    size = _three([int(n) for n in size], 1)
+    kernel, stride, dilation = (_three([int(v) for v in values], 1) for values in (kernel, stride, dilation))
     padding = _three([(int(lo), int(hi)) for lo, hi in padding], (0, 0))
-    size = [n + lo + hi for n, (lo, hi) in zip(_three([int(n) for n in spatial], 1), padding)]
-    out = tuple(max(0, (n - d * (k - 1) - 1) // s + 1) for n, k, s, d in zip(size, *steps))
-    return Geometry(*steps, out, padding, len(spatial))
+    wide = tuple(n + lo + hi for n, (lo, hi) in zip(size, padding))
+    out = tuple(max(0, (n - d * (k - 1) - 1) // s + 1) for n, k, s, d in zip(wide, kernel, stride, dilation))
+    return Geometry(
+        kernel, stride, dilation, out, size, tuple(lo for lo, _ in padding), wide != size, batch, channels, (batch, *wide, channels),
+        (batch, *out[3 - dims :], out_channels), (0, *range(2, dims + 2), 1), (0, dims + 1, *range(1, dims + 1)),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
-def window_rows(shape, loose, geometry, groups):
-    """The windows of all output pixels, as the rows of a product, in a field of `shape`."""
-    batch, depth, height, width, channels = shape
+def window_rows(geometry, loose, groups):
+    """The windows of all output pixels, as the rows of a product: the fields of a `Left`."""
+    batch, depth, height, width, channels = geometry.field_shape
     (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
     line, plane = width * channels, height * width * channels
     runs = np.add.outer(np.arange(kd) * (dd * plane), np.arange(kh) * (dh * line))
@@ -58,9 +97,3 @@ def window_rows(shape, loose, geometry, groups):
     rows = batch * int(np.prod(geometry.out))
     steps = (depth * plane, sd * plane, sh * line, sw * channels)
     return tuple(Left(as_input(runs.reshape(-1)), length, loose, rows, geometry.out, steps, channels // groups))
-
-
-def channels_last_output(batch, geometry, channels, dtype):
-    """Return an uninitialised output (N, OC, *out) in channels-last memory, and that memory, (N, *out, OC)."""
-    memory = np.empty((batch, *geometry.out[3 - geometry.dims :], channels), dtype)
-    return memory.transpose(0, geometry.dims + 1, *range(1, geometry.dims + 1)), memory
