@@ -59,7 +59,7 @@ class RefquantBackend(Backend):
             checker.check_model(model)
         except checker.ValidationError as error:
             raise ArgumentError(f"RefquantBackend: onnx.checker refuses the model: {str(error)[:300]}; export it again") from error
-        return PreparedModel(from_onnx(model, numerics=numerics, as_graph=False))
+        return PreparedModel(from_onnx(model, numerics=numerics, as_graph=False, fuse_qdq=False))
 
     @classmethod
     def run_node(cls, node, inputs, device="CPU", outputs_info=None, *, numerics="onnx", opset_version=NEWEST[""], **kwargs):

@@ -6,6 +6,9 @@ from refquant.errors import ArgumentError, BackendMissing, RefquantError, Unsupp
 from refquant.interop.onnx.checks import checked_graph, checked_opsets
 from refquant.interop.onnx.external import ExternalData
 from refquant.interop.onnx.lower import to_graph
+from refquant.interop.onnx.model import OnnxModel
+from refquant.interop.onnx.qdq import fuse_qdq as fuse
+from refquant.interop.onnx.rules import rules_of
 
 __all__ = ["from_onnx", "read_proto", "import_onnx"]
 
@@ -21,7 +24,7 @@ def import_onnx():
     return onnx
 
 
-def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=None):
+def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=None, fuse_qdq=None):
     """Load an ONNX model.
 
     The file is read, checked and never executed as anything but arithmetic: subgraphs, functions and unknown operators are refused,
@@ -40,6 +43,9 @@ def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=
         `OnnxModel`, which knows many more operators. Unless given, the first where it is possible.
     outputs : sequence of str, optional
         Names of values to return in place of the file's outputs; what they do not need is left out.
+    fuse_qdq : bool, optional
+        Compute "dequantize, operator, quantize" as one operator on codes where ONNX Runtime does so by default, see
+        `refquant.interop.onnx.qdq`. Unless given: for the profile ``"onnxruntime"``, but not for others.
 
     Returns
     -------
@@ -70,6 +76,8 @@ def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=
     folder = folder if base_dir is None else base_dir
     opsets = checked_opsets(proto)
     model = checked_graph(proto, opsets, None if folder is None else ExternalData(folder), numerics, outputs)
+    if rules_of(model.numerics).kernels == "mlas" if fuse_qdq is None else fuse_qdq:
+        model = OnnxModel(fuse(model.nodes, model.outputs, model.constants), model.signature, model.outputs, model.constants, model.numerics)
     if as_graph is False:
         return model
     try:

@@ -1,0 +1,238 @@
+"""QDQ models as ONNX Runtime runs them: "dequantize, operator, quantize" becomes one operator on codes.
+
+A unit is fused only if every input of the operator comes out of a DequantizeLinear of 8-bit codes (a bias: of int32 in units of
+``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
+
+Source
+------
+onnxruntime/core/optimizer/qdq_transformer: selectors_actions/qdq_selectors.cc, relu_quantizelinear.cc, qdq_s8_to_u8.cc.
+"""
+
+import numpy as np
+
+from refquant.interop.onnx.table import find_executor
+
+__all__ = ["fuse_qdq"]
+
+_MICROSOFT = "com.microsoft"
+_EIGHT_BIT = (np.uint8, np.int8)
+
+
+class _Graph:
+    """The nodes of a model and who makes and reads each value."""
+
+    def __init__(self, nodes, outputs, constants):
+        self.nodes, self.outputs, self.constants = list(nodes), set(outputs), constants
+        self.index()
+
+    def index(self):
+        self.maker = {name: node for node in self.nodes for name in node.outputs if name}
+        self.readers = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                self.readers.setdefault(name, []).append(node)
+
+    def dequantized(self, name):
+        """Return (codes, scale, zero point) by name where a value comes out of a plain DequantizeLinear."""
+        node = self.maker.get(name)
+        if node is None or node.op != "DequantizeLinear" or node.attrs.get("block_size", 0) or len(node.inputs) < 3:
+            return None
+        return node.inputs if all(n in self.constants for n in node.inputs[1:3]) else None
+
+    def quantizer(self, name):
+        """Return the QuantizeLinear that is the only reader of a value, and whose zero point is a constant of 8 bits."""
+        readers = self.readers.get(name, [])
+        if name in self.outputs or len(readers) != 1 or readers[0].op != "QuantizeLinear" or len(readers[0].inputs) < 3:
+            return None
+        scale, zero = (self.constants.get(n) for n in readers[0].inputs[1:3])
+        return readers[0] if zero is not None and scale is not None and zero.dtype in _EIGHT_BIT and zero.size == scale.size == 1 else None
+
+    def dtype(self, parts):
+        return self.constants[parts[2]].dtype
+
+    def scalar(self, parts):
+        return self.constants[parts[1]].size == 1 == self.constants[parts[2]].size
+
+
+def fuse_qdq(nodes, outputs, constants):
+    """Return the nodes of a model with its QDQ units fused; a fused node keeps the operator's name.
+
+    Parameters
+    ----------
+    nodes : sequence of OnnxNode
+    outputs : sequence of str
+    constants : dict of ndarray
+    """
+    graph = _Graph(nodes, outputs, constants)
+    graph.nodes = _without_relu(graph)
+    graph.index()
+    made = {node.name: _UNITS[node.op](graph, node) for node in graph.nodes if node.op in _UNITS and not node.domain}
+    taken = {name for node in made.values() if node for name in node.outputs}
+    rest = [made.get(node.name) or node for node in graph.nodes if made.get(node.name) or not taken.intersection(node.outputs)]
+    return _alive(rest, outputs)
+
+
+def _alive(nodes, outputs):
+    """Leave out nodes that nothing needs, such as a DequantizeLinear whose only reader was fused."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            kept.append(node)
+            needed.update(node.inputs)
+    return kept[::-1]
+
+
+def _without_relu(graph):
+    """Drop ReLUs whose quantizer cuts off negative numbers anyhow."""
+    renamed, kept = {}, []
+    for node in graph.nodes:
+        q = graph.quantizer(node.outputs[0]) if node.op == "Relu" else None
+        zero = None if q is None else graph.constants[q.inputs[2]]
+        if zero is not None and int(zero.reshape(-1)[0]) == np.iinfo(zero.dtype).min:
+            renamed[node.outputs[0]] = renamed.get(node.inputs[0], node.inputs[0])
+        else:
+            kept.append(node._replace(inputs=tuple(renamed.get(n, n) for n in node.inputs)))
+    return kept
+
+
+def _fused(node, op, domain, inputs, output, **attrs):
+    executor = find_executor(op, domain, 1 if domain else node.opset)
+    run = _unsigned(executor.run, *_ACTIVATIONS[op](len(inputs))) if op in _ACTIVATIONS else executor.run
+    return node._replace(op=op, domain=domain, inputs=tuple(inputs), outputs=(output,), attrs={**node.attrs, **attrs}, run=run)
+
+
+# Where ONNX Runtime's float arithmetic holds the zero point, it matters that int8 activations are turned into uint8 first.
+_UNARY = lambda count: ([(0, 2)], 4)  # noqa: E731
+_ACTIVATIONS = {
+    "QLinearAdd": lambda count: ([(0, 2), (3, 5)], 7),
+    "QLinearMul": lambda count: ([(0, 2), (3, 5)], 7),
+    "QLinearConcat": lambda count: ([(i, i + 2) for i in range(2, count, 3)], 1),
+    "QLinearSoftmax": _UNARY,
+    "QLinearSigmoid": _UNARY,
+    "QLinearLeakyRelu": _UNARY,
+    "QLinearAveragePool": _UNARY,
+    "QLinearGlobalAveragePool": _UNARY,
+}
+
+
+def _unsigned(run, pairs, out):
+    """Wrap an executor: int8 codes and zero points go in as uint8, 128 higher, and come back as int8."""
+
+    def flip(array):
+        return (np.asarray(array).view(np.uint8) ^ np.uint8(0x80)) if array.dtype == np.int8 else array
+
+    def wrapped(call, *inputs):
+        signed = np.asarray(inputs[out]).dtype == np.int8
+        inputs = list(inputs)
+        for i in {out, *(i for pair in pairs for i in pair)}:
+            inputs[i] = flip(np.asarray(inputs[i]))
+        y = run(call, *inputs)
+        return (y ^ np.uint8(0x80)).view(np.int8) if signed else y
+
+    return wrapped
+
+
+def _unary(op, extra=lambda node: {}):
+    def unit(graph, node):
+        parts, q = graph.dequantized(node.inputs[0]), graph.quantizer(node.outputs[0])
+        if parts is None or q is None or len(node.outputs) > 1 or not graph.scalar(parts) or graph.dtype(parts) != graph.constants[q.inputs[2]].dtype:
+            return None
+        return _fused(node, op, _MICROSOFT, [*parts[:3], *q.inputs[1:3]], q.outputs[0], **extra(node))
+
+    return unit
+
+
+def _elementwise(op):
+    def unit(graph, node):
+        parts, q = [graph.dequantized(n) for n in node.inputs], graph.quantizer(node.outputs[0])
+        if q is None or len(parts) != 2 or not _alike(graph, parts, q):
+            return None
+        return _fused(node, op, _MICROSOFT, [*parts[0][:3], *parts[1][:3], *q.inputs[1:3]], q.outputs[0])
+
+    return unit
+
+
+def _alike(graph, parts, q):
+    dtype = graph.constants[q.inputs[2]].dtype
+    return all(p is not None and graph.scalar(p) and graph.dtype(p) == dtype for p in parts)
+
+
+def _concat(graph, node):
+    parts, q = [graph.dequantized(n) for n in node.inputs], graph.quantizer(node.outputs[0])
+    if q is None or not _alike(graph, parts, q):
+        return None
+    return _fused(node, "QLinearConcat", _MICROSOFT, [*q.inputs[1:3], *(n for p in parts for n in p[:3])], q.outputs[0])
+
+
+def _factors(graph, node):
+    """Return the parts of activation and weight, or None: codes of 8 bits, int8 activations only with int8 weights."""
+    x, w = graph.dequantized(node.inputs[0]), graph.dequantized(node.inputs[1])
+    if x is None or w is None or not graph.scalar(x) or graph.dtype(x) not in _EIGHT_BIT or graph.dtype(w) not in _EIGHT_BIT:
+        return None
+    return None if graph.dtype(x) == np.int8 != graph.dtype(w) else (x, w)
+
+
+def _bias(graph, node, x, w):
+    """Return the name of the int32 bias, "" without one, None if it does not fit."""
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return ""
+    parts = graph.maker.get(node.inputs[2])
+    if parts is None or parts.op != "DequantizeLinear" or any(n not in graph.constants for n in parts.inputs):
+        return None
+    codes, scale = (graph.constants[n] for n in parts.inputs[:2])
+    product = graph.constants[x[1]].reshape(-1) * graph.constants[w[1]].reshape(-1)
+    fits = codes.dtype == np.int32 and np.array_equal(np.broadcast_to(scale.reshape(-1), product.shape) if scale.size == 1 else scale, product)
+    return parts.inputs[0] if fits else None
+
+
+def _conv(graph, node):
+    factors, q = _factors(graph, node), graph.quantizer(node.outputs[0])
+    if factors is None or q is None:
+        return None
+    x, w = factors
+    bias = _bias(graph, node, x, w)
+    if bias is None or graph.dtype(x) != graph.constants[q.inputs[2]].dtype:
+        return None
+    return _fused(node, "QLinearConv", "", [*x[:3], *w[:3], *q.inputs[1:3], *([bias] if bias else [])], q.outputs[0])
+
+
+def _matmul(graph, node):
+    factors, q = _factors(graph, node), graph.quantizer(node.outputs[0])
+    if factors is None:
+        return None
+    x, w = factors
+    if q is None:
+        return _fused(node, "MatMulIntegerToFloat", _MICROSOFT, [x[0], w[0], x[1], w[1], x[2], w[2]], node.outputs[0])
+    if graph.dtype(x) != graph.constants[q.inputs[2]].dtype:
+        return None
+    return _fused(node, "QLinearMatMul", "", [*x[:3], *w[:3], *q.inputs[1:3]], q.outputs[0])
+
+
+def _gemm(graph, node):
+    factors, q = _factors(graph, node), graph.quantizer(node.outputs[0])
+    if factors is None or node.attrs.get("alpha", 1.0) != 1:
+        return None
+    x, w = factors
+    bias = _bias(graph, node, x, w)
+    if bias is None or (bias and node.attrs.get("beta", 1.0) != 1):
+        return None
+    if q is None:
+        return _fused(node, "QGemm", _MICROSOFT, [*x[:3], *w[:3], *([bias] if bias else [])], node.outputs[0])
+    if graph.dtype(x) != graph.constants[q.inputs[2]].dtype:
+        return None
+    return _fused(node, "QGemm", _MICROSOFT, [*x[:3], *w[:3], bias, *q.inputs[1:3]], q.outputs[0])
+
+
+_UNITS = {
+    "Add": _elementwise("QLinearAdd"),
+    "AveragePool": _unary("QLinearAveragePool"),
+    "Concat": _concat,
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "GlobalAveragePool": _unary("QLinearGlobalAveragePool"),
+    "LeakyRelu": _unary("QLinearLeakyRelu"),
+    "MatMul": _matmul,
+    "Mul": _elementwise("QLinearMul"),
+    "Sigmoid": _unary("QLinearSigmoid"),
+    "Softmax": _unary("QLinearSoftmax", lambda node: {"opset": node.opset}),
+}
