@@ -5,6 +5,7 @@ import shutil
 import zipfile
 import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -165,7 +166,8 @@ def _model(name):
     if os.path.exists(name) or name.endswith(".onnx"):
         if not os.path.isfile(name):
             raise RefquantError(f"drift: model {name} must be a readable file, but there is none; correct the path")
-        return interop.from_onnx(name, as_graph=True)
+        model = interop.from_onnx(name, as_graph=True)
+        return model.with_nodes(model.nodes, name=Path(name).stem)
     return zoo.load(choose("drift", "model", name, data.NETWORKS))
 
 
@@ -213,7 +215,8 @@ def read_data(path, *, labels=True):
     except FileNotFoundError:
         raise RefquantError(f"drift: data file {path} must exist, but does not; correct the path") from None
     except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise RefquantError(f"drift: data file {path} must be an .npz archive of plain arrays, but cannot be read ({error}); write it anew with numpy.savez") from error
+        rule = f"drift: data file {path} must be an .npz archive of plain arrays, but cannot be read ({error})"
+        raise RefquantError(f"{rule}; write it anew with numpy.savez") from error
     for name in ("x", "labels") if labels else ("x",):
         if name not in arrays:
             found = ", ".join(names) or "nothing"

@@ -166,7 +166,10 @@ def _tally(model, int8, layers, others, batches, labels, tick):
         tally.add(reference, None if labels is None else labels[k], {name: _real(y[0]) for name, y in outputs.items()})
         tick()
     if labels is not None and not tally.labelled:
-        raise ShapeError(f"drift: the output of model {model.name!r} has shape {reference.shape} but labels need (N, classes); leave out labels, or add the layer that gives scores")
+        raise ShapeError(
+            f"drift: the output of model {model.name!r} has shape {reference.shape} but labels need (N, classes);"
+            " leave out labels, or add the layer that gives scores"
+        )
     return tally, extremes
 
 
@@ -183,7 +186,8 @@ def _converted(model, int8, calibration, numerics):
             prepared(x)
         return convert_fx(prepared, numerics=numerics)
     if not isinstance(int8, Model):
-        raise ArgumentError(f"drift: int8 is a {type(int8).__name__} but must be a converted Model, a QConfig or a QConfigMapping; try get_default_qconfig_mapping('x86')")
+        kind = type(int8).__name__
+        raise ArgumentError(f"drift: int8 is a {kind} but must be a converted Model, a QConfig or a QConfigMapping; try get_default_qconfig_mapping('x86')")
     if numerics is None and int8.numerics is None:
         raise ArgumentError(f"drift: model {int8.name!r} has no profile to run under; give numerics=, such as numerics='fbgemm'")
     return int8 if numerics is None else int8.with_nodes(int8.nodes, numerics=numerics)

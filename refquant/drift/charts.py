@@ -80,7 +80,8 @@ def channel_chart(magnitudes, steps, quality, what):
 
     parts = []
     for power in range(low, high + 1, max(1, (high - low) // 4)):
-        parts += [line(left, at(10.0**power), width - 4, at(10.0**power), "grid"), text(left - 5, at(10.0**power) + 3.5, f"{10.0**power:g}", "tick", "end")]
+        y = at(10.0**power)
+        parts += [line(left, y, width - 4, y, "grid"), text(left - 5, y + 3.5, f"{10.0**power:g}", "tick", "end")]
     pitch = (width - 4 - left) / len(magnitudes)
     for k, value in enumerate(magnitudes):
         step = steps[k if len(steps) > 1 else 0] if steps else 0
@@ -116,7 +117,8 @@ def value_chart(values, grid):
 
     parts = []
     if band:
-        parts.append(rect(at(band[0]), top, at(band[1]) - at(band[0]), bottom - top, "band", f"the grid: {grid.qmax - grid.qmin + 1} codes over [{band[0]:.3g}, {band[1]:.3g}]"))
+        title = f"the grid: {grid.qmax - grid.qmin + 1} codes over [{band[0]:.3g}, {band[1]:.3g}]"
+        parts.append(rect(at(band[0]), top, at(band[1]) - at(band[0]), bottom - top, "band", title))
         parts += [line(at(v), top, at(v), bottom, "edge") for v in band]
     size, peak = (values.high - values.low) / len(values.counts), math.log10(1 + max(values.counts))
     for k, count in enumerate(values.counts):

@@ -12,6 +12,7 @@ __all__ = ["PRODUCTS", "real_value", "exact_value", "on_grid", "clipped", "codes
 
 PRODUCTS = ("conv1d", "conv2d", "linear")
 """Operations with weights."""
+_MEANS = ("avg_pool2d", "adaptive_avg_pool2d")
 
 
 def codes_to_real(q):
@@ -104,8 +105,10 @@ def exact_value(node, inputs):
         return _activated(node, codes_to_real(inputs[0]) + codes_to_real(inputs[1]))
     if node.op == "cat":
         return np.concatenate([codes_to_real(x) for x in inputs], axis=node.attrs["dim"])
-    (x,) = inputs
-    return real_value(node, [x.values.astype(np.int64) - x.qparams.zero_point]) * x.qparams.scale
+    if node.op in _MEANS:
+        (x,) = inputs
+        return real_value(node, [x.values.astype(np.int64) - x.qparams.zero_point]) * x.qparams.scale
+    return real_value(node, [codes_to_real(x) for x in inputs])
 
 
 def _activated(node, y):

@@ -25,8 +25,9 @@ def page(report):
     """
     title = f"{report.model}: FP32 against INT8"
     body = [_header(report), _verdict(report), _steps(report), _chart(report), _table(report), _details(report)]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title><style>{STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><main>\n' + "\n".join(body) + f"\n</main><script>{SCRIPT}</script></body></html>\n"
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
+    start = f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n'
+    return start + "\n".join(body) + f"\n</main><script>{SCRIPT}</script></body></html>\n"
 
 
 def _header(report):
@@ -49,8 +50,10 @@ def _verdict(report):
 
 def _steps(report):
     out = ["<h2>From float to INT8</h2>"]
-    out.append('<p class="soft">The same network with only its weights on their grids, only its activations, both in exact arithmetic, and as the engine computes it. '
-               "The bar is the SQNR of the network's output.</p>")  # fmt: skip
+    out.append(
+        '<p class="soft">The same network with only its weights on their grids, only its activations, both in exact arithmetic, and as the '
+        "engine computes it. The bar is the SQNR of the network's output.</p>"
+    )
     out.append(_step_table(report, report.steps, "network"))
     if report.alternatives:
         out.append('<h2>Other choices</h2><p class="soft">The whole network converted again with one thing changed.</p>')
@@ -71,14 +74,15 @@ def _step_table(report, steps, heading):
 
 
 def _legend(items):
-    return '<div class="legend">' + "".join(f'<span><i class="{shape}" style="background:var(--{var})"></i>{escape(name)}</span>' for var, name, shape in items) + "</div>"
+    shown = (f'<span><i class="{shape}" style="background:var(--{var})"></i>{escape(name)}</span>' for var, name, shape in items)
+    return f'<div class="legend">{"".join(shown)}</div>'
 
 
 def _chart(report):
     text = (
         f"Measured on {report.layer_images} images. <b>Alone</b>: this layer quantized and fed with the float network's values, so the error is its own. "
-        "<b>Cumulated</b>: the quantized network's value, so the error is also inherited. <b>At the output</b>: what the network's output keeps when nothing is "
-        "quantized but this layer's own weights and output grid; the further left, the more this layer harms."
+        "<b>Cumulated</b>: the quantized network's value, so the error is also inherited. <b>At the output</b>: what the network's "
+        "output keeps when nothing is quantized but this layer's own weights and output grid; the further left, the more this layer harms."
     )
     bars = _legend([("local", "alone", ""), ("cumulative", "cumulated", ""), ("impact", "at the output", "round")])
     causes = _legend([(kind, _LEGEND[kind], "") for kind in CAUSE_KINDS])
@@ -100,7 +104,8 @@ def _table(report):
     rows = "".join(_row(report, r, sensitive) for r in report.layers)
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     return (
-        '<h2>All numbers</h2><p class="soft">SQNR in dB, errors in steps of the layer\'s grid; click a heading to sort. Codes: the share that occurs. Worst channel: of the weights.</p>'
+        '<h2>All numbers</h2><p class="soft">SQNR in dB, errors in steps of the layer\'s grid; click a heading to sort. '
+        "Codes: the share that occurs. Worst channel: of the weights.</p>"
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
@@ -135,7 +140,8 @@ def _details(report):
     colours = _legend([("poor", "below 10 dB", ""), ("fair", "below 25 dB", ""), ("good", "25 dB and more", "")])
     text = (
         "The layers that harm most come first. Channel charts have a logarithmic axis; the dashed line is one step of the grid: "
-        "a channel that ends near it keeps nothing. Histograms show the float network's values (logarithmic counts) and, shaded, the range of the calibrated codes."
+        "a channel that ends near it keeps nothing. Histograms show the float network's values (logarithmic counts) and, shaded, "
+        "the range of the calibrated codes."
     )
     shown, rest = "".join(map(_layer, order[:_SHOWN])), "".join(map(_layer, order[_SHOWN:]))
     more = f"<details><summary>{len(order) - _SHOWN} more layers</summary>{rest}</details>" if rest else ""
@@ -147,7 +153,8 @@ def _layer(r):
     if r.weights is not None:
         w = r.weights
         magnitudes = [max(abs(a), abs(b)) for a, b in zip(w.low, w.high)]
-        panels.append(("Greatest weight of each channel", channel_chart(magnitudes, w.step if w.per_channel else w.step[:1], w.channel_sqnr, "weights by channel")))
+        steps = w.step if w.per_channel else w.step[:1]
+        panels.append(("Greatest weight of each channel", channel_chart(magnitudes, steps, w.channel_sqnr, "weights by channel")))
     if len(r.values.channel_low) > 1:
         steps = () if r.grid is None else (r.grid.scale,)
         panels.append(("Greatest value of each channel", channel_chart(r.values.magnitudes, steps, None, "values by channel")))

@@ -81,7 +81,7 @@ class ErrorSums:
     >>> sums = ErrorSums(scale=0.5)
     >>> sums.add(np.float32([3, 4]), np.float32([3, 3.5]))
     >>> sums.error()
-    Error(sqnr=20, cosine=0.994505, max_lsb=1, mean_lsb=0.5)
+    Error(sqnr=20, cosine=0.99788, max_lsb=1, mean_lsb=0.5)
     """
 
     def __init__(self, scale=None):

@@ -11,7 +11,7 @@ STYLE = """
   --clipping: #ef8a72; --engine: #a98bd6; --band: #6ea3da22; --good: #6cc0b5; --fair: #e3c567; --poor: #ef7f67; --values: #8c97a4; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 1060px; margin: 0 auto; padding: 40px 24px 80px; }
+main { max-width: 1160px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 19px; margin: 48px 0 6px; }
 h3 { font-size: 15px; margin: 0 0 2px; overflow-wrap: anywhere; }

@@ -12,7 +12,8 @@ from refquant.ops import real
 
 __all__ = ["Layer", "pair_layers", "weight_codes", "weight_reals", "recorded"]
 
-_MAKES_ERRORS = (*PRODUCTS, "quantize", "add", "cat", "avg_pool2d", "adaptive_avg_pool2d")
+_PASSES = ("input", "dequantize", "observe", "relu", "max_pool2d", "flatten", "reshape", "dropout", "identity")
+"""Operations that hand on codes as they are, or choose among them: they make no error of their own."""
 
 
 class Layer(NamedTuple):
@@ -83,7 +84,7 @@ def pair_layers(model, int8, values):
     for node in int8.nodes:
         value = values[node.name]
         gridded = node.op in PRODUCTS and not np.array_equal(weight_reals(node), _float_weight(model, int8, node))
-        if node.op not in _MAKES_ERRORS or not (isinstance(value, QTensor) or gridded):
+        if node.op in _PASSES or not (isinstance(value, QTensor) or gridded):
             continue
         grids = tuple(_grid(values[i]) for i in node.inputs)
         weight = _float_weight(model, int8, node) if node.op in PRODUCTS else None
@@ -118,7 +119,10 @@ def _float_weight(model, int8, node):
     chain = [model.node(s) for s in node.sources if s in known]
     product = next((n for n in chain if n.op in PRODUCTS), None)
     if product is None or np.shape(product.params["weight"]) != tuple(node.params["weight"].shape):
-        raise ArgumentError(f"drift: {node.name!r} has no counterpart with weights {node.params['weight'].shape} in model {model.name!r}; pass the float model that it was converted from")
+        raise ArgumentError(
+            f"drift: {node.name!r} has no counterpart with weights {node.params['weight'].shape} in model {model.name!r};"
+            " pass the float model that it was converted from"
+        )
     weight = product.params["weight"]
     for norm in chain:
         if norm.op == "batch_norm":

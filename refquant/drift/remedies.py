@@ -59,7 +59,8 @@ def remedies(int8, layer, cause, values):
     found = {}
     if cause == "weights" and layer.weight is not None:
         codes = weight_codes(layer.node)
-        found["one weight scale per channel" if codes is None or not codes.qparams.per_channel else "weight scales that hold the greatest weight"] = per_channel_weights(layer)
+        already = codes is not None and codes.qparams.per_channel
+        found["weight scales that hold the greatest weight" if already else "one weight scale per channel"] = per_channel_weights(layer)
     if cause in ("rounding", "range_out") and layer.node.attrs.get("out") is not None:
         kind, out = layer.out._type, layer.out
         if out.qmax - out.qmin < kind.qmax - kind.qmin:

@@ -64,7 +64,8 @@ def _head(report, width):
     lines = [shortened(report.model, width), *textwrap.wrap(report.settings, width)]
     rule = len(lines)
     if a.fp32 is not None:
-        lines.append(f"accuracy      FP32 {percent(a.fp32, a.images)}   INT8 {percent(a.int8, a.images)}   {_signed(-a.drop)} points on {a.images:,} images")
+        shares = f"FP32 {percent(a.fp32, a.images)}   INT8 {percent(a.int8, a.images)}"
+        lines.append(f"accuracy      {shares}   {_signed(-a.drop)} points on {a.images:,} images")
     if a.changed is not None:
         detail = f": {a.broken:,} broken, {a.repaired:,} repaired" if a.fp32 is not None else ""
         lines.append(f"predictions   {a.changed:,} of {a.images:,} changed{detail}")
@@ -150,7 +151,8 @@ def _causes(report, width):
 def folded(causes):
     """Return shares with both kinds of clipping as one."""
     shares = {name: causes[name].share for name in CAUSES}
-    return {**{name: shares[name] for name in ("weights", "inputs", "rounding")}, "clipping": shares["range_in"] + shares["range_out"], "engine": shares["engine"]}
+    clipping = shares["range_in"] + shares["range_out"]
+    return {**{name: shares[name] for name in ("weights", "inputs", "rounding")}, "clipping": clipping, "engine": shares["engine"]}
 
 
 def _percent(share):

@@ -58,7 +58,8 @@ def judge(model, int8, layers, records, accuracy, steps, alternatives, batches):
     if record.impact == math.inf:
         return Verdict(layer=record.name, cause="none", loss=0.0, remedy="", sentences=(*sentences, "No layer makes an error on these images."))
     if record.impact >= _HARMLESS and not _costs(accuracy):
-        weakest = f"No layer stands out: the weakest is {record.name} ({record.op}), whose own grids alone leave the network's output {decibel_text(record.impact)}."
+        kept = f"whose own grids alone leave the network's output {decibel_text(record.impact)}"
+        weakest = f"No layer stands out: the weakest is {record.name} ({record.op}), {kept}."
         return Verdict(layer=record.name, cause=record.cause, loss=0.0, remedy="", sentences=(*sentences, weakest))
     gains = _gains(model, int8, layer, batches)
     cause = max(gains, key=gains.get)
@@ -111,8 +112,8 @@ def _points(value):
 
 def _layer_sentences(record, next_ones, cause, loss):
     others = " and ".join(f"{r.name} ({decibel_text(r.impact)})" for r in next_ones)
-    first = f"The layer that harms most is {record.name} ({record.op}): its own grids alone bring the network's output down to {decibel_text(record.impact)}"
-    first += f"; next come {others}." if others else "."
+    first = f"The layer that harms most is {record.name} ({record.op}): its own grids alone bring the network's output down to "
+    first += decibel_text(record.impact) + (f"; next come {others}." if others else ".")
     return [first, f"It loses {loss:.1f} dB {_reason(record, cause)}."]
 
 
@@ -126,7 +127,8 @@ def _reason(r, cause):
             f" channel {w.worst} keeps {decibel_text(w.worst_sqnr)}"
         )
     if cause == "range_out":
-        return f"because its grid ends at [{r.grid.low:.3g}, {r.grid.high:.3g}] while its values reach [{r.values.low:.3g}, {r.values.high:.3g}]: {100 * r.saturated:.2g} % are cut off"
+        grid, values = (f"[{v.low:.3g}, {v.high:.3g}]" for v in (r.grid, r.values))
+        return f"because its grid ends at {grid} while its values reach {values}: {100 * r.saturated:.2g} % are cut off"
     if cause == "rounding":
         codes, spans = r.grid.qmax - r.grid.qmin + 1, [m / r.grid.scale for m in r.values.magnitudes]
         text = f"because its output is rounded to {codes} codes, one every {r.grid.scale:.3g}"
@@ -162,9 +164,12 @@ def _best_alternative(a, int8, alternatives):
         return None
     if a.fp32 is None:
         best = max(alternatives, key=lambda s: s.sqnr)
-        return f"Measured on the whole network, {best.name} helps most: {decibel_text(best.sqnr)} at the output instead of {decibel_text(int8.sqnr)}." if best.sqnr > int8.sqnr else None
+        if best.sqnr <= int8.sqnr:
+            return None
+        dB = f"{decibel_text(best.sqnr)} at the output instead of {decibel_text(int8.sqnr)}"
+        return f"Measured on the whole network, “{best.name}” helps most: {dB}."
     best = max(alternatives, key=lambda s: (s.correct, s.sqnr))
     points = 100 * (best.correct - a.int8) / a.images
     if points <= 0:
         return "Of the other choices that were measured on the whole network none is more accurate."
-    return f"Measured on the whole network, {best.name} helps most: {percent(best.correct, a.images)} (+{points:.2f} points)."
+    return f"Measured on the whole network, “{best.name}” helps most: {percent(best.correct, a.images)} (+{points:.2f} points)."
