@@ -150,12 +150,10 @@ def _stores(e, line, n0, n, stage):
         return store
     s = read_stage(e, stage)
     vectors = list(zip(*(_transpose(e, list(v)) for v in zip(*line_vectors(e, s, line, n0, 4)))))
-    index = ir.Constant(_I8V, list(range(64)))
-    mask = e.builder.icmp_unsigned("<", index, e.splat(e.builder.trunc(n, I8), 64))
     whole = e.equal(n, 64)
 
     def store(acc, out):
-        for condition, kept in ((whole, None), (e.builder.not_(whole), mask)):
+        for condition, kept in ((whole, None), (e.builder.not_(whole), n)):
             with e.when(condition):
                 emit_rows(e, s, line, [acc], vectors, [out], kept, interleaved=True)
 

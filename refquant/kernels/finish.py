@@ -3,7 +3,7 @@
     acc    [row][channel]    int32, `pitch` bytes from row to row, in the L1 cache
     out    [row][channel]    uint8 (int8 as its bytes), int32 or float32, `out_pitch` bytes from row to row
 
-The channels are taken 64, then 16 at a time, and the last ones under a mask. A group of channels loads its scales and
+The channels are taken 64, then 16 at a time, and the last ones by themselves. A group of channels loads its scales and
 biases once and goes through the rows. A step of the form is one vector instruction, under a branch that goes the same way in
 a whole call. Same result as `refquant.kernels.requantize.finish_row`.
 """
@@ -34,32 +34,32 @@ def _emit(e, *args):
             e.set(general, e.constant(0, I1))
             emit_straight_lines(e, s)
     with e.when(e.get(general)):
-        for first, count, mask in e.channel_groups(s["channels"], _LANES, (4, 1)):
-            _Group(e, s, first, count, mask).emit()
+        for first, count, rest in e.channel_groups(s["channels"], _LANES, (4, 1)):
+            _Group(e, s, first, count, rest).emit()
 
 
 class _Group:
-    """Neighbouring channels: `count` vectors, or a single one of which `mask` keeps some lanes.
+    """Neighbouring channels: `count` vectors, or a single one with channels in `rest` lanes only.
 
     Methods take and return lists of vectors, one for each 16 channels.
     """
 
-    def __init__(self, e, stage, first, count, mask=None):
-        self.e, self.stage, self.first, self.count, self.mask = e, stage, first, count, mask
+    def __init__(self, e, stage, first, count, rest=None):
+        self.e, self.stage, self.first, self.count, self.rest = e, stage, first, count, rest
 
     def load(self, address, kind, index):
         """The elements `index`, … of an array."""
         size = {I32: 4, F32: 4, F64: 8}[kind]
         at, kind = self.e.add(address, self.e.mul(index, size)), vector(kind, _LANES)
-        if self.mask is not None:
-            return [self.e.load_masked(at, kind, self.mask)]
+        if self.rest is not None:
+            return [self.e.load_first(at, kind, self.rest)]
         return [self.e.load(self.e.add(at, _LANES * size * i), kind) for i in range(self.count)]
 
     def store(self, values, line, size):
         at = self.e.add(line, self.e.mul(self.first, size))
         for i, value in enumerate(values):
-            if self.mask is not None:
-                self.e.store_masked(value, at, self.mask)
+            if self.rest is not None:
+                self.e.store_first(value, at, self.rest)
             else:
                 self.e.store(value, self.e.add(at, _LANES * size * i))
 
@@ -201,7 +201,7 @@ class _Group:
         """FLOAT64 and the two fixed-point kinds, 16 channels at a time."""
         e, s = self.e, self.stage
         index = e.add(e.add(s["n0"], self.first), _LANES * i)
-        one = _Group(e, s, self.first, 1, self.mask)
+        one = _Group(e, s, self.first, 1, self.rest)
         slot = e.variable(e.constant(0, vector(I32, _LANES)))
         with e.either(e.equal(s["kind"], form.FLOAT64)) as (float64, fixed):
             with float64:

@@ -44,16 +44,16 @@ def emit_straight_lines(e, s):
     """Write both lines over tiles in memory; `s` holds the arguments and numbers of `refquant.kernels.finish.finish_tile` by name."""
     for line in (LINE_SHORT, LINE_LONG):
         with e.when(e.equal(s["line"], line)):
-            for first, count, mask in e.channel_groups(s["channels"], _LANES, (4, 2, 1)):
+            for first, count, rest in e.channel_groups(s["channels"], _LANES, (4, 2, 1)):
                 vectors = line_vectors(e, s, line, e.add(s["n0"], first), count)
                 with e.loop(s["rows"]) as row:
                     at = e.add(e.add(s["acc"], e.mul(row, s["pitch"])), e.mul(first, 4))
-                    if mask is not None:
-                        acc = [e.load_masked(at, _I32V, mask)]
+                    if rest is not None:
+                        acc = [e.load_first(at, _I32V, rest)]
                     else:
                         acc = [e.load(e.add(at, 4 * _LANES * i), _I32V) for i in range(count)]
                     out = e.add(e.add(s["out"], e.mul(row, s["out_pitch"])), first)
-                    emit_rows(e, s, line, [acc], vectors, [out], mask)
+                    emit_rows(e, s, line, [acc], vectors, [out], rest)
 
 
 def line_vectors(e, s, line, n, count):
@@ -70,8 +70,8 @@ def line_vectors(e, s, line, n, count):
     return list(zip(parameter("s2"), parameter("pre_b" if line == LINE_SHORT else "b")))
 
 
-def emit_rows(e, s, line, acc, vectors, outs, mask=None, interleaved=False):
-    """Finish one or more rows of together up to 64 accumulators and store them: all bytes, or those that `mask` keeps.
+def emit_rows(e, s, line, acc, vectors, outs, count=None, interleaved=False):
+    """Finish one or more rows of together up to 64 accumulators and store them: all bytes, or the first `count`.
 
     With `interleaved`, quarter l of register j holds channels 16 * l + 4 * j, …
     """
@@ -80,10 +80,10 @@ def emit_rows(e, s, line, acc, vectors, outs, mask=None, interleaved=False):
     width = _LANES * len(vectors)
     for i, out in enumerate(outs):
         part = e.shuffle(packed, packed, list(range(width * i, width * (i + 1))))
-        if mask is None:
+        if count is None:
             e.store(part, out)
         else:
-            e.store_masked(part, out, mask)
+            e.store_first(part, out, count)
 
 
 def _chain(e, s, line, acc, s2, other):

@@ -3,7 +3,7 @@
     word     0 …           whole numbers: what is written, the kind, the flags, the limits, …   (`WORDS`)
              …             where each vector begins, in bytes from the start of the block, or 0   (`VECTORS`)
     float32  …             the scalars of the form   (`REALS`)
-    vectors                those that the form uses, one behind the other; 64 bytes behind the last may be read
+    vectors                those that the form uses, one behind the other; 64 elements behind the last may be read
 
 Rewriting a form
 ----------------
@@ -35,7 +35,7 @@ REALS = "pre_k s1 d zf lo hi line_s1 line_d line_zf line_hi".split()
 
 _WHOLE = len(WORDS) + len(VECTORS)
 _HEADER = 8 * _WHOLE + 4 * len(REALS)
-_BLANK, _SLACK = np.zeros(_HEADER // 4, np.float32), np.zeros(16, np.float32)
+_BLANK, _SLACK = np.zeros(_HEADER // 4, np.float32), np.zeros(64, np.float32)
 RAW_STAGE = np.zeros(_HEADER // 4, np.float32)
 """The stage of `RAW`: int32 accumulators leave as they are."""
 

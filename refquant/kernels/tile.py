@@ -180,10 +180,8 @@ def _emit_tile(e, rung, rows, width, base, offsets, runs, n_runs, words, rest, b
 
 
 def _emit_fused(e, acc, c, pitch, line, n0, n, stage):
-    """Finish the accumulators in their registers; a tile with fewer than 16 * width columns is stored under a mask."""
+    """Finish the accumulators in their registers; of the last columns, `n` are there."""
     s, width = read_stage(e, stage), len(acc[0])
-    index = ir.Constant(vector(I8, 16 * width), list(range(16 * width)))
-    mask = e.builder.icmp_unsigned("<", index, e.splat(e.builder.trunc(n, I8), 16 * width))
     whole = e.equal(n, 16 * width)
     for kind in (LINE_SHORT, LINE_LONG):
         with e.when(e.equal(line, kind)):
@@ -196,7 +194,7 @@ def _emit_fused(e, acc, c, pitch, line, n0, n, stage):
                         emit_rows(e, s, kind, acc[r : r + together], vectors, lines)
                 with partial:
                     for r, row in enumerate(acc):
-                        emit_rows(e, s, kind, [row], vectors, [e.add(c, e.mul(pitch, r))], mask)
+                        emit_rows(e, s, kind, [row], vectors, [e.add(c, e.mul(pitch, r))], n)
 
 
 def _panel_emitter(rung, width):

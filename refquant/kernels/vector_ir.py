@@ -14,6 +14,7 @@ __all__ = ["Emitter", "I1", "I8", "I16", "I32", "I64", "F32", "F64", "vector", "
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F32, F64 = ir.FloatType(), ir.DoubleType()
+_BYTES = {"i8": 1, "i32": 4, "float": 4}
 _SUFFIX = {"i1": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "float": "f32", "double": "f64"}
 
 
@@ -97,18 +98,28 @@ class Emitter:
     def store(self, value, address, align=1):
         self.builder.store(value, self.pointer(address, value.type), align=align)
 
-    def load_masked(self, address, kind, mask):
-        """Load the lanes that `mask` has; the others are 0 and their memory is not touched."""
+    def load_first(self, address, kind, count):
+        """Load the first `count` lanes; the others are 0 and their memory is not touched."""
+        index = ir.Constant(vector(I64, kind.count), list(range(kind.count)))
+        mask = self.less(index, self.splat(count, kind.count))
         return self.call(
             f"llvm.masked.load.{_suffix(kind)}.p0", kind, self.pointer(address, kind), self.constant(1, I32), mask,
             self.constant(0, kind),
         )  # fmt: skip
 
-    def store_masked(self, value, address, mask):
-        self.call(
-            f"llvm.masked.store.{_suffix(value.type)}.p0", ir.VoidType(), value, self.pointer(address, value.type),
-            self.constant(1, I32), mask,
-        )  # fmt: skip
+    def store_first(self, value, address, count):
+        """Store the first `count` lanes, fewer than all: in pieces of 2**i lanes, because masked stores of bytes are slow on some processors."""
+        lanes, kind = value.type.count, value.type.element
+        size = _BYTES[str(kind)]
+        rest, at = self.variable(value), self.variable(address)
+        piece = 1 << (lanes - 1).bit_length() - 1
+        while piece:
+            with self.when(self.has_bit(count, piece)):
+                now, where = self.get(rest), self.get(at)
+                self.store(self.shuffle(now, now, list(range(piece))), where)
+                self.set(rest, self.shuffle(now, now, [min(i + piece, lanes - 1) for i in range(lanes)]))
+                self.set(at, self.add(where, piece * size))
+            piece //= 2
 
     def unary(self, name, value):
         """A function of LLVM that keeps the type: ``floor``, ``ceil``, ``trunc``, ``roundeven``, ``abs``."""
@@ -163,7 +174,7 @@ class Emitter:
         self.builder.position_at_end(end)
 
     def channel_groups(self, channels, lanes, counts):
-        """Go through channels in groups of vectors: gives (first channel, vectors, None), at the end (first, 1, mask).
+        """Go through channels in groups of vectors: gives (first channel, vectors, None), at the end (first, 1, channels left).
 
         `counts` are the sizes of groups, the greatest first, 1 the last. The code of each group stands in a loop or branch of its own.
         """
@@ -176,8 +187,7 @@ class Emitter:
             done = stop
         rest = self.sub(channels, done)
         with self.when(self.less(self.constant(0), rest)):
-            index = ir.Constant(vector(I64, lanes), list(range(lanes)))
-            yield done, 1, self.less(index, self.splat(rest, lanes))
+            yield done, 1, rest
 
     def function(self, name, result, emit, *args):
         """Call the function `name`; where the module has none yet, ``emit(emitter, *arguments)`` writes it."""
