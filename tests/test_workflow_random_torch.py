@@ -10,9 +10,11 @@ from torch.nn import functional as F  # noqa: E402
 
 from refquant import interop  # noqa: E402
 from refquant.backends import torch_fx  # noqa: E402
+from refquant.backends.machine import has_vnni  # noqa: E402
 from refquant.workflow import convert_fx, get_default_qconfig_mapping, layer_bits, prepare_fx  # noqa: E402
 
-BACKENDS = ("fbgemm", "onednn", "x86", "qnnpack")
+# The profiles of oneDNN describe a CPU with AVX512-VNNI.
+BACKENDS = ("fbgemm", "onednn", "x86", "qnnpack") if has_vnni() else ("fbgemm", "qnnpack")
 
 
 class RandomNet(nn.Module):
@@ -125,7 +127,7 @@ def check(seed, backend, order=None):
 
 @pytest.mark.parametrize("seed", range(16))
 def test_random_networks_agree_with_torch(seed):
-    values, outputs = check(seed, BACKENDS[seed % 4])
+    values, outputs = check(seed, BACKENDS[seed % len(BACKENDS)])
     assert values > 3 and outputs > 10_000
 
 

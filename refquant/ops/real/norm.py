@@ -24,10 +24,9 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
     x : array_like of float32, (N, C, ...)
     mean, var, weight, bias : array_like of float32, (C,)
     eps : float
-        Rounded to float32 first, as PyTorch does.
     order : str
-        ``torch_avx512``: ``a = weight · (1 / sqrt(var + eps)); fma(x, a, fma(-mean, a, bias))``; ``float64``: all in
-        float64, rounded once.
+        ``torch_avx512``: ``a = weight · (1 / sqrt(var + eps)); fma(x, a, fma(-mean, a, bias))``, `eps` rounded to float32
+        first; ``float64``: all in float64, rounded once.
     activation : {None, "relu"}
 
     Returns
@@ -49,7 +48,7 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
     if order == "float64":
         column = [v.astype(np.float64).reshape(-1, *[1] * (x.ndim - 2)) for v in (mean, var, weight, bias)]
         mean64, var64, weight64, bias64 = column
-        y = ((x - mean64) / np.sqrt(var64 + float(np.float32(eps))) * weight64 + bias64).astype(np.float32)
+        y = ((x - mean64) / np.sqrt(var64 + eps) * weight64 + bias64).astype(np.float32)
     else:
         scale = weight * _inverse_deviation(var, eps)
         shift = np.asarray(fma32(-mean, scale, bias)).reshape(scale.shape)
