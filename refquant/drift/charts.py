@@ -102,6 +102,13 @@ def _kind(db):
     return "poor" if db < 10 else "fair" if db < 25 else "good"
 
 
+def _reached(value, band, grid):
+    """Whether calibrated codes say a value, or other codes of the dtype, or none."""
+    if band[0] - grid.scale <= value <= band[1] + grid.scale:
+        return "values"
+    return "fair" if grid.low - grid.scale <= value <= grid.high + grid.scale else "outside"
+
+
 def value_chart(values, grid):
     """Return the histogram of a layer's float values over the range that its codes were calibrated for."""
     width, height, left, bottom, top = 330, 150, 44, 128, 10
@@ -124,9 +131,9 @@ def value_chart(values, grid):
     for k, count in enumerate(values.counts):
         start = values.low + k * size
         tall = (bottom - top) * math.log10(1 + count) / peak if peak else 0
-        inside = band is None or band[0] - grid.scale <= start + size / 2 <= band[1] + grid.scale
+        kind = "values" if band is None else _reached(start + size / 2, band, grid)
         title = f"[{start:.3g}, {start + size:.3g}]: {count:,}"
-        parts.append(rect(at(start), bottom - tall, max(at(start + size) - at(start) - 0.4, 0.6), tall, "values" if inside else "outside", title))
+        parts.append(rect(at(start), bottom - tall, max(at(start + size) - at(start) - 0.4, 0.6), tall, kind, title))
     parts += [text(at(v), height - 6, f"{v:g}".replace("-", "−"), "tick", "middle") for v in nice_ticks(low, high, 6)]
     power = 0
     while power <= peak:

@@ -141,7 +141,7 @@ def _details(report):
     text = (
         "The layers that harm most come first. Channel charts have a logarithmic axis; the dashed line is one step of the grid: "
         "a channel that ends near it keeps nothing. Histograms show the float network's values (logarithmic counts) and, shaded, "
-        "the range of the calibrated codes."
+        "the range of the calibrated codes; beyond it other codes of the dtype may still reach (yellow), or nothing does (red)."
     )
     shown, rest = "".join(map(_layer, order[:_SHOWN])), "".join(map(_layer, order[_SHOWN:]))
     more = f"<details><summary>{len(order) - _SHOWN} more layers</summary>{rest}</details>" if rest else ""
