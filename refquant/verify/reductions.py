@@ -121,11 +121,15 @@ def _smaller_cat(problem):
             yield from (_with(problem, tensors=tuple(_taken(t, axis, index) for t in tensors)) for index in _subsets(tensors[0].shape[axis]))
 
 
-_PLAIN = {"stride": 1, "padding": 0, "dilation": 1, "activation": None, "bias": None, "ceil_mode": False, "count_include_pad": True, "divisor_override": None, "threads": 1}
+_GEOMETRY = {"stride": 1, "padding": 0, "dilation": 1}
+_PLAIN = {**_GEOMETRY, "activation": None, "bias": None, "ceil_mode": False, "count_include_pad": True, "divisor_override": None, "threads": 1}
 
 
 def _plainer_arguments(problem):
     """Leave out bias, ReLU and whatever has a usual value; shrink the kernel."""
+    geometry = {name: usual for name, usual in {**_GEOMETRY, "kernel_size": 1}.items() if name in problem.arguments}
+    if any(not _is(problem[name], usual) for name, usual in geometry.items()):
+        yield _with(problem, **geometry)
     for name, usual in _PLAIN.items():
         if name in problem.arguments and not _is(problem[name], usual):
             yield _with(problem, **{name: usual})

@@ -318,6 +318,7 @@ ELEMENTWISE = (
     Fault("quantize: zero point before rounding", QUA, "onnx", quant(zero="before"), ("zero_point[before]",)),
     Fault("quantize: truncation", QUA, "onnx", quant(rounding="truncate"), ("rounding[truncate]",)),
     Fault("quantize: reciprocal", QUA, "onnx", quant(divide=False), ("scaling[reciprocal",)),
+    Fault("quantize: wraps", QUA.replace("edges", "random"), "onnx", quant(limits="wrap"), ("output_wraps",)),
     Fault("quantize: NaN to the top", QUA, "onnx", quant(nan="high"), ("nan[qmax]",)),
     Fault("quantize: lower half of the codes", QUA, "onnx", quant(clip=(0, 127)), ("narrow_range",)),
     Fault("quantize: float16 input", QUA.replace("edges", "random"), "onnx", quant(x=f16), ("coarse_input",)),

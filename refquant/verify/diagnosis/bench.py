@@ -42,6 +42,8 @@ class Bench:
             "sample": np.concatenate([wrong, right]),
             "tiny": np.concatenate([wrong[: _FIRST_LOOK[0]], right[: _FIRST_LOOK[1]]]),
         }
+        parts = self.values(call, "sample")
+        self.evaluator.whole = parts is None or not same_bits(parts, self.expected[self.levels["sample"]]).all()
 
     def values(self, call, level):
         """Return a call's outputs at a level, or None where it cannot be computed."""
@@ -51,6 +53,10 @@ class Bench:
                 return self.evaluator.values(call, self.levels[level], (level, self._generation))
         except (RefquantError, ArithmeticError, ValueError):
             return None
+
+    def real(self, call, level):
+        """Return what the output scale divides, at a level."""
+        return self.evaluator.real(call, self.levels[level], (level, self._generation))
 
     def wrong(self, call, level):
         """Return which outputs at a level disagree with the actual bits, or None."""

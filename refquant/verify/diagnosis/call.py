@@ -10,7 +10,7 @@ from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, choose
-from refquant.numerics.dispatch import uses_onednn
+from refquant.numerics.dispatch import resolve
 from refquant.numerics.profile import Dispatch, Numerics, section_types
 
 __all__ = ["Call", "PRODUCTS", "CONVOLUTIONS", "base_call", "forms_of"]
@@ -173,10 +173,10 @@ def _sections_read(op, arguments, profile):
 
 def _resolved(call, profile, section):
     form = getattr(profile, section)
-    if isinstance(form, Dispatch):
-        zeros = np.atleast_1d(call["w"].qparams.zero_point)
-        form = form.yes if uses_onednn(groups=call.arguments.get("groups", 1), zero_points=zeros, vnni=form.vnni) else form.no
-    return form
+    if not isinstance(form, Dispatch):
+        return form
+    x, w = call["x"], call["w"]
+    return resolve(form, x_shape=x.shape, w_shape=w.shape, groups=call.arguments.get("groups", 1), zero_points=np.atleast_1d(w.qparams.zero_point))
 
 
 def forms_of(call, profile):

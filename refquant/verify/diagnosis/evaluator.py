@@ -7,8 +7,9 @@ from refquant.core.layout import is_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
+from refquant.errors import UnsupportedError
+from refquant.numerics.forms import AddForm
 from refquant.numerics.profile import section_types
-from refquant.ops.add import body_mask
 from refquant.verify.diagnosis.call import PRODUCTS, Call
 from refquant.verify.diagnosis.product import Products
 
@@ -28,11 +29,18 @@ class Evaluator:
     base : Numerics
     shape : tuple of int
         Of the output.
+
+    Attributes
+    ----------
+    products : Products or None
+    whole : bool
+        Whether the operator itself is asked for everything, because its answer is not that of the parts put together here.
     """
 
     def __init__(self, call, base, shape):
         self.base, self.shape = base, shape
         self.products = Products(call, base, shape) if call.op in PRODUCTS else None
+        self.whole = False
         self._masks = {}
 
     def values(self, call, index, level=None):
@@ -51,6 +59,8 @@ class Evaluator:
                 self._masks[moved] = moved(self.shape)
             index = self._masks[moved][index]
             level = None if level is None else (level, moved)
+        if self.whole:
+            return self._whole(call, index)
         if self.products is not None:
             return self.products.values(call, index, level)
         if call.op == "add":
@@ -102,21 +112,32 @@ class Evaluator:
         return y
 
     def _body(self, call, form):
-        """Return which elements, in logical order, the vector body takes."""
-        last = is_channels_last(call["a"].values) and is_channels_last(call["b"].values)
-        key = form.vector, getattr(form, "grain", 0), call["threads"]
-        if (last, key) not in self._masks:
-            mask = body_mask(call["a"].size, *key)
-            if last:
-                inner = (self.shape[0], *self.shape[2:], self.shape[1])
-                mask = np.moveaxis(mask.reshape(inner), -1, 1).reshape(-1)
-            self._masks[last, key] = mask
-        return self._masks[last, key]
+        """Return which elements, in logical order, the vector body takes: the operator is asked, with a tie that body and tail round apart."""
+        last = tuple(is_channels_last(call[role].values) for role in "ab")
+        key = type(form), form.vector, getattr(form, "grain", 0), call["threads"], last
+        if key not in self._masks:
+            self._masks[key] = self._asked_body(call, form) if isinstance(form, AddForm) else _blocks(form.vector, last, self.shape)
+        return self._masks[key]
+
+    def _asked_body(self, call, form):
+        telling = form.replace(dequantize="sub_mul", tail_dequantize="sub_mul", scaling="divide", zero_point="after", tail_zero_point="before", rounding="half_even")
+        a, b = (QTensor(np.full_like(call[role].values, code), QParams(1.0, 0, call[role].dtype)) for role, code in (("a", 1), ("b", 0)))
+        asked = call.but(a=a, b=b, out=QParams(2.0, 1, call["out"].dtype), activation=None, forms={"add": telling})
+        return asked.run(self.base).reshape(-1) == 1
 
     def _whole(self, call, index):
+        if self.products is not None and call.quirks:
+            raise UnsupportedError(f"diagnose[{call.op}]: this form's sums cannot be taken apart; only profiles and arguments are searched")
         y = _limited(call, "out", self.base) if "out" in call.arguments and call["out"] is not None else call.run(self.base)
         y = y.reshape(-1)[index]
         return call.quirks["after"](y) if "after" in call.quirks else y
+
+
+def _blocks(vector, last, shape):
+    """Return which elements lie in whole blocks of memory."""
+    size = int(np.prod(shape))
+    mask = np.arange(size) < size // vector * vector
+    return np.moveaxis(mask.reshape(shape[0], *shape[2:], shape[1]), -1, 1).reshape(-1) if all(last) else mask
 
 
 def _limited(call, out, base):

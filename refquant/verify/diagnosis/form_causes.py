@@ -30,7 +30,7 @@ WORDS = {
     "QuantizeForm": {
         "scaling": _SCALING, "zero_point": _ZERO, "rounding": _ROUNDING,
         "overflow": {"saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)", "int64": "turns values beyond int64 into its minimum"},
-        "nan": {"qmin": "turns NaN into the lowest code", "qmax": "turns NaN into the highest code", "zero": "turns NaN into code 0"},
+        "nan": {"qmin": "turns NaN into the lowest code", "qmax": "turns NaN into the highest code", "zero": "turns NaN into code 0", "indefinite": "turns NaN into -2**31, cut to the dtype's bits", "overflow": "turns NaN into what a huge value becomes"},
     },
     "DequantizeForm": {"formula": _DEQUANTIZE},
     "ProductForm": {
@@ -76,7 +76,7 @@ WORDS = {
 }  # fmt: skip
 
 _NUMBERS = {
-    "vector": lambda n: f"takes {n} elements a step in its vector body, the rest in a tail" if n else "has no scalar tail",
+    "vector": lambda n: f"takes {n} elements a step in its vector body, the rest in a tail" if n else "takes all elements in its vector body",
     "grain": lambda n: f"cuts tensors of more than {n:,} elements among threads" if n else "never cuts a tensor among threads",
     "bits": lambda n: f"multiplies by integers of {n + 1} bits",
 }  # fmt: skip
@@ -104,7 +104,7 @@ def field_words(form, field, value):
     value = getattr(value, "value", value)
     if isinstance(value, int) and not isinstance(value, bool) and field in _NUMBERS:
         return _NUMBERS[field](value)
-    return WORDS.get(type(form).__name__, {}).get(field, {}).get(value, f"has {field}={value!r} ({type(form).__name__})")
+    return WORDS.get(type(form).__name__, {}).get(field, {}).get(value, f"has {type(form).__name__}.{field}={value!r}")
 
 
 def _values(form, field, allowed):
@@ -127,11 +127,12 @@ def field_candidates(call):
     for section, form in call.forms.items():
         for field, allowed in form_choices(type(form)).items():
             now = getattr(form, field)
-            candidates += [_field_candidate(section, form, field, v) for v in _values(form, field, allowed) if v != now]
+            values = [v for v in _values(form, field, allowed) if v != now]
+            candidates += [_field_candidate(section, form, field, v, i) for i, v in enumerate(values)]
     return candidates
 
 
-def _field_candidate(section, form, field, value):
+def _field_candidate(section, form, field, value, position):
     kind = type(form)
 
     def apply(call, key):
@@ -139,7 +140,7 @@ def _field_candidate(section, form, field, value):
             return None
         return call.with_field(section, field, value)
 
-    cause = Cause(f"{section}.{field}", field_words(form, field, value), f"{section}.{field}", (), apply, (), _SURPRISE.get(field, 0.0))
+    cause = Cause(f"{section}.{field}", field_words(form, field, value), f"{section}.{field}", (), apply, (), _SURPRISE.get(field, 0.0) + 0.001 * position)
     return Candidate(cause, str(getattr(value, "value", value)))
 
 
@@ -155,4 +156,4 @@ def profile_candidates(call, base):
 
 def _profile_candidate(forms, who):
     words = f"computes as the profile {who[0]} does" if len(who) == 1 else f"computes as the profiles {', '.join(who[:-1])} and {who[-1]} do"
-    return Candidate(Cause("profile", words, "profile", (), lambda call, key: call.but(forms=forms), (), 0.5), who[0])
+    return Candidate(Cause("profile", words, "profile", (), lambda call, key: call.but(forms=forms), (), 0.15), who[0])

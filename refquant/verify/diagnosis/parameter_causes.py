@@ -159,7 +159,7 @@ _OTHERS = {
 
 
 def _borrowed_keys(call, bench):
-    return tuple(pair for pair in _OTHERS[call.op] if call.qparams(pair[0]) is not None and call.qparams(pair[0]) != call.qparams(pair[1]))
+    return tuple(pair for pair in _OTHERS[call.op] if None not in (a := tuple(map(call.qparams, pair))) and a[0] != a[1])
 
 
 def _borrowed(call, key):
@@ -258,7 +258,7 @@ def _cat_changed(call, key):
 
 PARAMETER_CAUSES = (
     Cause("zero_point_ignored", lambda key, call: f"ignores the zero point of {_ROLES[key]} (symmetric in place of affine)", "zero point of {}", tuple(_ROLES_OF), _zero_ignored, _zero_keys, 0.02),
-    Cause("coarse_scale", _coarse_words, "scale", tuple(op for op in _ROLES_OF if op != "matmul_integer"), _coarse, _coarse_keys),
+    Cause("coarse_scale", _coarse_words, "scale", tuple(op for op in _ROLES_OF if op != "matmul_integer"), _coarse, _coarse_keys, 0.2),
     Cause("per_tensor_scale", "takes {} scale for all channels", "scale", (*_LAYERS, *_REAL, "dequantize"), _per_tensor, _pick_keys),
     Cause("per_tensor_parameters", "takes the first channel's scale and zero point for all channels", "scale", (*_LAYERS, *_REAL, "dequantize"), _first_pair),
     Cause("neighbours_scale", "takes the scale of the neighbouring channel ({})", "scale", (*_LAYERS, *_REAL, "dequantize"), _neighbour_scale, _step_keys),
@@ -271,6 +271,6 @@ PARAMETER_CAUSES = (
     Cause("bias_missing", "leaves out the bias", "bias", _LAYERS, _bias_missing),
     Cause("bias_changed", "adds the bias {}", "bias", _LAYERS, _bias_changed, tuple(_BIAS_CHANGES)),
     Cause("neighbours_bias", "takes the bias of the neighbouring channel ({})", "bias", _LAYERS, _bias_neighbour, _STEPS),
-    Cause("coarse_bias", "rounds the bias to {}", "bias", _LAYERS, _bias_coarse, tuple(_PRECISIONS)),
+    Cause("coarse_bias", "rounds the bias to {}", "bias", _LAYERS, _bias_coarse, tuple(_PRECISIONS), 0.2),
     Cause("integer_bias", _bias_integer_words, "bias", _LAYERS, _bias_integer, _bias_integer_keys),
 )  # fmt: skip

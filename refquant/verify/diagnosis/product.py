@@ -82,16 +82,25 @@ class Products:
         x, w = call.codes("x"), call.codes("w")
         shift, w_shift, drop = quirks.get("x_shift", 0), quirks.get("w_shift", 0), quirks.get("drop")
         pad, name = quirks.get("pad", int(call.zero("x"))), quirks.get("sum") or self._own_sum(call)
-        key = ("sums", level, id(x), id(w), pad, name, drop, shift, w_shift)
+        skip = quirks.get("skip_pad", False)
+        key = ("sums", level, id(x), id(w), pad, name, drop, shift, w_shift, skip)
         if level is not None and key in self._cache:
             return self._cache[key][0]
         rows_x, rows_w = self._rows(x, index, level, pad) + shift, self._weights(w, index) + w_shift
         taps = math.prod(w.shape[2:])
-        kept = np.ones(self.depth) if drop is None else drop.kept(self.depth, taps)
-        used_w = rows_w * kept
-        counted_x, counted_w = (rows_x * kept, used_w) if drop is not None and drop.sums else (rows_x, rows_w)
-        depth = int(kept.sum()) if drop is not None and drop.sums else self.depth
-        result = SUMS[name](rows_x, used_w, taps), counted_x.sum(1).astype(np.int64), counted_w.sum(1).astype(np.int64), depth
+        if skip:
+            inside = ~self.geometry.places(index, level, self.channels)[1].reshape(index.size, -1)
+            rows_x, rows_w, depth = rows_x * inside, rows_w * inside, inside.sum(1)
+        else:
+            depth = self.depth
+        if drop is None:
+            total = SUMS[name](rows_x, rows_w, taps)
+        else:
+            kept = drop.kept(self.depth, taps)
+            total = SUMS[name](rows_x, rows_w * kept, taps)
+            if drop.sums:
+                rows_x, rows_w, depth = rows_x * kept, rows_w * kept, int(kept.sum())
+        result = total, rows_x.sum(1).astype(np.int64), rows_w.sum(1).astype(np.int64), depth
         if level is not None:
             self._cache[key] = (result, x, w)
         return result
@@ -109,7 +118,7 @@ class Products:
 
     def _own_sum(self, call):
         """Return the name of the sum that the form itself prescribes for this call."""
-        if call.op not in CONVOLUTIONS or getattr(call.form, "accumulator", "") != "fbgemm_depthwise" or np.any(call.zero("w")):
+        if call.op not in CONVOLUTIONS or getattr(call.form, "accumulator", "") != "fbgemm_depthwise":
             return "exact"
         if "own sum" not in self._cache:
             self._cache["own sum"] = "pairs" if self._saturates(call) else "exact"
@@ -123,9 +132,10 @@ class Products:
         x = QTensor(np.full((1, *x.shape[1:]), 255, np.uint8), QParams(1.0, 0, "uint8"))
         w = QTensor(np.full(w.shape, 127, np.int8), QParams(1.0, 0, "int8"))
         (section, form), = call.forms.items()
-        exact = form.replace(arithmetic="float64", multiplier="(xw)/y", zero_point="after", rounding="half_even")
-        asked = call.but(x=x, w=w, bias=None, activation=None, out=QParams(1.0, 0, "int32"), forms={section: exact})
-        return int(asked.run(self.base).max(initial=0)) < 255 * 127 * min(self.depth, 2)
+        plain = form.replace(arithmetic="float64", multiplier="(xw)/y", zero_point="after", rounding="half_even")
+        asked = call.but(x=x, w=w, bias=None, activation=None, out=QParams(1.0, 0, "int32"), forms={section: plain})
+        exact = asked.with_field(section, "accumulator", "exact")
+        return not np.array_equal(asked.run(self.base), exact.run(self.base))
 
     # Output stage
 

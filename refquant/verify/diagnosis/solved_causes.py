@@ -48,7 +48,7 @@ def _observed(call, bench):
         return None
     index = bench.levels["sample"]
     codes = bench.actual[index].astype(np.int64)
-    real = bench.evaluator.real(call, index, "sample")
+    real = bench.real(call, "sample")
     free = (codes > q._type.qmin) & (codes < q._type.qmax) & np.isfinite(real) & (np.abs(real) < 1e30)
     if call.arguments.get("activation") == "relu" and codes.size:
         free &= codes > codes.min()

@@ -33,31 +33,37 @@ def _halved(call, key):
 _PAIR_WORDS = {
     "pairs": "saturates the sum of neighbouring products (k, k+1) to int16, as vpmaddubsw does",
     "pairs_inner": "saturates the sum of products of neighbouring input channels to int16 (vpmaddubsw on NHWC)",
+    "pairs_taps": "saturates the sum of products of neighbouring input channels to int16, an odd last channel alone (vpmaddubsw on NHWC, each tap padded)",
     "fours": "saturates pairs of products, and the sum of two pairs, to int16 (groups of four)",
     "fours_inner": "saturates pairs of products of neighbouring input channels, and the sum of two pairs, to int16 (groups of four)",
     "distant": "saturates sums of products two apart in groups of four to int16",
     "distant_inner": "saturates sums of products of input channels two apart in groups of four to int16",
 }
+_SKIPPING = ", skipping the padding"
 
 
 def _pair_keys(call, bench):
-    inner = call.op in CONVOLUTIONS and call.codes("w").shape[1] > 1
-    return tuple(key for key in _PAIR_WORDS if inner or not key.endswith("_inner"))
+    channels = call.codes("w").shape[1] if call.op in CONVOLUTIONS else 1
+    names = [n for n in _PAIR_WORDS if "_" not in n or (channels > 1 and n.endswith("_inner")) or (channels > 1 and channels % 2 and n == "pairs_taps")]
+    padded = call.op in CONVOLUTIONS and np.any(call["padding"])
+    return (*names, *(n + _SKIPPING for n in names if padded))
 
 
 def _pair_words(key, call):
-    if key == "pairs" and call.op in CONVOLUTIONS and call.codes("w").shape[1] == 1:
-        return "saturates the sum of neighbouring taps of the depthwise kernel to int16, as vpmaddubsw does"
-    return _PAIR_WORDS[key]
+    name, comma, skipping = key.partition(",")
+    words = _PAIR_WORDS[name]
+    if name == "pairs" and call.op in CONVOLUTIONS and call.codes("w").shape[1] == 1:
+        words = "saturates the sum of neighbouring taps of the depthwise kernel to int16, as vpmaddubsw does"
+    return words + comma + skipping
 
 
 def _in_pairs(call, key):
-    shifts = {}
+    shifts = {"skip_pad": True} if key.endswith(_SKIPPING) else {}
     if call.codes("x").dtype == np.int8:
         shifts["x_shift"] = 128
     if call.codes("w").dtype == np.uint8:
         shifts["w_shift"] = -128
-    return call.but(quirks={"sum": key, **shifts})
+    return call.but(quirks={"sum": key.partition(",")[0], **shifts})
 
 
 def _exactly(call, key):

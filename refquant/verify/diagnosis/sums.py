@@ -70,6 +70,12 @@ def _pairs(p):
     return pairs.sum(1) + last.sum(1)
 
 
+def _each_tap(p, taps):
+    """Return products with channels innermost, those of each tap filled up to whole groups of four."""
+    inner = p[:, inner_order(p.shape[1], taps)].reshape(p.shape[0], max(taps, 1), -1)
+    return np.pad(inner, ((0, 0), (0, 0), (0, -inner.shape[2] % 4))).reshape(p.shape[0], -1)
+
+
 def _fours(p):
     """Pairs saturate, and so does the sum of two pairs."""
     whole = np.pad(p, ((0, 0), (0, -p.shape[1] % 4)))
@@ -108,6 +114,7 @@ SUMS = {
     "exact": _exact,
     "pairs": lambda x, w, taps: _pairs(_products(x, w)),
     "pairs_inner": lambda x, w, taps: _pairs(_products(x, w, inner_order(x.shape[1], taps))),
+    "pairs_taps": lambda x, w, taps: _pairs(_each_tap(_products(x, w), taps)),
     "fours": lambda x, w, taps: _fours(_products(x, w)),
     "fours_inner": lambda x, w, taps: _fours(_products(x, w, inner_order(x.shape[1], taps))),
     "distant": lambda x, w, taps: _distant(_products(x, w)),

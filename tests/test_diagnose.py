@@ -1,0 +1,240 @@
+"""Diagnosis: its parts against the operators, its answers on known differences, its honesty on unknown ones."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+import refquant as rq
+from refquant import numerics
+from refquant.errors import ArgumentError, RefquantError, ShapeError
+from refquant.numerics.forms import form_choices
+from refquant.numerics.profile import section_types
+from refquant.ops import OPS
+from refquant.verify import build, case_stream, compare, diagnose, mutants, oracle
+from refquant.verify.diagnosis import CAUSES
+from refquant.verify.diagnosis.bench import Bench, same_bits
+from refquant.verify.diagnosis.call import base_call
+from refquant.verify.diagnosis.form_causes import field_words
+from refquant.verify.diagnosis.search import single_candidates
+
+DIAGNOSED = (
+    "quantize", "dequantize", "fake_quantize", "linear", "conv1d", "conv2d", "conv3d", "matmul_integer", "add", "max_pool2d", "avg_pool2d",
+    "adaptive_avg_pool2d", "cat",
+)  # fmt: skip
+
+
+def benches(op, profile, cases, seed=0):
+    """Yield (call, base, bench) of default cases, the bits being the oracle's own."""
+    base = numerics.get(profile)
+    for case in islice(case_stream(op, profile, seed=seed), cases):
+        if case.strategy == "wrap":
+            continue
+        problem = build(case)
+        try:
+            call, expected = base_call(op, problem.arguments, base)
+        except RefquantError:
+            continue
+        if 0 < expected.size < 6000:
+            expected = np.ascontiguousarray(expected)
+            yield case, call, base, Bench(call, base, expected, expected)
+
+
+@pytest.mark.parametrize("profile", numerics.names())
+@pytest.mark.parametrize("op", DIAGNOSED)
+def test_parts_put_together_are_the_operator(op, profile):
+    """Hypotheses are computed a few outputs at a time; undisturbed, they must give the operator's bits."""
+    for case, call, _, bench in benches(op, profile, 6):
+        assert not bench.evaluator.whole, case
+        everything = bench.evaluator.values(call, np.arange(bench.expected.size))
+        assert same_bits(everything, bench.expected).all(), case
+
+
+@pytest.mark.parametrize("op", DIAGNOSED)
+def test_every_cause_applies_or_declines(op):
+    """Without quirks a hypothesis is an ordinary call: then the operator must agree with it."""
+    seen = set()
+    for profile in ("onnx", "fbgemm"):
+        for case, call, base, bench in benches(op, profile, 5, seed=3):
+            for candidate in single_candidates(call, base, bench):
+                changed = candidate.apply(call)
+                if changed is None:
+                    continue
+                candidate.words(call)
+                with np.errstate(all="ignore"):
+                    y = bench.values(changed, "sample")
+                    if y is None or changed.quirks:
+                        continue
+                    whole = changed.run(base).reshape(-1)
+                if whole.shape == bench.expected.shape:
+                    seen.add(candidate.cause.name)
+                    assert same_bits(y, whole[bench.levels["sample"]]).all(), (case, candidate.name)
+    assert seen
+
+
+def test_causes_are_a_table():
+    names = {op.name for op in OPS}
+    for cause in CAUSES:
+        assert cause.ops and set(cause.ops) <= names, cause.name
+        assert callable(cause.keys) or cause.keys, cause.name
+
+
+def test_every_value_of_every_field_has_words():
+    """A new field joins the search by itself; here it asks for a wording (`form_causes.WORDS`)."""
+    forms = [getattr(profile, section) for profile in numerics.PROFILES for section in section_types()]
+    forms = {type(part): part for form in forms if form is not None for part in (getattr(form, "yes", form), getattr(form, "no", form))}
+    bare = []
+    for form in forms.values():
+        for field, allowed in form_choices(type(form)).items():
+            for value in allowed if isinstance(allowed, tuple) else (False, True) if allowed is bool else (getattr(form, field),):
+                if field_words(form, field, value).startswith("has "):
+                    bare.append((type(form).__name__, field, value))
+    assert not bare
+
+
+@pytest.mark.parametrize("op", [op for op in DIAGNOSED if op not in ("matmul_integer", "max_pool2d")])
+@pytest.mark.parametrize("profile", ["fbgemm", "onnxruntime"])
+def test_a_changed_field_is_found(op, profile):
+    """Each field of each form is a cause: whatever bits a changed profile gives, `numerics` gives them too."""
+    found = 0
+    for mutant in mutants(profile, op):
+        for case in islice(case_stream(op, profile, seed=1), 6):
+            problem = build(case)
+            try:
+                right, wrong = oracle(problem, profile), oracle(problem, mutant.profile)
+            except RefquantError:
+                continue
+            if right.size > 30000 or compare(wrong, right, nan_equal=True).exact:
+                continue
+            d = diagnose(op, actual=wrong, numerics=profile, **problem.arguments)
+            assert d.explained and len(d.causes) == 1, (str(mutant), case, str(d))
+            if not d.transformations:
+                assert compare(oracle(problem, d.numerics), wrong, nan_equal=True).exact, (str(mutant), case)
+            found += 1
+            break
+    assert found
+
+
+def problem_and_bits(line, profile, **replaced):
+    problem = build(line)
+    return problem, oracle(problem, numerics.get(profile).replace(**replaced))
+
+
+def test_the_words_of_a_pair():
+    problem, bits = problem_and_bits("linear/onnx/m200k48n24/neartie/seed=0/per_channel/intbias", "onnx", linear={"rounding": "half_away", "zero_point": "before"})
+    d = diagnose("linear", actual=bits, numerics="onnx", **problem.arguments)
+    assert d.explained and not d.transformations
+    assert d.causes == ("adds the zero point before rounding", "rounds half away from zero")
+    np.testing.assert_array_equal(oracle(problem, d.numerics), bits)
+    text = str(d)
+    assert "EXPLAINED" in text and str(d.differing) in text.replace(",", "")
+
+
+def test_equal_bits_need_no_cause():
+    problem = build("linear/onnx/m5k64n17/neartie/seed=0")
+    d = diagnose("linear", actual=oracle(problem, "onnx"), numerics="onnx", **problem.arguments)
+    assert d.explained and d.causes == () and d.numerics == numerics.get("onnx")
+    assert str(d) == "linear against onnx: 0 of 85 outputs differ"
+
+
+def test_noise_is_not_explained():
+    rng = np.random.default_rng(0)
+    for line in ("linear/onnx/m20k48n24/neartie/seed=0/per_channel", "conv2d/onnx/n1c8h9w9-oc8k3p1/neartie/seed=0", "add/onnx/n3000/neartie/seed=0", "quantize/onnx/n3000/random/seed=0"):
+        problem = build(line)
+        bits = oracle(problem, "onnx").copy()
+        at = rng.choice(bits.size, 9, replace=False)
+        bits.reshape(-1)[at] = (bits.reshape(-1)[at].astype(int) + rng.integers(30, 200, 9)).astype(np.uint8)
+        d = diagnose(problem.op, actual=bits, numerics="onnx", seconds=2, **problem.arguments)
+        assert not d.explained and d.causes == () and d.nearest and d.nearest[0].left > 0, line
+        assert "UNEXPLAINED" in str(d) and f"{d.tried:,}" in str(d)
+
+
+def test_the_clock_is_obeyed():
+    problem = build("conv2d/onnx/n2c16h28w28-oc32k3p1/neartie/seed=0/per_channel")
+    bits = oracle(problem, "onnx") ^ np.uint8(5)
+    d = diagnose("conv2d", actual=bits, numerics="onnx", seconds=0.5, **problem.arguments)
+    assert not d.explained and not d.complete and "stopped by the clock" in str(d)
+
+
+def test_what_data_cannot_tell_apart_is_listed():
+    """Without padding, an ignored zero point and a missing compensation are one thing; with it they are two."""
+    problem = build("linear/onnx/m20k48n24/neartie/seed=0/intbias")
+    x, w = problem["x"], problem["w"]
+    ignored = rq.QTensor(x.values, rq.QParams(x.qparams.scale, 0, "uint8"))
+    bits = rq.ops.linear(ignored, w, problem["bias"], out=problem["out"], numerics="onnx")
+    d = diagnose("linear", actual=bits, numerics="onnx", **problem.arguments)
+    names = {d.names, *(e.names for e in d.alternatives)}
+    assert {("compensation_missing[x]",), ("zero_point_ignored[x]",)} <= names
+
+
+def test_half_up_and_half_away_agree_above_zero():
+    x = (np.arange(40, dtype=np.float32) + np.float32(0.5)) * np.float32(0.25)
+    qp = rq.QParams(0.25, 0, "uint8")
+    bits = rq.quantize(x, qp, numerics=numerics.get("onnx").replace(rounding="half_up"))
+    d = diagnose("quantize", actual=bits, numerics="onnx", x=x, qparams=qp)
+    words = {d.causes, *(e.causes for e in d.alternatives)}
+    assert {("rounds half up",), ("rounds half away from zero",)} <= words
+    case = d.separating_case()
+    answers = {oracle(case, e.numerics).tobytes() for e in (d.explanation, *d.alternatives) if not e.transformations}
+    assert len(answers) > 1
+
+
+def test_evidence_and_what_was_ruled_out():
+    problem = build("linear/onnx/m40k48n24/neartie/seed=0/per_channel/intbias")
+    fewer = {**problem.arguments, "bias": None}
+    bits = oracle(type(problem)("linear", fewer), numerics.get("onnx").replace(linear={"rounding": "truncate"}))
+    d = diagnose("linear", actual=bits, numerics="onnx", **problem.arguments)
+    assert d.explained and set(d.names) == {"bias_missing", "linear.rounding[truncate]"}
+    assert set(d.evidence) == set(d.causes) and all(0 <= n <= d.differing for n in d.evidence.values())
+    assert d.transformations == ("leaves out the bias",) and d.numerics.linear.rounding == "truncate"
+    assert "rounds up (ceiling)" in d.ruled_out and all(left > 0 for left in d.ruled_out.values())
+
+
+def test_places_are_told():
+    problem = build("conv2d/onnx/n1c12h9w9-oc16k3p1/neartie/seed=0/per_channel/intbias")
+    x = problem["x"]
+    padded = np.pad(x.values, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    bits = rq.ops.conv2d(rq.QTensor(padded, x.qparams), problem["w"], problem["bias"], out=problem["out"], numerics="onnx")
+    d = diagnose("conv2d", actual=bits, numerics="onnx", **problem.arguments)
+    assert d.names[0].startswith("padding_code") and "all at the border of the image" in d.places
+    assert "pads with code 0 in place of the input's zero point" in d.causes
+
+
+def test_profiles_are_named():
+    problem = build("linear/onnx/m200k64n64/neartie/seed=3/per_channel")
+    d = diagnose("linear", actual=oracle(problem, "fbgemm"), numerics="onednn", **problem.arguments)
+    assert d.causes == ("computes as the profiles fbgemm and x86 do",) and d.numerics == numerics.get("fbgemm")
+    assert {"fbgemm", "x86"} <= set(d.profiles) and len(d.means) > 1
+
+
+def test_a_profile_of_ones_own_and_packed_weights():
+    mine = numerics.get("onnx").replace(name="mine", rounding="half_away")
+    problem, bits = problem_and_bits("linear/onnx/m200k48n24/neartie/seed=0/per_channel", "onnx")
+    arguments = {**problem.arguments, "w": rq.ops.pack_weights(problem["w"])}
+    d = diagnose("linear", actual=bits, numerics=mine, **arguments)
+    assert d.against == "mine" and d.explained and d.causes == ("rounds half to even",)
+    assert "mine.replace(linear={'rounding': 'half_even'})" in str(d)
+
+
+def test_codes_in_a_wider_dtype_are_taken():
+    problem, bits = problem_and_bits("linear/onnx/m20k8n4/neartie/seed=0", "onnx", rounding="truncate")
+    assert diagnose("linear", actual=bits.astype(np.int64), numerics="onnx", **problem.arguments).explained
+
+
+def test_wrong_calls_are_refused():
+    problem = build("conv2d/onnx/n1c3h5w5-oc4k3p1/neartie/seed=0")
+    bits = oracle(problem, "onnx")
+    with pytest.raises(ShapeError, match="looks like NHWC"):
+        diagnose("conv2d", actual=np.moveaxis(bits, 1, -1), numerics="onnx", **problem.arguments)
+    with pytest.raises(ShapeError, match="the operator gives"):
+        diagnose("conv2d", actual=bits[:, :2], numerics="onnx", **problem.arguments)
+    with pytest.raises(ArgumentError, match="codes of that dtype"):
+        diagnose("conv2d", actual=bits.astype(np.float32), numerics="onnx", **problem.arguments)
+    with pytest.raises(ArgumentError, match="did you mean 'padding'"):
+        diagnose("conv2d", actual=bits, numerics="onnx", **problem.arguments, paddin=1)
+    with pytest.raises(ArgumentError, match="argument w is missing"):
+        diagnose("conv2d", actual=bits, numerics="onnx", x=problem["x"])
+    with pytest.raises(ArgumentError, match="did you mean 'conv2d'"):
+        diagnose("conv2", actual=bits, numerics="onnx", **problem.arguments)
+    with pytest.raises(ArgumentError, match="choose one of"):
+        diagnose("conv2d", actual=bits, numerics="nobody", **problem.arguments)
