@@ -159,7 +159,10 @@ def accumulate_conv2d(
     x, w = np.asarray(x), np.asarray(w)
     pairs = _check("isa.accumulate_conv2d", x, w, product)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
-        raise ShapeError(f"isa.accumulate_conv2d: x has shape {x.shape}, w {w.shape} and groups={groups}; x must be (N, C, H, W), w (OC, C / groups, KH, KW)")
+        raise ShapeError(
+            f"isa.accumulate_conv2d: x has shape {x.shape}, w {w.shape} and groups={groups};"
+            " x must be (N, C, H, W) and w (OC, C / groups, KH, KW)"
+        )
     shift = product.shift if pairs else 0
     zx, kernel = x_zero_point + shift, w.shape[2:]
     skips = pairs and product.fill == "nothing"

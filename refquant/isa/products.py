@@ -19,6 +19,12 @@ The products are those of the raw codes; terms of zero points are added afterwar
     nothing       0, before and after zero points (oneDNN)
     zero_point    the product of x's zero point, which takes part in saturation (FBGEMM, ONNX Runtime)
 
+Two limits. With one channel a group and at most a few thousand multiplications in all, oneDNN on AVX-512 may take another kernel,
+by an estimate of speed that also counts threads: exact with one group, in raster order with several. And in a few degenerate
+geometries oneDNN 3.12 computes wrong sums on every AVX-512 level, with VNNI too, which no rule here describes: one channel a group
+and an output one wide at ``stride=(1, s > 1)``; outputs that see only padding; one channel a group with a zero point on three
+threads or more.
+
 Signed activations: oneDNN's matrix product adds 128 to them first (``shift``), on SSE4.1 and AVX2 and as long as their zero point
 is 0; with another zero point, and on AVX-512 as PyTorch calls it, it takes an exact reference kernel. oneDNN's convolutions
 halve the weights instead (``halved``): ``2 * round_half_even(w / 2)`` takes the place of w, and nothing saturates. ONNX
@@ -126,8 +132,8 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
 
     Source
     ------
-    oneDNN ``jit_uni_x8s8s32x_conv_kernel.cpp``, ``jit_brgemm_conv_utils.cpp`` (relo_type), ``gemm_driver.cpp`` (get_k_padd); FBGEMM ``PackAWithIm2Col.cc``,
-    ``GroupwiseConv.cc``, ``FbgemmConv.cc``; ONNX Runtime ``mlas/lib/qgemm_kernel_*.cpp``, ``qlinearconv.cc``.
+    oneDNN ``jit_uni_x8s8s32x_conv_kernel.cpp``, ``jit_brgemm_conv_utils.cpp`` (relo_type), ``gemm_driver.cpp`` (get_k_padd);
+    FBGEMM ``PackAWithIm2Col.cc``, ``GroupwiseConv.cc``, ``FbgemmConv.cc``; ONNX Runtime ``mlas/lib/qgemm_kernel_*.cpp``, ``qlinearconv.cc``.
 
     Examples
     --------
@@ -140,7 +146,9 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
     choose("isa.saturating_product", "op", op, ("linear", "conv2d"))
     choose("isa.saturating_product", "x_dtype", x_dtype, ("uint8", "int8"))
     if op == "conv2d" and geometry is None:
-        raise ArgumentError("isa.saturating_product: conv2d needs its geometry, which decides the kernel; pass geometry=ConvGeometry(...)")
+        raise ArgumentError(
+            "isa.saturating_product: conv2d needs its geometry, which decides the kernel; pass geometry=ConvGeometry(...)"
+        )
     sequence, evidence = sequence_used(engine, name)
     if engine == "fbgemm" and x_dtype == "int8":
         raise UnsupportedError("isa: fbgemm takes uint8 activations only; use onednn or onnxruntime")
