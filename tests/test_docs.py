@@ -34,6 +34,12 @@ def test_readme():
     assert doctest.testfile(str(ROOT / "README.md"), module_relative=False).failed == 0
 
 
+def test_readme_has_the_table_of_operators():
+    from refquant.ops.support import support_table
+
+    assert support_table() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_wrong_example_is_found():
     runner = doctest.DocTestRunner(verbose=False)
     test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
