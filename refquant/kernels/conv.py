@@ -10,12 +10,12 @@ window's row are neighbours, and a product reads its k in runs.
 
 import numpy as np
 
-from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.depthwise import depthwise
 from refquant.kernels.field import make_field
 from refquant.kernels.gemm import column_zeros, multiply
 from refquant.kernels.pack import PackedConv
 from refquant.kernels.product import pack_columns
+from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.tile import rung_named
 from refquant.kernels.window import make_geometry, window_rows
 
@@ -66,8 +66,8 @@ def _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, dtype, kind,
     geometry = make_geometry(x.shape, packed.shape, stride, padding, dilation)
     memory = np.empty(geometry.memory_shape, dtype)
     zeros = column_zeros(packed, w_zero)
-    if packed.shape[1] == 1 and packed.groups > 1 and zeros is packed.no_zeros:
-        depthwise(x, packed, geometry, True, x_zero, memory, kind, ep)
+    if packed.shape[1] == 1 and packed.groups > 1:
+        depthwise(x, packed, geometry, True, x_zero, zeros, memory, kind, ep)
     else:
         field, loose, x_zero = make_field(x, geometry, x_zero)
         left = window_rows(geometry, loose, packed.groups)

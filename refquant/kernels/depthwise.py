@@ -32,6 +32,7 @@ __all__ = ["depthwise_pair16_s32", "depthwise_pair16_requantize", "depthwise"]
 _GATHERED = 48
 _MOST_BLOCKS = 64
 _BAND_BYTES = 96 * 1024
+_GRAIN = 2_000_000
 
 
 class Cells(NamedTuple):
@@ -206,7 +207,7 @@ def _plain_rows(first, last, field, geometry, taps, start, exact, out):
                     acc[c] = wrap32(np.int64(acc[c]) + min(max(pair, -32768), 32767))
 
 
-def depthwise(x, packed, geometry, exact, x_zero, out, kind, ep):
+def depthwise(x, packed, geometry, exact, x_zero, zeros, out, kind, ep):
     """Compute a depthwise convolution into `out`.
 
     Parameters
@@ -218,11 +219,16 @@ def depthwise(x, packed, geometry, exact, x_zero, out, kind, ep):
     exact : bool
         False saturates pairs of taps to int16, and subtracts no zero point.
     x_zero : int
+    zeros : ndarray of int32, (OC,)
+        Zero points of the stored weights, `packed.no_zeros` itself if there are none.
     out : ndarray, C-contiguous, (N, *out, OC)
     kind, ep
         What is written, and the output stage, as for `refquant.kernels.product.run_product`.
     """
     if not out.size:
+        return
+    if zeros is not packed.no_zeros:
+        _with_zeros(x, packed, geometry, x_zero, zeros, out, ep)
         return
     channels = packed.shape[0]
     if channels != geometry.channels:
@@ -240,10 +246,23 @@ def depthwise(x, packed, geometry, exact, x_zero, out, kind, ep):
         packed.columns[pixels] = _weight_table(packed.columns["taps"], pixels)
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True, pixels)
     units = geometry.batch * geometry.out[0] * -(-geometry.out[1] // height)
+    grain = 1 + units * _GRAIN // (out.size * packed.columns["taps"].shape[0])
     parallel_for(
         _bands_kernel(exact), units, source, cells, packed.columns[pixels], packed.sums, out.reshape(-1).view(np.uint8),
-        out.itemsize, stage,
+        out.itemsize, stage, grain=grain,
     )  # fmt: skip
+
+
+def _with_zeros(x, packed, geometry, x_zero, zeros, out, ep):
+    """Weights with zero points: subtract ``zeros`` times the sum of each window, which is its product with ones."""
+    if "ones" not in packed.columns:
+        packed.columns["ones"] = PackedConv.of(np.ones(packed.shape, np.int8), packed.groups)
+    acc, sums = np.empty(out.shape, np.int32), np.empty(out.shape, np.int32)
+    for weights, result in ((packed, acc), (packed.columns["ones"], sums)):
+        depthwise(x, weights, geometry, True, x_zero, weights.no_zeros, result, RAW, None)
+    sums *= zeros
+    acc -= sums
+    out[:] = acc if ep is None else requantize(acc, ep, out.dtype)
 
 
 def _run_plain(x, packed, geometry, exact, x_zero, out, kind, ep):
@@ -293,5 +312,5 @@ def _pair16(x, w, stride, padding, x_zero, dtype, kind, ep):
         w = PackedConv.of(w, x.shape[1])
     geometry = make_geometry(x.shape, w.shape, stride, padding, (1,) * (x.ndim - 2))
     memory = np.empty(geometry.memory_shape, dtype)
-    depthwise(x, w, geometry, False, x_zero, memory, kind, ep)
+    depthwise(x, w, geometry, False, x_zero, w.no_zeros, memory, kind, ep)
     return memory.transpose(geometry.from_memory)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import llvmlite
 import numba
+from llvmlite import binding as llvm
+from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
@@ -32,14 +34,30 @@ _SOURCES = ("kernels", "core", "isa")
 _KEEP_DAYS = 14
 
 
+_OPTIONS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX")
+
+
 def source_key(package=_PACKAGE):
-    """Return the hash of all sources that kernels depend on, and of Numba's and llvmlite's versions."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
-    for folder in _SOURCES:
-        for path in sorted((package / folder).rglob("*.py")):
-            digest.update(f"\0{path.relative_to(package)}\0".encode())
-            digest.update(path.read_bytes())
+    """Return the hash of all sources that kernels depend on, of Numba's options and version, of llvmlite's, and of the processor."""
+    options = [getattr(config, name, None) for name in _OPTIONS]
+    processor = llvm.get_host_cpu_name(), sorted(llvm.get_host_cpu_features().items())
+    digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, sys.version, options, processor)).encode())
+    for path in _sources(package):
+        digest.update(f"\0{path.relative_to(package)}\0".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:20]
+
+
+def _sources(package):
+    return [path for folder in _SOURCES for path in sorted((package / folder).rglob("*.py"))]
+
+
+def _stamps(package=_PACKAGE):
+    """What changes when a source does: a process whose sources are edited under it must neither read nor write."""
+    return [(path.name, (state := path.stat()).st_mtime_ns, state.st_size) for path in _sources(package)]
+
+
+_KEY, _STAMPS = source_key(), _stamps()
 
 
 def _candidates():
@@ -68,7 +86,7 @@ def cache_folder():
 
     A folder that already holds this state of the sources serves even where it is read-only.
     """
-    key = source_key()
+    key = _KEY
     for base in _candidates():
         folder = base / key
         try:
@@ -117,8 +135,8 @@ class DiskCache(NullCache):
 
     def _path(self, signature, codegen):
         folder = cache_folder()
-        if folder is None:
-            return None
+        if folder is None or _stamps() != _STAMPS:
+            raise FileNotFoundError("no cache for these sources")
         key = hashlib.sha256(dumps((self._function, repr(signature), codegen.magic_tuple()))).hexdigest()[:24]
         return folder / f"{self._name.replace('<locals>.', '')}-{key}.kernel"
 

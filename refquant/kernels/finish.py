@@ -5,7 +5,7 @@
 
 The channels are taken 64, then 16 at a time, and the last ones by themselves. A group of channels loads its scales and
 biases once and goes through the rows. A step of the form is one vector instruction, under a branch that goes the same way in
-a whole call. Same result as `refquant.kernels.requantize.finish_row`.
+a whole call. Same result as `refquant.kernels.plain`.
 """
 
 from llvmlite import ir

@@ -14,10 +14,10 @@ The terms of a column are what its accumulators begin with; the term of a row ex
 
 import numpy as np
 
-from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.left import matrix_rows, sum_rows
 from refquant.kernels.product import run_product
 from refquant.kernels.signature import as_input
+from refquant.kernels.stage import RAW, output_kind
 
 __all__ = ["gemm_s32", "gemm_requantize", "multiply", "column_zeros", "unsigned_codes"]
 

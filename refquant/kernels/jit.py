@@ -127,7 +127,7 @@ def parallel_for(worker, count, *args, grain=1):
         Must write to disjoint places for disjoint ranges.
     count : int
     grain : int
-        The least part worth a thread of its own; up to that much runs on the calling thread alone.
+        The least part worth a thread of its own: some 20 µs of work.
     """
     global _pool
     parts = min(_threads, count // grain) if grain > 1 else min(_threads, count)

@@ -12,7 +12,7 @@ import numpy as np
 
 from refquant.kernels.product import pack_columns
 from refquant.kernels.signature import as_input
-from refquant.kernels.tile import PLAIN, best_rung, rung_named
+from refquant.kernels.tile import PLAIN, choose_rung
 
 __all__ = ["PackedB", "PackedConv", "pack_b"]
 
@@ -80,7 +80,7 @@ class PackedConv(NamedTuple):
         """The codes alone; columns are packed when a product first asks for them."""
         codes, offset = signed_codes(np.moveaxis(w, 1, -1))
         sums = codes.reshape(w.shape[0], -1).sum(axis=1, dtype=np.int32)
-        chosen = best_rung() if rung is None else rung_named(rung)
+        chosen = choose_rung(rung)
         return cls(
             as_input(codes), w.shape, int(groups), as_input(sums), offset, PLAIN if chosen is None else chosen.name,
             as_input(np.zeros_like(sums)), {},
@@ -113,7 +113,7 @@ def pack_b(b, rung=None):
     """
     codes, offset = signed_codes(b.T)
     sums = codes.sum(axis=1, dtype=np.int32)
-    chosen = best_rung() if rung is None else rung_named(rung)
+    chosen = choose_rung(rung)
     data = codes if chosen is None else pack_columns(codes[None, :, None, :], chosen)
     return PackedB(
         as_input(data), *b.shape, as_input(sums), offset, PLAIN if chosen is None else chosen.name,

@@ -17,7 +17,7 @@ from refquant.kernels.pack import PackedB, pack_b
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input
 from refquant.kernels.stage import RAW
-from refquant.kernels.tile import PLAIN, best_rung
+from refquant.kernels.tile import PLAIN, choose_rung
 
 __all__ = ["gemm_s16pair_s32", "pack_pairs"]
 
@@ -36,7 +36,7 @@ def pack_pairs(b, rung=None):
     PackedB
     """
     if rung is None:
-        best = best_rung(exact=False)
+        best = choose_rung(exact=False)
         rung = PLAIN if best is None else best.name
     return pack_b(b, rung)
 

@@ -21,12 +21,13 @@ from refquant.kernels.plain import plain_product
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input, freeze_epilogue
 from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
-from refquant.kernels.tile import PLAIN, rung_named, panel_function
+from refquant.kernels.tile import PLAIN, panel_function, rung_named
 
 __all__ = ["Right", "run_product", "pack_columns"]
 
 _BLOCK = 240
 _GATHERED = 48
+_GRAIN = 10_000_000
 _NO_BIAS = as_input(np.empty(0, np.int32))
 _NO_FORM = freeze_epilogue(make_epilogue(0))
 
@@ -202,9 +203,11 @@ def run_product(rung, field, left, right, out, kind, ep):
     rows, groups, columns = left[3], right[4], right[5]
     down = -(-rows // _BLOCK) * groups
     chunks = 1 if down >= 4 * get_num_threads() else -(-columns // (16 * rung_named(rung).widest))
+    work = (rows + 8) * right[0].size  # products, and reading the columns is worth some rows of them
+    grain = 1 + down * chunks * _GRAIN // (work + 1)
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
     memory = out.reshape(-1).view(np.uint8)
-    parallel_for(_product_kernel(rung), down * chunks, field, left, right, chunks, memory, out.itemsize, stage)
+    parallel_for(_product_kernel(rung), down * chunks, field, left, right, chunks, memory, out.itemsize, stage, grain=grain)
 
 
 def _run_plain(field, left, right, out, kind, ep):

@@ -11,7 +11,8 @@
     rung          depth   one step                                   exact because
     avx512vnni    4       vpdpbusd zmm                               four products are added straight into int32
     avxvnni       4       vpdpbusd ymm                               the same
-    avx2          2       vpmovzxbw, vpmovsxbw, vpmaddwd ymm         two products of 16 bits cannot overflow int32
+    avx512bw      2       vpmovzxbw, vpmovsxbw, vpmaddwd zmm         two products of 16 bits cannot overflow int32
+    avx2          2       the same on ymm                            the same
     portable      1       LLVM's vector multiplication and addition  int32
     pairs512      4       vpmaddubsw, vpmaddwd zmm                   it is not: neighbouring products saturate to int16
     pairs256      4       vpmaddubsw, vpmaddwd ymm                   the same
@@ -25,12 +26,13 @@ from typing import NamedTuple
 from llvmlite import ir
 from numba.core import types
 
+from refquant.errors import UnsupportedError
 from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage, straight_lines_run_here
 from refquant.kernels.jit import cpu_features, jit_disabled
 from refquant.kernels.stage import LINE_LONG, LINE_NONE, LINE_SHORT
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
 
-__all__ = ["RUNGS", "Rung", "best_rung", "rung_named", "panel_function", "PLAIN"]
+__all__ = ["RUNGS", "Rung", "choose_rung", "rung_named", "panel_function", "PLAIN"]
 
 PLAIN = "plain"
 
@@ -76,20 +78,30 @@ _WIDE = {4: (6, 4, 2, 1), 3: (8, 4, 2, 1), 2: (12, 4, 2, 1), 1: (12, 4, 2, 1)}
 _NARROW = {1: (6, 4, 2, 1)}
 RUNGS = (
     Rung("avx512vnni", ("avx512vnni", "avx512f"), 16, 4, _WIDE),
+    Rung("avx512bw", ("avx512bw",), 16, 2, _WIDE),
     Rung("avxvnni", ("avxvnni", "avx2"), 8, 4, _NARROW),
     Rung("avx2", ("avx2",), 8, 2, _NARROW),
     Rung("portable", (), 16, 1, {1: (4, 2, 1)}),
     Rung("pairs512", ("avx512bw",), 16, 4, _WIDE, exact=False),
     Rung("pairs256", ("avx2",), 8, 4, _NARROW, exact=False),
 )
-
-
 _BY_NAME = {rung.name: rung for rung in RUNGS}
 
 
-def best_rung(exact=True):
-    """Return the first rung that runs here, or None: then the plain loops do."""
-    return next((rung for rung in RUNGS if rung.exact == exact and rung.runs_here), None)
+def choose_rung(name=None, exact=True):
+    """Return a rung by name, or else the first that runs here; None stands for the plain loops.
+
+    Raises
+    ------
+    UnsupportedError
+        This processor has no such instructions.
+    """
+    if name is None:
+        return next((rung for rung in RUNGS if rung.exact == exact and rung.runs_here), None)
+    rung = rung_named(name)
+    if rung is not None and not rung.runs_here:
+        raise UnsupportedError(f"rung {name!r} needs {', '.join(rung.needs)} and the JIT, which are not here; leave `rung` out")
+    return rung
 
 
 def rung_named(name):
@@ -102,14 +114,14 @@ def _dot(e, rung, acc, left, right):
     bits = 32 * rung.lanes
     if rung.name in ("avx512vnni", "avxvnni"):
         return e.call(f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, acc, left, right)
-    if rung.name == "avx2":
-        return e.add(acc, e.call("llvm.x86.avx2.pmadd.wd", acc.type, left, right))
     if rung.name == "portable":
         return e.add(acc, e.mul(left, right))
     add_products, add_pairs = {
         512: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
         256: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
     }[bits]
+    if rung.depth == 2:
+        return e.add(acc, e.call(add_pairs, acc.type, left, right))
     bytes_kind, pairs_kind = vector(I8, bits // 8), vector(I16, bits // 16)
     left, right = (e.builder.bitcast(v, bytes_kind) for v in (left, right))
     pairs = e.call(add_products, pairs_kind, left, right)
@@ -118,18 +130,18 @@ def _dot(e, rung, acc, left, right):
 
 def _left(e, rung, word):
     """A word of A in every lane, as the rung's dot product takes it."""
-    if rung.name == "avx2":
-        return e.builder.zext(e.builder.bitcast(e.splat(word, 8), vector(I8, 16)), vector(I16, 16))
-    return e.splat(e.builder.zext(word, I32) if rung.depth < 4 else word, rung.lanes)
+    if rung.depth == 2:
+        pairs = e.builder.bitcast(e.splat(word, rung.lanes), vector(I8, 2 * rung.lanes))
+        return e.builder.zext(pairs, vector(I16, 2 * rung.lanes))
+    return e.splat(e.builder.zext(word, I32) if rung.depth == 1 else word, rung.lanes)
 
 
 def _right(e, rung, address):
     """One vector of B."""
-    if rung.name == "avx2":
-        return e.builder.sext(e.load(address, vector(I8, 16)), vector(I16, 16))
-    if rung.name == "portable":
-        return e.builder.sext(e.load(address, vector(I8, 16)), vector(I32, 16))
-    return e.load(address, vector(I32, rung.lanes))
+    if rung.depth == 4:
+        return e.load(address, vector(I32, rung.lanes))
+    count = rung.lanes * rung.depth
+    return e.builder.sext(e.load(address, vector(I8, count)), vector(I32 if rung.depth == 1 else I16, count))
 
 
 def _last_word(e, kind, address, rest):
