@@ -433,3 +433,18 @@ def test_a_fault_is_found():
     (ref,), _ = both(model, {"x": x})
     shifted = from_onnx(model, numerics="onnxruntime", as_graph=False).run(np.roll(x, 1))[0]
     assert np.count_nonzero(ref != shifted) > 0
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 7, 14, 57])
+def test_float_operators_that_round_in_a_known_order(side):
+    rng = np.random.default_rng(11)
+    x = rng.standard_normal((8, 64, side, side)).astype(np.float32)
+    scale, bias, mean = (rng.standard_normal(64).astype(np.float32) for _ in range(3))
+    norm = {"x": fed(x), "s": fixed(scale), "b": fixed(bias), "m": fixed(mean), "v": fixed(np.abs(mean) + np.float32(0.1))}
+    run_node("BatchNormalization", norm, "float32", 1, domain="")
+    run_node("GlobalAveragePool", {"x": fed(x)}, "float32", 1, domain="")
+    run_node("Sigmoid", {"x": fed(x * 6)}, "float32", 1, domain="")
+    run_node("LeakyRelu", {"x": fed(x)}, "float32", 1, domain="", alpha=0.3)
+    if side > 2:
+        run_node("AveragePool", {"x": fed(x)}, "float32", 1, domain="", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        run_node("MaxPool", {"x": fed(x)}, "float32", 1, domain="", kernel_shape=[3, 3])

@@ -19,7 +19,7 @@ from refquant.ops.lookup import code_table, pair_table, take_codes, take_pairs
 
 __all__ = [
     "qlinear_add", "qlinear_mul", "qlinear_where", "qlinear_concat", "qlinear_sigmoid", "qlinear_leaky_relu", "qlinear_global_average_pool",
-    "qlinear_average_pool", "nhwc_max_pool", "mlas_sigmoid", "quantized",
+    "qlinear_average_pool", "nhwc_max_pool", "quantized",
 ]  # fmt: skip
 
 _F = np.float32
@@ -122,33 +122,9 @@ def _unary(call, x, x_scale, x_zero_point, y_scale, y_zero_point, function):
     return _table(call, x, qx, tensor_params(call, "y", y_scale, y_zero_point, x.dtype), function)
 
 
-# onnxruntime/core/mlas/lib/logistic.cpp: p / q + 1/2, highest power of d * d first.
-_P = np.float32([4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01])
-_Q = np.float32([6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01])
-
-
-def mlas_sigmoid(x):
-    """Compute ONNX Runtime's float32 sigmoid on a CPU with FMA: a rational function, every step fused.
-
-    Examples
-    --------
-    >>> float(mlas_sigmoid(np.float32(17.807888)))
-    1.0000001192092896
-    """
-    d = np.maximum(np.minimum(np.asarray(x, _F), _F(18)), _F(-18))
-    square = d * d
-    p, q = np.full_like(d, _P[0]), np.full_like(d, _Q[0])
-    for c in _P[1:]:
-        p = fma32(p, square, c)
-    for c in _Q[1:]:
-        q = fma32(q, square, c)
-    return np.maximum(p * d / q + _F(0.5), _F(0))
-
-
 def qlinear_sigmoid(call, x, x_scale, x_zero_point, y_scale, y_zero_point=None):
     """``QLinearSigmoid``: a table of dequantize, sigmoid, quantize."""
-    function = mlas_sigmoid if call.rules.kernels == "mlas" else lambda d: activations.sigmoid(call, d)
-    return _unary(call, x, x_scale, x_zero_point, y_scale, y_zero_point, function)
+    return _unary(call, x, x_scale, x_zero_point, y_scale, y_zero_point, lambda d: activations.sigmoid(call, d))
 
 
 def qlinear_leaky_relu(call, x, x_scale, x_zero_point, y_scale, y_zero_point=None):

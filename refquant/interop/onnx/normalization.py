@@ -19,12 +19,14 @@ def _float(x):
 
 
 def batch_normalization(call, x, scale, bias, mean, variance):
-    """``BatchNormalization`` with given statistics."""
+    """``BatchNormalization`` with given statistics: one factor and one addend a channel, rounded as ONNX Runtime rounds them."""
     if call.get("training_mode", 0) or (call.opset < 7 and not call.get("is_test", 0)) or (call.opset < 14 and call.outputs > 1):
         call.refuse("normalizes by the statistics of the batch (training)", "refquant executes inference; export the model for inference")
     need(call, x.ndim >= 2 and all(v.shape == (x.shape[1],) for v in (scale, bias, mean, variance)), f"x {x.shape} and parameters {scale.shape} do not fit")
-    factor = _float(scale) / np.sqrt(_float(variance) + np.float32(call.get("epsilon", 1e-5)))
-    y = (_float(x) - _channels(_float(mean), x)) * _channels(factor, x) + _channels(_float(bias), x)
+    x_wide = _float(x)
+    one, epsilon = x_wide.dtype.type(1), x_wide.dtype.type(call.get("epsilon", 1e-5))
+    factor = _float(scale) * (one / np.sqrt(_float(variance) + epsilon))
+    y = x_wide * _channels(factor, x) + _channels(_float(bias) - _float(mean) * factor, x)
     return y.astype(x.dtype, copy=False)
 
 

@@ -3,9 +3,12 @@
 A unit is fused only if every input of the operator comes out of a DequantizeLinear of 8-bit codes (a bias: of int32 in units of
 ``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
 
+int8 activations are taken as they are, which is what ONNX Runtime does with the session setting ``session.qdqisint8allowed=1``; by default, on x86-64,
+it turns some of them into uint8 and computes the rest in float32, whose sums no one else can repeat bit for bit.
+
 Source
 ------
-onnxruntime/core/optimizer/qdq_transformer: selectors_actions/qdq_selectors.cc, relu_quantizelinear.cc, qdq_s8_to_u8.cc.
+onnxruntime/core/optimizer/qdq_transformer: selectors_actions/qdq_selectors.cc, relu_quantizelinear.cc.
 """
 
 import numpy as np
@@ -97,39 +100,7 @@ def _without_relu(graph):
 
 def _fused(node, op, domain, inputs, output, **attrs):
     executor = find_executor(op, domain, 1 if domain else node.opset)
-    run = _unsigned(executor.run, *_ACTIVATIONS[op](len(inputs))) if op in _ACTIVATIONS else executor.run
-    return node._replace(op=op, domain=domain, inputs=tuple(inputs), outputs=(output,), attrs={**node.attrs, **attrs}, run=run)
-
-
-# Where ONNX Runtime's float arithmetic holds the zero point, it matters that int8 activations are turned into uint8 first.
-_UNARY = lambda count: ([(0, 2)], 4)  # noqa: E731
-_ACTIVATIONS = {
-    "QLinearAdd": lambda count: ([(0, 2), (3, 5)], 7),
-    "QLinearMul": lambda count: ([(0, 2), (3, 5)], 7),
-    "QLinearConcat": lambda count: ([(i, i + 2) for i in range(2, count, 3)], 1),
-    "QLinearSoftmax": _UNARY,
-    "QLinearSigmoid": _UNARY,
-    "QLinearLeakyRelu": _UNARY,
-    "QLinearAveragePool": _UNARY,
-    "QLinearGlobalAveragePool": _UNARY,
-}
-
-
-def _unsigned(run, pairs, out):
-    """Wrap an executor: int8 codes and zero points go in as uint8, 128 higher, and come back as int8."""
-
-    def flip(array):
-        return (np.asarray(array).view(np.uint8) ^ np.uint8(0x80)) if array.dtype == np.int8 else array
-
-    def wrapped(call, *inputs):
-        signed = np.asarray(inputs[out]).dtype == np.int8
-        inputs = list(inputs)
-        for i in {out, *(i for pair in pairs for i in pair)}:
-            inputs[i] = flip(np.asarray(inputs[i]))
-        y = run(call, *inputs)
-        return (y ^ np.uint8(0x80)).view(np.int8) if signed else y
-
-    return wrapped
+    return node._replace(op=op, domain=domain, inputs=tuple(inputs), outputs=(output,), attrs={**node.attrs, **attrs}, run=executor.run)
 
 
 def _unary(op, extra=lambda node: {}):
