@@ -234,7 +234,7 @@ def test_setups_run_before_each_turn():
 def test_other_processes_count_on_several_threads_only():
     case = duel(Clock())
     assert clock_of(case, Settings(threads=1)) is time.process_time and clock_of(case, Settings(threads=2)) is time.perf_counter
-    case.wall = True
+    case.clock = time.perf_counter
     assert clock_of(case, Settings(threads=1)) is time.perf_counter
 
 

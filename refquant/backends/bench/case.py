@@ -71,8 +71,8 @@ class Case:
         Why an engine is not among them.
     warm : bool
         Call once before each timed turn, and repeat short calls.
-    wall : bool
-        Time by the wall's clock also on one thread.
+    clock : callable, optional
+        Seconds, in place of the clock that the number of threads decides.
     most_turns : int, optional
         Turns of a case that takes long.
     """
@@ -83,7 +83,7 @@ class Case:
     contenders: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
     warm: bool = True
-    wall: bool = False
+    clock: Callable = None
     most_turns: int = None
 
     def add(self, name, make, role=Role.RIVAL, **options):

@@ -6,7 +6,7 @@ that whatever slows the machine down for a while slows down both sides of it.
 
 On one thread, seconds are those of the processor (``time.process_time``: all threads of the process, in user and system mode): other
 processes then take from nobody, while on the wall's clock long calls lose more to them than short ones, which fit between.
-On several threads, and for whole processes, seconds are the wall's.
+On several threads, seconds are the wall's.
 """
 
 import gc
@@ -151,7 +151,7 @@ def run_case(case, settings, clock=None):
 
 def clock_of(case, settings):
     """Return the clock that a case is timed with."""
-    return perf_counter if case.wall or settings.threads > 1 else process_time
+    return case.clock or (perf_counter if settings.threads > 1 else process_time)
 
 
 def prove(case):

@@ -1,6 +1,7 @@
 """What a second thread brings."""
 
 import os
+from time import perf_counter
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _THEIRS_ONE, _THEIRS_TWO = "torch x86, 1 thread", "torch x86, 2 threads"
 
 
 def _case(name, ours, theirs, operations=0):
-    case = Case(name, operations=operations, wall=True)
+    case = Case(name, operations=operations, clock=perf_counter)
     case.add(_TWO, lambda: lambda: ours(2), Role.SUBJECT, bits=np.array, setup=lambda: set_threads(2))
     case.add(_ONE, lambda: lambda: ours(1), bits=np.array, setup=lambda: set_threads(1))
     case.add(_THEIRS_TWO, theirs, Role.SHOWN, setup=lambda: set_threads(2))
