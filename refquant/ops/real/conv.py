@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.errors import ShapeError
 from refquant.ops.arguments import sides
-from refquant.ops.real.chains import chained_channels, chained_rows, summed_channels, summed_rows
+from refquant.kernels.chains import chained_channels, chained_rows, summed_channels, summed_rows
 from refquant.ops.real.order import activate, bias_vector, check_order, in_format_of, real_input
 
 __all__ = ["conv1d", "conv2d"]

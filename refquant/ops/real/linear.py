@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant.errors import ShapeError
-from refquant.ops.real.chains import chained_rows, lane_rows, summed_rows
+from refquant.kernels.chains import chained_rows, lane_rows, summed_rows
 from refquant.ops.real.order import activate, bias_vector, check_order, real_input
 
 __all__ = ["linear"]

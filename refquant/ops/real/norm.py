@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.errors import ShapeError
 from refquant.core.fma import fma32
-from refquant.ops.real.chains import scale_shift
+from refquant.kernels.chains import scale_shift
 from refquant.ops.real.order import activate, check_order, in_format_of, real_input
 
 __all__ = ["batch_norm", "fold_conv_bn", "fold_linear_bn"]

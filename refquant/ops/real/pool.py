@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.errors import RangeError, ShapeError
 from refquant.ops.arguments import sides
-from refquant.ops.real.chains import row_means
+from refquant.kernels.chains import row_means
 from refquant.ops.real.order import check_order, in_format_of, real_input
 from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
 
@@ -60,7 +60,7 @@ def adaptive_avg_pool2d(x, output_size, *, order="torch_avx512"):
     Exactness
     ---------
     ``torch_avx512``: over the whole image ATen's sum of a contiguous axis (lanes and accumulators, see
-    `refquant.ops.real.chains`; PyTorch cuts images of 512 pixels and more in another way); over parts, the sum row by row,
+    `refquant.kernels.chains`; PyTorch cuts images of 512 pixels and more in another way); over parts, the sum row by row,
     divided by the height and then by the width of the window.
 
     Examples
