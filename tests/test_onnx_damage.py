@@ -247,7 +247,10 @@ def test_cut_off(share):
     assert error is not None
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"not a model", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, bytes(range(256)) * 4], ids=["empty", "zero", "text", "image", "bytes"])
+OTHER_FILES = {"empty": b"", "zero": b"\0", "text": b"not a model", "image": b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "bytes": bytes(range(256)) * 4}
+
+
+@pytest.mark.parametrize("data", OTHER_FILES.values(), ids=OTHER_FILES)
 def test_other_files(data):
     assert isinstance(refusal(data), RefquantError)
 

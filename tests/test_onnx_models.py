@@ -95,10 +95,11 @@ def test_light_network(path):
 
 @pytest.mark.parametrize("path", [p for p in LIGHT if p.stem in ("light_squeezenet", "light_inception_v2")], ids=lambda p: p.stem)
 def test_light_network_as_it_is(path):
-    model = from_onnx(path, as_graph=False)
+    # Up to the softmax: with constant weights all logits are equal, and of numbers near 1e10 it would show the last bit alone.
+    proto = cut_before_softmax(onnx.load(path))
+    model = from_onnx(proto, as_graph=False)
     x = np.full([n or 1 for n in model.signature[0].shape], 0.5, np.float32)
-    (comp,) = model(x)
-    (ref,) = runtime(onnx.load(path), {model.inputs[0]: x})
+    (comp,), (ref,) = model(x), runtime(proto, {model.inputs[0]: x})
     np.testing.assert_allclose(comp, ref, rtol=1e-4)
 
 

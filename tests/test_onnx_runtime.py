@@ -73,6 +73,11 @@ def params(scale, zero, dtype):
     return fixed(np.float32(scale)), fixed(np.dtype(dtype).type(zero))
 
 
+def pair_inputs(dtype, a, sa, za, b, sb, zb, sc, zc):
+    names = ("a", "sa", "za", "b", "sb", "zb", "sc", "zc")
+    return dict(zip(names, [fed(a), *params(sa, za, dtype), fed(b), *params(sb, zb, dtype), *params(sc, zc, dtype)]))
+
+
 def zero_points(dtype):
     return (0, 128, 255, 77) if dtype == "uint8" else (-128, 0, 127, -23)
 
@@ -95,7 +100,7 @@ def test_add(dtype, seed):
     sa, sc = near_tie(rng, 2.0 ** -rng.integers(0, 3))
     sb = np.float32(sa * 2.0 ** -rng.integers(0, 3))
     a, b = (v.reshape(-1) for v in np.meshgrid(np.arange(256, dtype=np.uint8).view(dtype), np.arange(256, dtype=np.uint8).view(dtype)))
-    inputs = dict(zip(["a", "sa", "za", "b", "sb", "zb", "sc", "zc"], [fed(a), *params(sa, za, dtype), fed(b), *params(sb, zb, dtype), *params(sc, zc, dtype)]))
+    inputs = pair_inputs(dtype, a, sa, za, b, sb, zb, sc, zc)
     run_node("QLinearAdd", inputs, dtype, 65536)
 
 
@@ -116,7 +121,7 @@ def test_broadcasting(op, dtype, shapes):
         if op == "QLinearAdd":
             sc = np.float32(sa * 2)
         a, b = (codes(rng, s, dtype) for s in shapes)
-        inputs = dict(zip(["a", "sa", "za", "b", "sb", "zb", "sc", "zc"], [fed(a), *params(sa, za, dtype), fed(b), *params(sb, zb, dtype), *params(sc, zc, dtype)]))
+        inputs = pair_inputs(dtype, a, sa, za, b, sb, zb, sc, zc)
         run_node(op, inputs, dtype, 1)
 
 
@@ -128,7 +133,7 @@ def test_multiply(dtype, ratio):
         rng = np.random.default_rng(seed)
         za, zb, zc = rng.choice(zero_points(dtype), 3)
         sa, sb, sc = near_tie(rng, ratio, parts=2)
-        inputs = dict(zip(["a", "sa", "za", "b", "sb", "zb", "sc", "zc"], [fed(a), *params(sa, za, dtype), fed(b), *params(sb, zb, dtype), *params(sc, zc, dtype)]))
+        inputs = pair_inputs(dtype, a, sa, za, b, sb, zb, sc, zc)
         run_node("QLinearMul", inputs, dtype, 65536)
 
 

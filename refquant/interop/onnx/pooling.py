@@ -15,7 +15,7 @@ def pool_geometry(call, x):
     need(call, x.ndim >= 3, f"x has shape {x.shape} but must be (N, C, ...)")
     kernel = [int(k) for k in call.require("kernel_shape")]
     need(call, len(kernel) == x.ndim - 2 and min(kernel) >= 1, f"kernel_shape={kernel} does not fit x {x.shape}")
-    need(call, math.prod(kernel) < 2**24, f"kernel_shape={kernel} is absurdly large")
+    need(call, math.prod(kernel) <= 2**18, f"kernel_shape={kernel} is absurdly large")
     geometry = geometry_of(call, x.shape[2:], kernel, ceil_mode=bool(call.get("ceil_mode", 0)))
     inside = all(b < r and a < r for b, a, r in zip(geometry.before, geometry.after, geometry.reach))
     need(call, inside, f"pads {geometry.before}, {geometry.after} reach beyond the window {geometry.reach}", "padding must be smaller than the window")
