@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numba
+import numpy as np
 from llvmlite import binding as llvm
 from numba.core import config
 
@@ -34,15 +35,16 @@ def kernel(function=None, *, forceinline=False):
     Returns
     -------
     numba dispatcher
-        With ``NUMBA_DISABLE_JIT=1`` the plain function.
+        With ``NUMBA_DISABLE_JIT=1`` the plain function, which computes with infinities as silently.
     """
 
     def decorate(f):
+        if jit_disabled():
+            return np.errstate(all="ignore")(f)
         compiled = numba.njit(
             nogil=True, fastmath=False, error_model="numpy", boundscheck=False, forceinline=forceinline
         )(f)
-        if not jit_disabled():
-            compiled._cache = DiskCache(f)
+        compiled._cache = DiskCache(f)
         return compiled
 
     return decorate if function is None else decorate(function)

@@ -1,0 +1,251 @@
+"""The decorator, its cache on disk, and the threads: what is kept, what is refused, and that no failure of a disk is ever seen."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refquant
+from refquant.errors import ArgumentError, RangeError
+from refquant.kernels import disk_cache
+from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled, kernel, parallel_for, set_num_threads
+
+PACKAGE = Path(refquant.__file__).resolve().parent
+
+PROGRAM = """
+import numpy as np
+from refquant.kernels import disk_cache, signature
+from refquant.kernels.jit import kernel
+from refquant.kernels.scalar import wrap32
+
+@kernel
+def helper(x):
+    return x + {added}
+
+@kernel
+def double(x):
+    return wrap32(np.int64(helper(x) * 2))
+
+print(int(double(5)), double._cache.hits, disk_cache.cache_folder())
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package, which nobody edits while the test runs."""
+    return Path(shutil.copytree(PACKAGE, tmp_path / "copy" / "refquant"))
+
+
+def run(package, cache, *, added=1, **environment):
+    """Run the program above in a process of its own; gives (result, hits, folder)."""
+    file = package.parent / f"program{added}.py"
+    file.write_text(PROGRAM.format(added=added))
+    env = {**os.environ, "PYTHONPATH": str(package.parent), "REFQUANT_CACHE_DIR": str(cache), **environment}
+    done = subprocess.run([sys.executable, str(file)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result, hits, folder = done.stdout.split(maxsplit=2)
+    return int(result), int(hits), folder.strip()
+
+
+needs_jit = pytest.mark.skipif(jit_disabled(), reason="without a compiler nothing is kept")
+
+
+@needs_jit
+def test_a_second_process_loads_what_the_first_compiled(package, tmp_path):
+    assert run(package, tmp_path / "cache")[:2] == (12, 0)
+    assert run(package, tmp_path / "cache")[:2] == (12, 1)
+
+
+@needs_jit
+def test_an_edited_source_is_compiled_anew(package, tmp_path):
+    """Also where the edit is in a file that the kernel only calls: here the package's own."""
+    first = run(package, tmp_path / "cache")
+    assert run(package, tmp_path / "cache") == (12, 1, first[2])
+    scalar = package / "kernels" / "scalar.py"
+    edited = scalar.read_text().replace("return lambda x: _truncate_to_int32(x)", "return lambda x: _truncate_to_int32(x + 100)")
+    assert edited != scalar.read_text()
+    scalar.write_text(edited)
+    second = run(package, tmp_path / "cache")
+    assert second[:2] == (112, 0) and second[2] != first[2]
+
+
+@needs_jit
+def test_sources_edited_under_a_running_process_are_not_cached(monkeypatch):
+    monkeypatch.setattr(disk_cache, "_STAMPS", disk_cache._STAMPS[:-1])
+
+    @kernel
+    def triple(x):
+        return 3 * x
+
+    assert triple(4) == 12
+    folder = disk_cache.cache_folder()
+    assert not list(folder.glob("*triple*"))
+
+
+@needs_jit
+@pytest.mark.parametrize("damage", ["truncated", "a bit", "empty"])
+def test_a_damaged_file_is_compiled_anew(package, tmp_path, damage):
+    folder = Path(run(package, tmp_path / "cache")[2])
+    files = list(folder.glob("*.kernel"))
+    assert files
+    for file in files:
+        content = bytearray(file.read_bytes())
+        content[100] ^= 1
+        file.write_bytes({"truncated": content[:-9], "a bit": content, "empty": b""}[damage])
+    assert run(package, tmp_path / "cache")[:2] == (12, 0)
+    assert run(package, tmp_path / "cache")[:2] == (12, 1)
+
+
+@needs_jit
+def test_a_folder_that_cannot_be_written(package, tmp_path):
+    """A file in its place, which stops the administrator too: the temporary folder takes over, or nothing does."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    result, _, folder = run(package, blocked / "cache", TMPDIR=str(spare))
+    assert result == 12 and folder.startswith(str(spare))
+    assert run(package, blocked / "cache", TMPDIR=str(spare))[:2] == (12, 1)
+
+
+@needs_jit
+def test_a_folder_of_somebody_else_is_not_trusted(package, tmp_path):
+    open_to_all = tmp_path / "cache"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    result, _, folder = run(package, open_to_all, TMPDIR=str(spare))
+    assert result == 12 and folder.startswith(str(spare))
+
+
+@needs_jit
+def test_a_lost_folder_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_cache, "cache_folder", lambda: tmp_path / "gone")
+
+    @kernel
+    def square(x):
+        return x * x
+
+    assert square(7) == 49
+    monkeypatch.setattr(disk_cache, "cache_folder", lambda: None)
+    assert square(7.0) == 49.0
+
+
+@needs_jit
+def test_two_processes_at_once(package, tmp_path):
+    """Both compile different kernels of the same names into an empty folder; each later finds its own."""
+    results = {}
+
+    def work(added):
+        results[added] = run(package, tmp_path / "cache", added=added)[:2]
+
+    threads = [threading.Thread(target=work, args=(added,)) for added in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {1: (12, 0), 2: (14, 0), 3: (16, 0)}
+    for added in (1, 2, 3):
+        assert run(package, tmp_path / "cache", added=added)[:2] == (10 + 2 * added, 1)
+
+
+def test_old_folders_are_removed(tmp_path):
+    old, young, other = (tmp_path / name for name in ("0" * 20, "1" * 20, "something of the user's"))
+    for folder in (old, young, other):
+        folder.mkdir()
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    disk_cache._prune(tmp_path)
+    assert not old.exists() and young.exists() and other.exists()
+
+
+def test_the_users_own_numba_is_left_alone():
+    code = "import refquant.kernels.jit, numba; print(numba.config.CACHE_DIR, numba.config.NUMBA_NUM_THREADS, numba.config.OPT)"
+    with_us = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    alone = subprocess.run([sys.executable, "-c", code.replace("refquant.kernels.jit, ", "")], capture_output=True, text=True)
+    assert with_us.stdout == alone.stdout != ""
+
+
+def test_importing_the_package_does_not_import_numba():
+    code = "import refquant, sys; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("n, error", [(0, RangeError), (-3, RangeError), (1.5, ArgumentError), ("2", ArgumentError), (True, ArgumentError)])
+def test_thread_numbers_that_are_refused(n, error):
+    before = get_num_threads()
+    with pytest.raises(error, match="set_num_threads: n="):
+        set_num_threads(n)
+    assert get_num_threads() == before
+
+
+def test_parts_cover_the_range_once():
+    before = get_num_threads()
+    seen = []
+    try:
+        for threads in (1, 2, 5):
+            for count in (0, 1, 4, 5, 23):
+                for grain in (1, 3, 100):
+                    set_num_threads(np.int64(threads))
+                    seen.clear()
+                    parallel_for(lambda start, stop: seen.append((start, stop)), count, grain=grain)
+                    covered = sorted(i for start, stop in seen for i in range(start, stop))
+                    assert covered == list(range(count)), (threads, count, grain)
+                    assert len(seen) <= threads and (len(seen) <= 1 or count // len(seen) >= grain)
+    finally:
+        set_num_threads(before)
+
+
+def test_an_error_in_a_part_arrives():
+    def worker(start, stop):
+        if start > 0:
+            raise ValueError("part")
+
+    before = get_num_threads()
+    set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="part"):
+            parallel_for(worker, 4)
+    finally:
+        set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_threads_after_a_fork():
+    code = """
+    import os, numpy as np
+    from refquant.kernels.gemm import gemm_s32
+    from refquant.kernels.jit import set_num_threads
+    from refquant.kernels.pack import pack_b
+    set_num_threads(2)
+    a, b = np.ones((700, 300), np.uint8), pack_b(np.ones((300, 300), np.int8))
+    gemm_s32(a, b)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if (gemm_s32(a, b) == 300).all() else 1)
+    print(os.waitpid(child, 0)[1])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=120)
+    assert done.stdout.strip() == "0", done.stderr
+
+
+def test_features_are_numbas():
+    code = "from refquant.kernels.jit import cpu_features; print(sorted(cpu_features()))"
+    for environment, ref in (({"NUMBA_CPU_FEATURES": "+sse2,-avx2,+avx"}, ["avx", "sse2"]), ({"NUMBA_CPU_FEATURES": ""}, [])):
+        env = {**os.environ, **environment}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, env=env)
+        assert done.stdout.strip() == str(ref), done.stderr
+    if not jit_disabled():
+        no_avx = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, env={**os.environ, "NUMBA_ENABLE_AVX": "0"}
+        )
+        assert "avx" not in no_avx.stdout
+    assert isinstance(cpu_features(), frozenset)

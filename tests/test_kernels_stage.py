@@ -1,0 +1,157 @@
+"""The output stage: slow witness = NumPy = vectors = plain loops, for all kinds, steps, rounding modes and output dtypes."""
+
+import numpy as np
+import pytest
+from test_kernels_witness import KINDS, LIMITS, STEPS, accumulators, assert_same, random_form, slow_stage
+
+from refquant.core.epilogue import (
+    BIAS,
+    CLAMP,
+    DST_MUL,
+    PRE_BIAS,
+    RELU,
+    SCALE1,
+    SCALE_FMA,
+    ZERO_FLOAT,
+    apply_epilogue,
+    make_epilogue,
+)
+from refquant.core.rounding import Round
+from refquant.kernels.gemm import gemm_requantize
+from refquant.kernels.jit import get_num_threads, jit_disabled, set_num_threads
+from refquant.kernels.pack import pack_b
+from refquant.kernels.requantize import requantize
+from refquant.kernels.stage import BYTES, LINE_LONG, LINE_NONE, LINE_SHORT, make_stage
+from refquant.kernels.tile import PLAIN, choose_rung
+
+DTYPES = list(LIMITS)
+SHORT = (PRE_BIAS, RELU, CLAMP)
+LONG = (SCALE1, BIAS, RELU, DST_MUL, ZERO_FLOAT, CLAMP)
+
+
+def fused(acc_row, ep, dtype, rows, rung=None):
+    """The stage as a product carries it out: K = 0, so that the accumulators are what ``bias_i`` is."""
+    wrapped = (acc_row.astype(np.int64) + ep.bias_i).astype(np.int32)
+    packed = pack_b(np.zeros((0, acc_row.size), np.int8), rung)
+    return gemm_requantize(np.zeros((rows, 0), np.uint8), packed, ep._replace(bias_i=wrapped), dtype)
+
+
+def check(acc, ep, dtype, case, rung=None):
+    ref = apply_epilogue(acc, ep, dtype)
+    assert_same(ref, requantize(acc, ep, dtype), case)
+    assert_same(ref[1:2].repeat(3, axis=0), fused(acc[1], ep, dtype, 3, rung), case)
+
+
+def test_small_forms_against_the_slow_witness():
+    rng = np.random.default_rng(0)
+    for case in range(60):
+        dtype = (np.uint8, np.int8, np.float32)[case % 3]
+        ep, acc = random_form(rng, 19, dtype, tame=True), accumulators(rng, 3, 19)
+        slow = [[slow_stage(int(v), n, ep, dtype == np.float32) for n, v in enumerate(row)] for row in acc]
+        slow = np.array([[float(v) for v in row] for row in slow]) if dtype == np.float32 else np.array(slow)
+        assert_same(slow.astype(dtype), requantize(acc, ep, dtype) + dtype(0), (case, ep))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_forms_of_every_kind(kind, dtype):
+    rng = np.random.default_rng(int(kind))
+    for mode in Round:
+        for case in range(3):
+            channels = (1, 16, 23)[case]
+            ep = random_form(rng, channels, dtype, kind=kind, rounding=mode)
+            check(accumulators(rng, 3, channels), ep, dtype, (kind, mode, ep))
+
+
+@pytest.mark.skipif(jit_disabled(), reason="thousands of forms are for compiled kernels")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_set_of_steps(dtype):
+    rng = np.random.default_rng(3)
+    for number in range(2 ** len(STEPS)):
+        flags = sum(int(step) for i, step in enumerate(STEPS) if number >> i & 1)
+        channels = int(rng.choice([5, 37, 64, 100]))
+        ep = random_form(rng, channels, dtype, flags=flags, rounding=Round.HALF_EVEN if number % 2 else None)
+        check(accumulators(rng, 3, channels), ep, dtype, (flags, ep))
+
+
+@pytest.mark.skipif(jit_disabled(), reason="the lines are machine code")
+@pytest.mark.parametrize("steps", [SHORT, LONG])
+def test_straight_lines(steps):
+    """Forms that are rewritten: random limits, zero points, ReLU, scales that overflow; both lines and their refusals occur."""
+    rng = np.random.default_rng(4)
+    seen = {LINE_NONE: 0, LINE_SHORT: 0, LINE_LONG: 0}
+    for case in range(1500):
+        dtype = (np.uint8, np.int8)[case % 2]
+        channels = int(rng.choice([1, 15, 16, 17, 32, 48, 63, 64, 65, 80, 130]))
+        flags = sum(int(step) for step in steps if rng.random() < 0.6)
+        ep = random_form(rng, channels, dtype, flags=flags, rounding=Round.HALF_EVEN)
+        if flags & ZERO_FLOAT:
+            ep = ep._replace(zi=0)
+        check(accumulators(rng, 3, channels), ep, dtype, (case, ep))
+        line = make_stage(ep, BYTES, True)[:26].view(np.int64)[8]
+        seen[int(line)] += 1
+    assert seen[LINE_SHORT if steps is SHORT else LINE_LONG] > 300 and seen[LINE_NONE] > 30, seen
+
+
+@pytest.mark.skipif(jit_disabled(), reason="the lines are machine code")
+def test_a_positive_overflow_is_not_taken_for_a_large_number():
+    """Without CLAMP, x86 makes -2**31 of it: the lowest code, even where ReLU has raised what lies below."""
+    ep = make_epilogue(3, flags=RELU | DST_MUL | ZERO_FLOAT, s2=[1e30, 1, -1], d=1, zf=81, qlo=0, qhi=255)
+    assert_same(np.array([[0, 91, 81]], np.uint8), fused(np.array([10, 10, 10]), ep, np.uint8, 1))
+    clamped = ep._replace(flags=ep.flags | CLAMP, lo=np.float32(0), hi=np.float32(255))
+    assert_same(np.array([[255, 91, 81]], np.uint8), fused(np.array([10, 10, 10]), clamped, np.uint8, 1))
+
+
+def test_small_near_ties():
+    """Every accumulator of a dense range at scales where half of the products are ties, for each mode."""
+    acc = np.arange(-700, 701, dtype=np.int32)[:, None].repeat(2, axis=1)
+    for mode in Round:
+        for zi in (0, 128):
+            ep = make_epilogue(2, s2=[0.5, 0.25], zi=zi, rounding=mode, qlo=0, qhi=255)
+            assert_same(apply_epilogue(acc, ep, np.uint8), requantize(acc, ep, np.uint8), mode)
+            assert_same(apply_epilogue(acc[:1], ep, np.uint8), fused(acc[0], ep, np.uint8, 1), mode)
+
+
+def test_small_fused_multiply_add_is_one_rounding():
+    """2**-12 steps whose product needs 25 bits: two roundings give another float32."""
+    ep = make_epilogue(1, flags=SCALE_FMA, s2=1 + 2**-12, b=-(2**23))
+    acc = np.arange(2**23 - 40, 2**23 + 40, dtype=np.int32)[:, None]
+    ref = apply_epilogue(acc, ep, np.float32)
+    assert_same(ref, requantize(acc, ep, np.float32))
+    apart = apply_epilogue(acc, ep._replace(flags=BIAS), np.float32)
+    assert (ref != apart).any()
+
+
+def test_small_shapes_and_memory():
+    rng = np.random.default_rng(5)
+    ep = make_epilogue(6, s2=0.01, qlo=-128, qhi=127)
+    for shape in ((0, 6), (6,), (2, 3, 6), (2, 0, 6)):
+        acc = rng.integers(-9999, 9999, shape).astype(np.int32)
+        assert_same(apply_epilogue(acc, ep, np.int8), requantize(acc, ep, np.int8), shape)
+    acc = rng.integers(-9999, 9999, (6, 4, 5)).astype(np.int32)
+    frozen = np.moveaxis(acc, 0, -1)
+    frozen.flags.writeable = False
+    assert_same(apply_epilogue(frozen, ep, np.int8), requantize(frozen, ep, np.int8))
+    empty = requantize(np.zeros((3, 0), np.int32), make_epilogue(0), np.uint8)
+    assert empty.shape == (3, 0) and empty.dtype == np.uint8
+
+
+@pytest.mark.skipif(jit_disabled(), reason="large arrays are for compiled kernels")
+def test_threads_do_not_change_a_bit():
+    rng, before = np.random.default_rng(6), get_num_threads()
+    acc, ep = accumulators(rng, 5000, 70), random_form(rng, 70, np.uint8)
+    try:
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            assert_same(apply_epilogue(acc, ep, np.uint8), requantize(acc, ep, np.uint8), threads)
+    finally:
+        set_num_threads(before)
+
+
+def test_small_plain_loops_give_the_same_bits():
+    """The loops that run without a compiler, compiled or not, beside the vectors."""
+    rng = np.random.default_rng(7)
+    for case in range(12 if choose_rung() is None else 60):
+        dtype = DTYPES[case % 4]
+        ep, acc = random_form(rng, 21, dtype, kind=KINDS[case // 4 % 4]), accumulators(rng, 3, 21)
+        check(acc, ep, dtype, (case, ep), PLAIN)
