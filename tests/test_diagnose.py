@@ -216,6 +216,22 @@ def test_a_profile_of_ones_own_and_packed_weights():
     assert "mine.replace(linear={'rounding': 'half_even'})" in str(d)
 
 
+def test_products_of_tensors_and_functions():
+    rng = np.random.default_rng(1)
+    a, b = (rq.QTensor(rng.integers(0, 256, (2, 5, 7, 7)).astype(np.uint8), rq.QParams(s, z, "uint8")) for s, z in ((0.03, 120), (0.02, 131)))
+    out = rq.QParams(0.0125, 129, "uint8")
+    wide = rq.ops.mul(a, b, out=rq.QParams(0.0125, 129, "int32"), numerics="fbgemm").values
+    d = diagnose("mul", actual=wide.astype(np.uint8), numerics="fbgemm", a=a, b=b, out=out)
+    assert d.names == ("output_wraps",)
+    stale = rq.ops.mul(a, b, out=rq.QParams(0.0125, 122, "uint8"), numerics="fbgemm")
+    d = diagnose("mul", actual=stale, numerics="fbgemm", a=a, b=b, out=out)
+    assert d.causes == ("uses the output zero point 122 in place of 129",)
+    q = rq.QTensor(a.values, rq.QParams(0.03, 0, "uint8"))
+    theirs = rq.ops.sigmoid(q, numerics="fbgemm")
+    d = diagnose("sigmoid", actual=theirs, numerics="fbgemm", x=a)
+    assert d.explained and d.names == ("zero_point_ignored[x]",) and d.separating_case() is None
+
+
 def test_codes_in_a_wider_dtype_are_taken():
     problem, bits = problem_and_bits("linear/onnx/m20k8n4/neartie/seed=0", "onnx", rounding="truncate")
     assert diagnose("linear", actual=bits.astype(np.int64), numerics="onnx", **problem.arguments).explained

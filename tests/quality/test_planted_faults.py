@@ -389,6 +389,47 @@ TRIPLES = (
     several("halved + neighbour's bias + clamp", LIN, "onnxruntime", ort, ({"w": halved}, {"bias": neighbour(1)}, {"clamp": (0, 127)}), ("weights_halved", "neighbours_bias", "narrow_range")),
 )  # fmt: skip
 
+
+
+def shuffled(values):
+    return values[np.random.default_rng(7).permutation(len(values))]
+
+
+def lottery(p):
+    """Stochastic rounding."""
+    exact = product(p, "ort", rounding="floor").astype(int)
+    return as_codes(exact + np.random.default_rng(1).integers(0, 2, exact.shape), np.uint8)
+
+
+def one_weight_wrong(w):
+    w = w.copy()
+    w[3, 5] += 9
+    return w
+
+
+def stuck(p):
+    """A code that the output's table maps wrongly."""
+    y = ort()(p)
+    return np.where(y == np.bincount(y.reshape(-1)).argmax(), y ^ 64, y).astype(np.uint8)
+
+
+def gelu_like(p):
+    real = (ort()(p).astype(np.float64) - p["out"].zero_point) * p["out"].scale
+    return as_codes(np.rint(real / (1 + np.exp(-1.702 * real)) / p["out"].scale) + p["out"].zero_point, np.uint8)
+
+
+# What no cause of the table is: the diagnosis must not find one.
+UNKNOWN = (
+    Fault("stochastic rounding", LIN, "onnxruntime", lottery, ()),
+    Fault("channels of the bias shuffled", LIN, "onnxruntime", ort(bias=shuffled), ()),
+    Fault("scales of the channels shuffled", LIN, "onnxruntime", ort(sw=shuffled), ()),
+    Fault("one weight is wrong", LIN, "onnxruntime", ort(w=one_weight_wrong), ()),
+    Fault("accumulator wraps at 20 bits", PAIRS, "onnxruntime", ort(acc={"how": (wrap, 20)}), ()),
+    Fault("a table of outputs with one wrong entry", LIN, "onnxruntime", stuck, ()),
+    Fault("another activation", LIN, "onnxruntime", gelu_like, ()),
+    Fault("two thirds of the bias", LIN, "onnxruntime", ort(bias=lambda b: b * 2 // 3), ()),
+)  # fmt: skip
+
 FAULTS = (*LINEAR, *CONVOLUTION, *ELEMENTWISE, *PAIRED, *TRIPLES)
 
 
@@ -460,6 +501,13 @@ def test_planted_faults_are_named(results):
 def test_no_diagnosis_takes_long(results):
     seconds = sorted(r.seconds for r in results)
     assert seconds[-1] < 30 and seconds[len(seconds) // 2] < 3
+
+
+@pytest.mark.parametrize("fault", UNKNOWN, ids=lambda f: f.name)
+def test_what_is_not_in_the_table_is_not_explained(fault):
+    problem, actual = plant(fault)
+    d = diagnose(problem.op, actual=actual, numerics=fault.profile, seconds=3, **problem.arguments)
+    assert not d.explained and d.nearest and all(e.left for e in d.nearest), str(d)
 
 
 def statistics(results):

@@ -1,5 +1,8 @@
 """The places on which hypotheses are judged: a few for the first look, a sample, and all of them in the end."""
 
+import math
+import time
+
 import numpy as np
 
 from refquant.errors import RefquantError
@@ -11,6 +14,7 @@ __all__ = ["Bench"]
 _FIRST_LOOK = (48, 16)
 _SAMPLE = 1024
 _PRODUCTS_IN_SAMPLE = 1 << 20
+_PRODUCTS_AT_ONCE = 1 << 25
 
 
 class Bench:
@@ -25,6 +29,8 @@ class Bench:
         Where they differ.
     levels : dict of str to ndarray of int
         ``"tiny"`` and ``"sample"``: half of the places are such where they differ.
+    deadline : float
+        On the monotonic clock; when `wrong_everywhere` gives up.
     """
 
     def __init__(self, call, base, actual, expected, seed=0):
@@ -33,9 +39,10 @@ class Bench:
         self.differing = np.flatnonzero(~same_bits(self.actual, self.expected))
         self.evaluator = Evaluator(call, base, expected.shape)
         self.tried = self._generation = 0
+        self.deadline = math.inf
+        self.depth = self.evaluator.products.depth if call.op in PRODUCTS else 1
         rng = np.random.default_rng(seed)
-        depth = self.evaluator.products.depth if call.op in PRODUCTS else 1
-        most = max(64, min(_SAMPLE, _PRODUCTS_IN_SAMPLE // (2 * max(depth, 1))))
+        most = max(24, min(_SAMPLE, _PRODUCTS_IN_SAMPLE // (2 * max(self.depth, 1))))
         wrong = _some(rng, self.differing, most)
         right = _some(rng, np.setdiff1d(np.arange(self.actual.size), self.differing, assume_unique=True), most)
         self.levels = {
@@ -74,36 +81,44 @@ class Bench:
         return count, count + float(_distance(actual[wrong], y[wrong]).sum()) / 2 if count else 0.0
 
     def wrong_everywhere(self, call):
-        """Return the number of outputs of a call that disagree, all outputs looked at, or None.
+        """Return the number of outputs of a call that disagree, at least, all outputs looked at; None where that cannot be told in time.
 
         A call that has passed the sample and fails here leaves its failures in the sample.
         """
         try:
             with np.errstate(all="ignore"):
-                if call.quirks:
-                    y = self.evaluator.values(call, np.arange(self.actual.size))
-                else:
-                    y = call.run(self.base).reshape(-1)
+                bad = self._disagreeing(call)
         except (RefquantError, ArithmeticError, ValueError):
             return None
-        if y.shape != self.actual.shape:
-            return None
-        bad = np.flatnonzero(~same_bits(self.actual, y))
-        if 0 < bad.size < self.actual.size // 2 and not self.wrong(call, "sample").any():
+        if bad is not None and 0 < bad.size < self.actual.size // 2 and not self.wrong(call, "sample").any():
             self._generation += 1
             for name, count in (("sample", 64), ("tiny", 4)):
                 self.levels[name] = np.union1d(self.levels[name], bad[:count])
-        return int(bad.size)
+        return None if bad is None else int(bad.size)
+
+    def _disagreeing(self, call):
+        if not call.quirks:
+            y = call.run(self.base).reshape(-1)
+            return np.flatnonzero(~same_bits(self.actual, y)) if y.shape == self.actual.shape else None
+        step = max(1, _PRODUCTS_AT_ONCE // max(self.depth, 1))
+        for start in range(0, self.actual.size, step):
+            index = np.arange(start, min(start + step, self.actual.size))
+            bad = index[~same_bits(self.actual[index], self.evaluator.values(call, index))]
+            if bad.size:
+                return bad
+            if time.monotonic() > self.deadline:
+                return None
+        return bad
 
     def fixed_by(self, call):
-        """Return the number of differing outputs that a call computes as they are."""
-        index = self.differing[: 1 << 17]
+        """Return the number of differing outputs that a call computes as they are (of very many: in proportion)."""
+        index = self.differing[: max(1, _PRODUCTS_AT_ONCE // max(self.depth, 1))]
         try:
             with np.errstate(all="ignore"):
                 y = self.evaluator.values(call, index)
         except (RefquantError, ArithmeticError, ValueError):
             return 0
-        return int(np.count_nonzero(same_bits(self.actual[index], y)))
+        return int(np.count_nonzero(same_bits(self.actual[index], y))) * self.differing.size // max(index.size, 1)
 
 
 def same_bits(a, b):

@@ -13,9 +13,10 @@ from refquant.errors import ArgumentError, choose
 from refquant.numerics.dispatch import resolve
 from refquant.numerics.profile import Dispatch, Numerics, section_types
 
-__all__ = ["Call", "PRODUCTS", "CONVOLUTIONS", "base_call", "forms_of"]
+__all__ = ["Call", "PRODUCTS", "CONVOLUTIONS", "FUNCTIONS", "base_call", "forms_of"]
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+FUNCTIONS = ("sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")
 PRODUCTS = ("linear", *CONVOLUTIONS, "matmul_integer")
 
 _OPS = {op.name: op for op in ops.OPS}

@@ -74,12 +74,16 @@ class Evaluator:
         if self.products is not None:
             return self.products.real(call, index, level)[0]
         if call.op == "add":
-            return sum(_dequantized(call, role, index) for role in "ab")
+            return _dequantized(call, "a", index) + _dequantized(call, "b", index)
+        if call.op == "mul":
+            return _dequantized(call, "a", index) * _dequantized(call, "b", index)
         if call.op == "quantize":
             return call["x"].reshape(-1)[index].astype(np.float64)
         return None
 
     def _elements(self, call, index):
+        if hasattr(call.form, "vector"):
+            return self._whole(call, index)
         name = "x" if call.op != "dequantize" else "q"
         source = call[name]
         qparams = call["qparams"] if name == "x" else source.qparams
@@ -128,8 +132,10 @@ class Evaluator:
     def _whole(self, call, index):
         if self.products is not None and call.quirks:
             raise UnsupportedError(f"diagnose[{call.op}]: this form's sums cannot be taken apart; only profiles and arguments are searched")
-        y = _limited(call, "out", self.base) if "out" in call.arguments and call["out"] is not None else call.run(self.base)
+        y = _limited(call, "out", self.base) if call.arguments.get("out") is not None else call.run(self.base)
         y = y.reshape(-1)[index]
+        for step in call.quirks.get("real", ()):
+            y = step(y, call)
         return call.quirks["after"](y) if "after" in call.quirks else y
 
 

@@ -33,6 +33,8 @@ WORDS = {
         "nan": {"qmin": "turns NaN into the lowest code", "qmax": "turns NaN into the highest code", "zero": "turns NaN into code 0", "indefinite": "turns NaN into -2**31, cut to the dtype's bits", "overflow": "turns NaN into what a huge value becomes"},
     },
     "DequantizeForm": {"formula": _DEQUANTIZE},
+    "VectorDequantizeForm": {"formula": _DEQUANTIZE, "tail": {k: f"{v} in the tail" for k, v in _DEQUANTIZE.items()}},
+    "UnaryForm": {"style": {"aten": "takes PyTorch's vector and scalar loops", "lookup": "takes a table of dequantized and quantized codes"}},
     "ProductForm": {
         "accumulator": {"exact": "adds up exactly", "fbgemm_depthwise": "saturates pairs of taps to int16 as FBGEMM's depthwise kernels do"},
         "arithmetic": {
@@ -82,7 +84,10 @@ _NUMBERS = {
 }  # fmt: skip
 #: What an engine does whose form is of another type.
 SCHEMES = {
-    "AddForm": "adds by way of real numbers",
+    "ProductForm": "multiplies codes less their zero points, and scales once",
+    "DequantizeForm": "dequantizes every element alike",
+    "VectorDequantizeForm": "dequantizes in a vector body and a scalar tail",
+    "AddForm": "computes by way of real numbers",
     "FoldedAddForm": "adds raw codes, with all zero points in one constant inside of the rounding",
     "FixedAddForm": "adds with two integer multipliers and one shift",
     "GemmlowpAddForm": "adds with integer multipliers, inputs shifted left by 20 bits (TFLite)",

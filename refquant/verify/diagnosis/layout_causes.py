@@ -150,7 +150,7 @@ LAYOUT_CAUSES = (
     ),
     Cause("neighbours_weights", "computes each output channel with the weights of the {} one", "w order", PRODUCTS, _rows_rolled, ("previous", "next"), 0.1),
     Cause("input_order", _x_order_words, "x order", _IMAGES, _x_order, tuple(_ORDERS)),
-    Cause("operand_order", lambda key, call: f"reads b's memory as {key}, unlike a's", "x order", ("add",), _b_order, ("NHWC", "NCHW")),
+    Cause("operand_order", lambda key, call: f"reads b's memory as {key}, unlike a's", "x order", ("add", "mul"), _b_order, ("NHWC", "NCHW")),
     Cause("output_order", "writes its output {}", "y order", (*PRODUCTS, *_IMAGES), _output_moved, _output_keys),
     Cause("input_signedness", "takes the input's bytes for the other signedness", "x values", PRODUCTS, _signedness("x"), surprise=0.1),
     Cause("weight_signedness", "takes the weights' bytes for the other signedness", "w values", PRODUCTS, _signedness("w"), surprise=0.1),

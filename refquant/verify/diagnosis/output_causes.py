@@ -7,14 +7,15 @@ from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import round_real, rounding_code
 from refquant.core.wrap import saturate
-from refquant.verify.diagnosis.call import CONVOLUTIONS, PRODUCTS
+from refquant.verify.diagnosis.call import CONVOLUTIONS, FUNCTIONS, PRODUCTS
 from refquant.verify.diagnosis.cause import Cause
 from refquant.verify.diagnosis.parameter_causes import to_bfloat16, to_float16
 
 __all__ = ["OUTPUT_CAUSES"]
 
 _LAYERS = ("linear", *CONVOLUTIONS)
-_CODED = (*_LAYERS, "add", "quantize", "cat")
+_CODED = (*_LAYERS, "add", "mul", "quantize", "cat")
+_ACTIVATED = (*_LAYERS, "add", "mul", "cat")
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
 _IMAGES = ("max_pool2d", *_POOLS)
 
@@ -202,7 +203,7 @@ def _threads(call, key):
 
 
 def _format_keys(call, bench):
-    tensors = call["tensors"] if call.op == "cat" else [call["a"], call["b"]] if call.op == "add" else [call["x"]]
+    tensors = call["tensors"] if call.op == "cat" else [call["a"], call["b"]] if call.op in ("add", "mul") else [call["x"]]
     if any(t.ndim not in (4, 5) for t in tensors):
         return ()
     return ("contiguous",) if all(is_channels_last(t.values) for t in tensors) else ("channels-last",)
@@ -213,7 +214,7 @@ def _formatted(call, key):
     moved = lambda q: QTensor(call.once(("format", key), q.values, lambda v: move(v)), q.qparams)  # noqa: E731
     if call.op == "cat":
         return call.but(tensors=tuple(moved(t) for t in call["tensors"]))
-    names = ("a", "b") if call.op == "add" else ("x",)
+    names = ("a", "b") if call.op in ("add", "mul") else ("x",)
     return call.but(**{name: moved(call[name]) for name in names})
 
 
@@ -266,18 +267,18 @@ OUTPUT_CAUSES = (
     Cause("narrow_range", "clamps the output to {}", "range", _CODED, _narrow, tuple(_RANGES), 0.05),
     Cause("own_limits", "clamps the output to quant_min … quant_max in place of the whole dtype", "range", _CODED, _limits_kept),
     Cause("whole_range", "clamps to the whole dtype in place of quant_min … quant_max", "range", ("fake_quantize",), _whole_range),
-    Cause("relu_missing", "leaves out the ReLU", "relu", (*_LAYERS, "add", "cat"), _relu_missing),
-    Cause("relu_added", "applies a ReLU that was not asked for", "relu", (*_LAYERS, "add", "cat"), _relu_added),
-    Cause("relu_at_zero", "clamps at code 0 in place of the zero point (ReLU on codes)", "relu", (*_LAYERS, "add", "cat"), _relu_at_zero),
-    Cause("relu6", "applies a ReLU6 in place of a ReLU", "relu", (*_LAYERS, "add", "cat"), _relu_six, surprise=0.1),
+    Cause("relu_missing", "leaves out the ReLU", "relu", _ACTIVATED, _relu_missing),
+    Cause("relu_added", "applies a ReLU that was not asked for", "relu", _ACTIVATED, _relu_added),
+    Cause("relu_at_zero", "clamps at code 0 in place of the zero point (ReLU on codes)", "relu", _ACTIVATED, _relu_at_zero),
+    Cause("relu6", "applies a ReLU6 in place of a ReLU", "relu", _ACTIVATED, _relu_six, surprise=0.1),
     Cause("late_bias", "adds the bias to the output codes, rounded apart{}", "bias", _LAYERS, _late_bias, ("", ", after they were saturated")),
     Cause("half_added", "rounds by adding 0.5 and rounding down, where the addition itself rounds", "rounding", _LAYERS, _half_added, surprise=0.05),
     Cause("coarse_multiplier", "rounds the multiplier to {}", "multiplier", _LAYERS, _coarse_multiplier, tuple(_MULTIPLIERS), 0.2),
     Cause("coarse_result", "rounds its result to {}", "result", ("dequantize", "fake_quantize", *_LAYERS), _coarse_result, tuple(_RESULTS)),
     Cause("coarse_input", "rounds the input to {} first", "x values", ("quantize", "fake_quantize"), _coarse_input, tuple(_INPUTS), 0.2),
     Cause("operand_missing", "leaves out {}", "operand", ("add",), _operand_missing, tuple(_OPERANDS)),
-    Cause("threads", "cuts the tensor among {} threads", "threads", ("add",), _threads, (1, 2, 3, 4, 6, 8, 12, 16)),
-    Cause("memory_format", "takes the path of {} tensors", "format", (*_POOLS, "cat", "add"), _formatted, _format_keys),
+    Cause("threads", "cuts the tensor among {} threads", "threads", ("add", *FUNCTIONS), _threads, (1, 2, 3, 4, 6, 8, 12, 16)),
+    Cause("memory_format", "takes the path of {} tensors", "format", (*_POOLS, "cat", "add", "mul", *FUNCTIONS), _formatted, _format_keys),
     Cause("padding_counted", "counts the padding otherwise than asked (count_include_pad)", "divisor", ("avg_pool2d",), _pad_counted),
     Cause("divisor_ignored", "divides by the window's size, not by divisor_override", "divisor", ("avg_pool2d",), _divisor_ignored),
     Cause("pool_padding", lambda key, call: f"pads with {key[1]}, which counts", "padding", ("avg_pool2d", "max_pool2d"), _pool_padded, _pool_pad_keys),

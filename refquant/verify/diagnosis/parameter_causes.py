@@ -5,7 +5,7 @@ import numpy as np
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import round_real
-from refquant.verify.diagnosis.call import CONVOLUTIONS, PRODUCTS
+from refquant.verify.diagnosis.call import CONVOLUTIONS, FUNCTIONS, PRODUCTS
 from refquant.verify.diagnosis.cause import Cause
 
 __all__ = ["PARAMETER_CAUSES", "to_bfloat16", "to_float16"]
@@ -17,7 +17,7 @@ _ROLES = {
     "x": "the input", "w": "the weights", "out": "the output", "a": "a", "b": "b", "qparams": "the tensor",
 }  # fmt: skip
 _ROLES_OF = {
-    **dict.fromkeys(_LAYERS, ("x", "w", "out")), "matmul_integer": ("x", "w"), "add": ("a", "b", "out"),
+    **dict.fromkeys(_LAYERS, ("x", "w", "out")), "matmul_integer": ("x", "w"), "add": ("a", "b", "out"), "mul": ("a", "b", "out"), **dict.fromkeys(FUNCTIONS, ("x", "out")),
     "quantize": ("qparams",), "fake_quantize": ("qparams",), "dequantize": ("x",), "cat": ("out",),
     "avg_pool2d": ("x", "out"), "adaptive_avg_pool2d": ("x", "out"),
 }  # fmt: skip

@@ -84,7 +84,7 @@ class _Search:
     def __init__(self, call, base, bench, seconds):
         self.base, self.bench = base, bench
         self.start = Hypothesis((), call, (), bench.score(call, "sample"))
-        self.deadline = time.monotonic() + seconds
+        self.deadline = bench.deadline = time.monotonic() + seconds
         self.findings = Findings()
 
     def late(self):
@@ -107,7 +107,9 @@ class _Search:
         """Whether a hypothesis that fits the first look fits the sample and then every output."""
         if self.bench.score(hypothesis.call, "sample")[0]:
             return False
-        return self.bench.wrong_everywhere(hypothesis.call) == 0
+        wrong = self.bench.wrong_everywhere(hypothesis.call)
+        self.findings.complete &= wrong is not None
+        return wrong == 0
 
     def singles(self):
         """Try every cause alone."""

@@ -70,6 +70,8 @@ def similar_cases(problem, base, seed=0):
     base : Numerics
     seed : int
     """
+    if problem.op not in STREAMS:
+        return
     shape, own = _shape(problem), _options(problem)
     strategies = [s for s in dict.fromkeys(STREAMS[problem.op].strategies) if s != "wrap"]
     for i, (switch, strategy) in enumerate(product(_SWITCHES, strategies) if shape is not None else ()):

@@ -89,12 +89,26 @@ def _distant(p):
     return saturate_int16(whole[:, :, :2] + whole[:, :, 2:]).sum((1, 2))
 
 
-def _step_by_step(p, bits):
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    total = np.zeros(p.shape[0], np.int64)
-    for k in range(p.shape[1]):
-        total = saturate(total + p[:, k], low, high)
+def _where_beyond(p, limit, step):
+    """Sum along rows; rows whose partial sums leave ±limit are left to `step`."""
+    partial = np.cumsum(p, axis=1)
+    total = partial[:, -1].copy() if p.shape[1] else np.zeros(p.shape[0], np.int64)
+    beyond = (np.abs(partial) >= limit).any(axis=1)
+    if beyond.any():
+        total[beyond] = step(p[beyond])
     return total
+
+
+def _step_by_step(p, bits):
+    half = 2 ** (bits - 1)
+
+    def step(rows):
+        total = np.zeros(rows.shape[0], np.int64)
+        for k in range(rows.shape[1]):
+            total = saturate(total + rows[:, k], -half, half - 1)
+        return total
+
+    return _where_beyond(p, half, step)
 
 
 def _step_by_pair(p, bits):
@@ -103,10 +117,13 @@ def _step_by_pair(p, bits):
 
 
 def _float32(p):
-    total = np.zeros(p.shape[0], np.float32)
-    for k in range(p.shape[1]):
-        total = total + p[:, k].astype(np.float32)
-    return total.astype(np.int64)
+    def step(rows):
+        total = np.zeros(rows.shape[0], np.float32)
+        for k in range(rows.shape[1]):
+            total = total + rows[:, k].astype(np.float32)
+        return total.astype(np.int64)
+
+    return _where_beyond(p, 2**24, step)
 
 
 #: Each way of adding up, as a function of (x, w, taps).
