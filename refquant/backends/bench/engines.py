@@ -3,6 +3,7 @@
 import ctypes
 import platform
 import re
+import warnings
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -67,14 +68,15 @@ def onnxruntime_call(problem, threads):
 
 @contextmanager
 def limited_threads(count):
-    """Let refquant, PyTorch and NumPy's OpenBLAS run on `count` threads; afterwards put back refquant's and PyTorch's."""
+    """Let refquant, PyTorch and NumPy's OpenBLAS run on `count` threads, without PyTorch's warnings; afterwards put back refquant's and PyTorch's."""
     before = rq.get_num_threads()
     torch = torch_package() if find_spec("torch") else None
     theirs = torch.get_num_threads() if torch else 0
     set_threads(count)
     _set_blas_threads(count)
     try:
-        with torch.no_grad() if torch else nullcontext():
+        with torch.no_grad() if torch else nullcontext(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
             yield
     finally:
         rq.set_num_threads(before)
