@@ -174,7 +174,7 @@ def _summary(arguments, rows, missing):
         for reason, number in row.reasons.items():
             asked.reasons[reason] = asked.reasons.get(reason, 0) + number
     if asked.reasons and not arguments.reasons:
-        print(f"{sum(asked.reasons.values()):,} cases do not count, as an engine lacks what they ask for or their outputs are all equal (--reasons)")
+        print(f"{sum(asked.reasons.values()):,} cases do not count (--reasons says why)")
     elif asked.reasons:
         print("cases that do not count:")
         for reason, number in sorted(asked.reasons.items(), key=lambda item: -item[1]):

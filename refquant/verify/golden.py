@@ -134,6 +134,8 @@ def pack(vectors):
 def write_vectors(groups, folder=None):
     """Write a whole folder of vectors, or nothing: what was there stays until all is on disk, then goes in one step.
 
+    Files of the folder that are no vectors are taken over.
+
     Parameters
     ----------
     groups : dict of (op, engine) to (provenance, list of Vector)
@@ -159,6 +161,9 @@ def write_vectors(groups, folder=None):
             engines[engine] = provenance
         index = {"format": _FORMAT, "engines": engines, "files": files}
         (fresh / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+        for path in folder.glob("*"):
+            if path.suffix != ".npz" and path.name != "index.json":
+                shutil.copy2(path, fresh / path.name)
         os.chmod(fresh, 0o755)
         _swap(fresh, folder)
     finally:

@@ -15,7 +15,12 @@ __all__ = ["build_max_pool2d", "build_avg_pool2d", "build_adaptive_avg_pool2d"]
 def _input(case, rng, scale):
     dtype = "int8" if case.has("int8") else "uint8"
     zero = draw_zero(rng, dtype, case.strategy)
-    x = draw_codes(rng, tuple(case[letter] for letter in "nchw"), dtype, zero, "saturate" if case.strategy == "saturate" else "random")
+    shape = tuple(case[letter] for letter in "nchw")
+    if case.strategy == "neartie" and rng.random() < 0.4:
+        # Means close to the lowest code, far below the zero point, where a rounded product plus the zero point shows what a fused one hides.
+        x = (int_type(dtype).qmin + rng.integers(0, 5, shape)).astype(dtype)
+    else:
+        x = draw_codes(rng, shape, dtype, zero, "saturate" if case.strategy == "saturate" else "random")
     if case.has("channels_last"):
         x = to_channels_last(x)
     return QTensor(x, QParams(scale, zero, dtype))
