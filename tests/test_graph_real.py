@@ -226,3 +226,11 @@ def test_empty_batches_have_empty_results():
     assert real.conv2d(draw(0, 0, 3, 4, 4), draw(0, 2, 3, 3, 3)).shape == (0, 2, 2, 2)
     assert real.linear(draw(0, 0, 3), draw(0, 2, 3)).shape == (0, 2)
     assert real.flatten(draw(0, 0, 3, 2)).shape == (0, 6)
+
+
+@pytest.mark.parametrize("name, side", [("digits_resnet", 8), ("digits_mobilenet", 8), ("glyphs_net", 32)])
+def test_a_batch_of_none_gives_none(name, side):
+    from refquant import zoo
+
+    (y,) = zoo.load(name)(np.zeros((0, 1, side, side), np.float32))
+    assert y.shape[0] == 0 and y.dtype == np.float32

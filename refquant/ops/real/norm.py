@@ -1,5 +1,7 @@
 """batch_norm with running statistics, and its folding into the weights of the layer before."""
 
+import math
+
 import numpy as np
 
 from refquant.errors import ShapeError
@@ -52,7 +54,7 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
     else:
         scale = weight * _inverse_deviation(var, eps)
         shift = np.asarray(fma32(-mean, scale, bias)).reshape(scale.shape)
-        y = scale_shift(x.reshape(*x.shape[:2], -1), scale, shift).reshape(x.shape)
+        y = scale_shift(x.reshape(*x.shape[:2], math.prod(x.shape[2:])), scale, shift).reshape(x.shape)
     return in_format_of(activate(y, activation, place), given)
 
 

@@ -1,5 +1,7 @@
 """Pools on float32 arrays."""
 
+import math
+
 import numpy as np
 
 from refquant.errors import RangeError, ShapeError
@@ -75,7 +77,7 @@ def adaptive_avg_pool2d(x, output_size, *, order="torch_avx512"):
     if x.ndim != 4 or 0 in x.shape[2:]:
         raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W) with at least one pixel")
     if order != "float64" and size == (1, 1):
-        return in_format_of(row_means(x.reshape(x.shape[0] * x.shape[1], -1)).reshape(*x.shape[:2], 1, 1), given)
+        return in_format_of(row_means(x.reshape(x.shape[0] * x.shape[1], math.prod(x.shape[2:]))).reshape(*x.shape[:2], 1, 1), given)
     kind = np.float64 if order == "float64" else np.float32
     rows, columns = (list(zip(*adaptive_bounds(n, o))) for n, o in zip(x.shape[2:], size))
     y = np.empty((*x.shape[:2], *size), np.float32)
