@@ -21,6 +21,7 @@ from refquant.verify import Status
 BITS = np.arange(12, dtype=np.int32)
 MACHINE = {
     "cpu": "A processor with a rather long name (family 1, model 2)", "avx512_vnni": True, "amx_int8": False, "features": [], "threads": 2,
+    "processors": 4, "load": 0.1,
     "versions": {"refquant": "0.1.0", "python": "3.11", "numpy": "2.4.6", "numba": "0.68.1", "torch": "2.13.0+cpu", "onnxruntime": None},
 }  # fmt: skip
 
@@ -320,6 +321,12 @@ def test_reports_fit_a_hundred_columns(cases):
     for part in ("AVX512-VNNI, no AMX, 2 threads", "no onnxruntime", "DIFFERENT, not timed", "not reached", "resnet50, geomean", "3.25"):
         assert part in text
     assert ("\n    123x224x224 3x3/2 depthwise relu" in text) == cases
+
+
+def test_a_busy_machine_is_told():
+    busy = text_report(report_rows(), {**MACHINE, "load": 3.21})
+    assert "Load 3.2 on 4 processors before the run" in busy and max(map(len, busy.splitlines())) <= WIDTH
+    assert "Load" not in text_report(report_rows(), MACHINE) and "Load" not in text_report(report_rows(), {**MACHINE, "load": None})
 
 
 def test_reports_become_plain_values():

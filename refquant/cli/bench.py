@@ -59,12 +59,12 @@ def run(arguments):
         print(listing(chosen(WORKS, arguments.filter)))
         return 0
     _check(arguments)
+    about = machine(arguments.threads)
     with limited_threads(arguments.threads):
         settings = Settings(arguments.threads, arguments.turns, peak(arguments.threads))
         report, done = _progress()
         found = run_works(WORKS, settings, text=arguments.filter, progress=report)
         done()
-    about = machine(arguments.threads)
     if arguments.json:
         write_whole(arguments.json, (json.dumps(plain_report(found, about, settings), indent=1) + "\n").encode())
     if arguments.plot:

@@ -1,6 +1,7 @@
 """The other side: engines found or named as missing, their threads and versions."""
 
 import ctypes
+import os
 import platform
 import re
 import warnings
@@ -105,7 +106,7 @@ def _set_blas_threads(count):
 
 
 def machine(threads):
-    """Return what figures depend on: processor, features, threads, versions."""
+    """Return what figures depend on: processor, features, threads, versions, and what else runs. Call it before the works."""
     versions = {"refquant": rq.__version__, "python": platform.python_version()}
     for package in ("numpy", "numba", "torch", "onnxruntime"):
         try:
@@ -113,4 +114,7 @@ def machine(threads):
         except PackageNotFoundError:
             versions[package] = None
     features = cpu_features()
-    return {"cpu": cpu_model(), "avx512_vnni": "avx512_vnni" in features, "amx_int8": "amx_int8" in features, "features": list(features), "threads": threads, "versions": versions}
+    return {
+        "cpu": cpu_model(), "avx512_vnni": "avx512_vnni" in features, "amx_int8": "amx_int8" in features, "features": list(features),
+        "processors": os.cpu_count() or 1, "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None, "threads": threads, "versions": versions,
+    }  # fmt: skip

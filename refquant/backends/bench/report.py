@@ -8,6 +8,7 @@ from refquant.backends.bench.harness import geomean
 __all__ = ["text_report", "plain_report", "machine_line", "listing"]
 
 WIDTH = 100
+_QUIET = 0.5
 _STATES = {True: ("reached", "green"), False: ("not reached", "red"), None: ("nothing to judge", "dim")}
 
 
@@ -19,6 +20,14 @@ def machine_line(machine):
     parts.append(f"{count} thread{'s' * (count != 1)}")
     versions = ", ".join(f"{name} {v}" if v else f"no {name}" for name, v in machine["versions"].items())
     return f"{', '.join(parts)}; {versions}"
+
+
+def _disturbance(machine):
+    """A warning where other processes were at work as the run began, else nothing."""
+    load, count = machine["load"], machine["processors"]
+    if not load or load <= _QUIET:
+        return ""
+    return f"Load {load:.1f} on {count} processors before the run: do not trust figures of several threads, which are by the wall's clock."
 
 
 def seconds_text(seconds):
@@ -52,7 +61,7 @@ def text_report(found, machine, *, cases=False, paint=lambda text, colour: text)
     paint : callable
         ``paint(text, colour)`` for terminals with colours.
     """
-    lines = textwrap.wrap(machine_line(machine), WIDTH)
+    lines = [*textwrap.wrap(machine_line(machine), WIDTH), *textwrap.wrap(_disturbance(machine), WIDTH)]
     for row in found:
         lines += ["", f"{row.work.name}: {row.work.title}"]
         lines += _group_table(row) if row.work.grouped and not cases else _case_table(row)
