@@ -10,11 +10,11 @@ window's row are neighbours, and a product reads its k in runs.
 
 import numpy as np
 
+from refquant.kernels.columns import pack_columns
 from refquant.kernels.depthwise import depthwise
 from refquant.kernels.field import make_field
 from refquant.kernels.gemm import column_zeros, multiply
 from refquant.kernels.pack import PackedConv
-from refquant.kernels.product import pack_columns
 from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.tile import rung_named
 from refquant.kernels.window import make_geometry, window_rows

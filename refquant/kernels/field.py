@@ -11,15 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant.kernels.jit import jit_disabled, kernel, parallel_for
+from refquant.kernels.jit import kernel, parallel_for
 from refquant.kernels.signature import as_input
-from refquant.kernels.transpose import transpose_blocks
+from refquant.kernels.transpose import transpose_bytes
 
 __all__ = ["Source", "source_of", "make_source", "fill_row", "make_field", "SLACK"]
 
 SLACK = 64
 """Bytes behind the end of a field that may be read, and are not used."""
-_BLOCKS = not jit_disabled()
 
 
 class Source(NamedTuple):
@@ -101,15 +100,7 @@ def fill_row(source, n, d, h, before, target):
             middle[3 * w + 1] = b[w] ^ flip
             middle[3 * w + 2] = c[w] ^ flip
         return
-    done_channels, done_pixels = 0, 0
-    if _BLOCKS:
-        done_channels, done_pixels = channels & -16, width & -16
-        at = source.data.ctypes.data + begin
-        transpose_blocks(at, plane, middle.ctypes.data, channels, done_channels, done_pixels, source.flip)
-    for c in range(channels):
-        row, out = source.data[begin + c * plane :], middle[c:]
-        for w in range(done_pixels if c < done_channels else 0, width):
-            out[w * channels] = row[w] ^ flip
+    transpose_bytes(source.data[begin:], plane, channels, width, source.flip, middle, channels)
 
 
 @kernel

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant.kernels.product import pack_columns
+from refquant.kernels.columns import column_sums, pack_columns, signed_codes
 from refquant.kernels.signature import as_input
 from refquant.kernels.tile import PLAIN, choose_rung
 
@@ -79,21 +79,12 @@ class PackedConv(NamedTuple):
     def of(cls, w, groups, rung=None):
         """The codes alone; columns are packed when a product first asks for them."""
         codes, offset = signed_codes(np.moveaxis(w, 1, -1))
-        sums = codes.reshape(w.shape[0], -1).sum(axis=1, dtype=np.int32)
+        sums = column_sums(codes.reshape(w.shape[0], -1))
         chosen = choose_rung(rung)
         return cls(
             as_input(codes), w.shape, int(groups), as_input(sums), offset, PLAIN if chosen is None else chosen.name,
             as_input(np.zeros_like(sums)), {},
         )  # fmt: skip
-
-
-def signed_codes(codes):
-    """Return 8-bit codes as a contiguous int8 array of its own, and what was subtracted from each."""
-    copy = np.array(codes, order="C", copy=True)
-    if copy.dtype == np.int8:
-        return copy, 0
-    copy ^= 0x80
-    return copy.view(np.int8), 128
 
 
 def pack_b(b, rung=None):
@@ -112,7 +103,7 @@ def pack_b(b, rung=None):
         A copy: later writes to `b` do not reach it.
     """
     codes, offset = signed_codes(b.T)
-    sums = codes.sum(axis=1, dtype=np.int32)
+    sums = column_sums(codes)
     chosen = choose_rung(rung)
     data = codes if chosen is None else pack_columns(codes[None, :, None, :], chosen)
     return PackedB(

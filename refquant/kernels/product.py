@@ -16,6 +16,7 @@ import numpy as np
 from refquant.core.epilogue import make_epilogue
 from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import get_num_threads, kernel, parallel_for
+from refquant.kernels.columns import first_column
 from refquant.kernels.left import Left, fill_offsets, left_of
 from refquant.kernels.plain import plain_product
 from refquant.kernels.scalar import wrap32
@@ -23,7 +24,7 @@ from refquant.kernels.signature import as_input, freeze_epilogue
 from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
 from refquant.kernels.tile import PLAIN, panel_function, rung_named
 
-__all__ = ["Right", "run_product", "pack_columns"]
+__all__ = ["Right", "run_product"]
 
 _BLOCK = 240
 _GATHERED = 48
@@ -63,13 +64,6 @@ def right_of(parts):
     """A `Right` from the plain tuple of its fields."""
     data, sums, zeros, row_sums, groups, columns, x_zero = parts
     return Right(data, sums, zeros, row_sums, groups, columns, x_zero)
-
-
-@kernel
-def _first_column(block, n16, widest):
-    """Where a block of columns begins, in 16: blocks are as wide as they may be, but 4 + 1 is shared as 3 + 2."""
-    at = min(block * widest, n16)
-    return at - 1 if at == n16 - 1 and 0 < block * widest and n16 % widest == 1 else at
 
 
 @kernel
@@ -116,8 +110,8 @@ def _product_kernel(name):
             count = min(_BLOCK, left.rows - m0)
             fill_offsets(left, m0, offsets[:count])
             for block in range(unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks):
-                c16 = _first_column(block, n16, widest)
-                width = _first_column(block + 1, n16, widest) - c16
+                c16 = first_column(block, n16, widest)
+                width = first_column(block + 1, n16, widest) - c16
                 n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
                 if shifted:
                     straight = False
@@ -143,43 +137,6 @@ def _product_kernel(name):
                     done += some
 
     return product
-
-
-@kernel
-def _pack_columns(codes, widest, depth, data):
-    groups, columns, runs, length = codes.shape
-    n16, words = (columns + 15) // 16, (length + depth - 1) // depth
-    blocks = (n16 + widest - 1) // widest
-    at = 0
-    for g in range(groups):
-        for block in range(blocks):
-            c0, c1 = 16 * _first_column(block, n16, widest), 16 * _first_column(block + 1, n16, widest)
-            for r in range(runs):
-                for word in range(words):
-                    for n in range(c0, c1):
-                        for j in range(word * depth, (word + 1) * depth):
-                            data[at] = codes[g, n, r, j] if n < columns and j < length else 0
-                            at += 1
-
-
-def pack_columns(codes, rung):
-    """Pack the right-hand side of a product.
-
-    Parameters
-    ----------
-    codes : ndarray of int8, (groups, columns, runs, length)
-    rung : Rung
-
-    Returns
-    -------
-    ndarray of int8, read-only
-        ``[group][block][run][k / depth][column][depth]``.
-    """
-    groups, columns, runs, length = codes.shape
-    data = np.empty(groups * runs * -(-columns // 16) * 16 * -(-length // rung.depth) * rung.depth, np.int8)
-    _pack_columns(as_input(codes), rung.widest, rung.depth, data)
-    data.setflags(write=False)
-    return data
 
 
 def run_product(rung, field, left, right, out, kind, ep):
