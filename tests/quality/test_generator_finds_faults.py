@@ -60,8 +60,8 @@ def same_by_proof(mutant):
         return _same_pool(form, field, mutant)
     if field == "copy_equal":
         return "a code survives the way to its real number and back"
-    if field == "nan" and {mutant.section, mutant.old, mutant.new} in ({"quantize_int32", "indefinite", "qmin"}, {"quantize", "zero", "indefinite"}):
-        return "the same code in that dtype"
+    if field == "nan":
+        return _same_nan(form, mutant)
     if field.startswith("tail_") and form.vector == 0:
         return "without a vector body there is no tail"
     return None
@@ -83,6 +83,15 @@ def _same_product(form, field, mutant):
     if form.arithmetic.startswith("fixed") and field in ("rounding", "zero_point", "overflow"):
         return "integer multipliers bring their own rounding"
     return None
+
+
+def _same_nan(form, mutant):
+    # Per channel there are codes of 32 bits, where an integer zero point moves what NaN overflows to.
+    lowest = {"qmin"} if form.overflow == "indefinite" or mutant.section == "quantize_channel" else {"qmin", "overflow"}
+    same = [lowest | {"indefinite"}] if mutant.section == "quantize_int32" else [lowest]
+    if mutant.section == "quantize":
+        same.append({"zero", "indefinite"})
+    return "the same code in that dtype" if any({mutant.old, mutant.new} <= group for group in same) else None
 
 
 def _same_pool(form, field, mutant):
