@@ -110,8 +110,9 @@ def accumulate(xs, ws, zx, zw, *, inner=False, how="exact", drop=0, compensate_x
 
 
 def requantize(acc, sx, sw, sy, zy, bias, dtype, *, style, rounding="even", zero="after", relu=None, limits="saturate", clamp=None,
-               scale=lambda v: v, arithmetic="float32", early=False, reverse=False):  # fmt: skip
-    """Turn accumulators (..., OC) into codes. `style`: ``ort`` (int32 bias), ``fbgemm`` (float bias per channel, in units of acc), ``onednn``."""
+               scale=lambda v: v, arithmetic="float32", early=False, reverse=False, relu_first=False, real=lambda v: v, multiplier=lambda v: v):  # fmt: skip
+    """Turn accumulators (..., OC) into codes. `style`: ``ort`` (int32 bias), ``fbgemm`` (float bias per channel, in units of acc), ``onednn``, ``spec``."""
+    acc = np.maximum(acc, 0) if relu_first else acc
     sx, sw, sy = scale(F(sx)), scale(np.asarray(sw).astype(F)), scale(F(sy))
     if style == "onednn":
         v = F(acc) * (F(1) / F(1 / np.float64(sx))) * (F(1) / (F(1) / sw) if early else sw)
@@ -119,6 +120,10 @@ def requantize(acc, sx, sw, sy, zy, bias, dtype, *, style, rounding="even", zero
         v = v * (F(1) / (F(1) / F(1 / np.float64(sy))))
         q = ROUND[rounding](v + F(zy))
         return as_codes(np.maximum(q, zy) if relu == "zero point" else q, dtype, limits)
+    if style == "spec":
+        acc = acc if bias is None else wrap(acc + bias, 32)
+        q = ROUND[rounding](real(F(acc) * (sx * sw)) / sy).astype(np.int64) + zy
+        return as_codes(np.maximum(q, zy) if relu else q, dtype, limits)
     if style == "ort":
         acc = acc if bias is None else wrap(acc + bias, 32)
         v, m = F(acc), (sw * sx) * (F(1) / sy) if reverse else (sx * sw) / sy
@@ -126,6 +131,7 @@ def requantize(acc, sx, sw, sy, zy, bias, dtype, *, style, rounding="even", zero
         product = sx * sw
         v, m = F(acc), product / sy
         v = v if bias is None else v + F(bias) / product
+    m = multiplier(m)
     if arithmetic == "float64":
         v, m = np.float64(acc), np.float64(sx) * np.float64(sw) / np.float64(sy)
     if arithmetic == "fixed":

@@ -29,6 +29,8 @@ class Bench:
         Where they differ.
     levels : dict of str to ndarray of int
         ``"tiny"`` and ``"sample"``: half of the places are such where they differ.
+    generation : int
+        How often the sample has been extended.
     deadline : float
         On the monotonic clock; when `wrong_everywhere` gives up.
     """
@@ -38,7 +40,7 @@ class Bench:
         self.actual, self.expected = actual.reshape(-1), expected.reshape(-1)
         self.differing = np.flatnonzero(~same_bits(self.actual, self.expected))
         self.evaluator = Evaluator(call, base, expected.shape)
-        self.tried = self._generation = 0
+        self.tried = self.generation = 0
         self.deadline = math.inf
         self.depth = self.evaluator.products.depth if call.op in PRODUCTS else 1
         rng = np.random.default_rng(seed)
@@ -57,13 +59,13 @@ class Bench:
         self.tried += 1
         try:
             with np.errstate(all="ignore"):
-                return self.evaluator.values(call, self.levels[level], (level, self._generation))
+                return self.evaluator.values(call, self.levels[level], (level, self.generation))
         except (RefquantError, ArithmeticError, ValueError):
             return None
 
     def real(self, call, level):
         """Return what the output scale divides, at a level."""
-        return self.evaluator.real(call, self.levels[level], (level, self._generation))
+        return self.evaluator.real(call, self.levels[level], (level, self.generation))
 
     def wrong(self, call, level):
         """Return which outputs at a level disagree with the actual bits, or None."""
@@ -91,7 +93,7 @@ class Bench:
         except (RefquantError, ArithmeticError, ValueError):
             return None
         if bad is not None and 0 < bad.size < self.actual.size // 2 and not self.wrong(call, "sample").any():
-            self._generation += 1
+            self.generation += 1
             for name, count in (("sample", 64), ("tiny", 4)):
                 self.levels[name] = np.union1d(self.levels[name], bad[:count])
         return None if bad is None else int(bad.size)

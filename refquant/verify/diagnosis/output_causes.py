@@ -113,6 +113,13 @@ def _relu_six(call, key):
     return _stepped(call, _six_step) if call["activation"] == "relu" else None
 
 
+def _early_relu(call, key):
+    bias = call["bias"]
+    if call["activation"] != "relu" or bias is None or not np.any(bias):
+        return None
+    return call.but(activation=None, quirks={"early_relu": True})
+
+
 # Bias and requantization apart
 
 
@@ -167,6 +174,13 @@ def _coarse_result(call, key):
     if call.op in _LAYERS and call["out"] is not None:
         return None
     return call.but(quirks={"real": (_RESULTS[key],)})
+
+
+_BETWEEN = {"bfloat16": to_bfloat16, "float16": to_float16}
+
+
+def _coarse_real(call, key):
+    return None if call["out"] is None else call.but(quirks={"between": (_BETWEEN[key],)})
 
 
 _INPUTS = {"bfloat16": to_bfloat16, "float16": to_float16}
@@ -270,11 +284,13 @@ OUTPUT_CAUSES = (
     Cause("relu_missing", "leaves out the ReLU", "relu", _ACTIVATED, _relu_missing),
     Cause("relu_added", "applies a ReLU that was not asked for", "relu", _ACTIVATED, _relu_added),
     Cause("relu_at_zero", "clamps at code 0 in place of the zero point (ReLU on codes)", "relu", _ACTIVATED, _relu_at_zero),
+    Cause("early_relu", "applies the ReLU before it adds the bias", "relu", _LAYERS, _early_relu),
     Cause("relu6", "applies a ReLU6 in place of a ReLU", "relu", _ACTIVATED, _relu_six, surprise=0.1),
     Cause("late_bias", "adds the bias to the output codes, rounded apart{}", "bias", _LAYERS, _late_bias, ("", ", after they were saturated")),
     Cause("half_added", "rounds by adding 0.5 and rounding down, where the addition itself rounds", "rounding", _LAYERS, _half_added, surprise=0.05),
     Cause("coarse_multiplier", "rounds the multiplier to {}", "multiplier", _LAYERS, _coarse_multiplier, tuple(_MULTIPLIERS), 0.2),
     Cause("coarse_result", "rounds its result to {}", "result", ("dequantize", "fake_quantize", *_LAYERS), _coarse_result, tuple(_RESULTS)),
+    Cause("coarse_real", "rounds its real result to {} before it quantizes it", "result", _LAYERS, _coarse_real, tuple(_BETWEEN), 0.22),
     Cause("coarse_input", "rounds the input to {} first", "x values", ("quantize", "fake_quantize"), _coarse_input, tuple(_INPUTS), 0.2),
     Cause("operand_missing", "leaves out {}", "operand", ("add",), _operand_missing, tuple(_OPERANDS)),
     Cause("threads", "cuts the tensor among {} threads", "threads", ("add", *FUNCTIONS), _threads, (1, 2, 3, 4, 6, 8, 12, 16)),

@@ -209,23 +209,33 @@ _BIAS_ROUNDINGS = {"by truncation": "truncate", "down": "floor", "half away from
 
 
 def _bias_integer_keys(call, bench):
+    if _bias(call) is None or _bias(call).dtype.kind != "f":
+        return ()
     scales = ("its own", "the first channel's") if call.qparams("w").per_channel else ("its own",)
-    return tuple((how, scale) for how in _BIAS_ROUNDINGS for scale in scales)
+    # Only where whole numbers must be hit exactly does it matter in what precision the unit is computed.
+    return tuple((how, whose, unit) for how in _BIAS_ROUNDINGS for whose in scales for unit in (tuple(_UNITS) if how in ("by truncation", "down") else ("float64",)))
+
+
+_UNITS = {
+    "float64": lambda b, x, w: b.astype(np.float64) / (x * w),
+    "float32": lambda b, x, w: b / (np.float32(x) * w.astype(np.float32)),
+    "the product in float32": lambda b, x, w: b.astype(np.float64) / (np.float32(x) * w.astype(np.float32)).astype(np.float64),
+}
 
 
 def _bias_integer(call, key):
-    how, whose = key
+    how, whose, unit = key
     if _bias(call) is None or _bias(call).dtype.kind != "f":
         return None
     sw = np.asarray(call.qparams("w").scale, np.float64)
-    unit = call.qparams("x").scale * (sw if whose == "its own" or not sw.ndim else sw[0])
-    codes = round_real(_bias(call).astype(np.float64) / unit, _BIAS_ROUNDINGS[how])
-    return call.but(bias=np.clip(codes, -(2.0**31), 2.0**31 - 1).astype(np.int32))
+    real = _UNITS[unit](_bias(call).astype(np.float32), call.qparams("x").scale, sw if whose == "its own" or not sw.ndim else sw[:1])
+    codes = round_real(real, _BIAS_ROUNDINGS[how])
+    return call.but(bias=np.clip(codes.astype(np.float64), -(2.0**31), 2.0**31 - 1).astype(np.int32))
 
 
 def _bias_integer_words(key, call):
     whose = "" if key[1] == "its own" else ", in units of the first channel's scale"
-    return f"rounds the bias to int32 {key[0]}{whose}"
+    return f"rounds the bias to int32 {key[0]}{whose}{'' if key[2] == 'float64' else f' (unit in {key[2]})'}"
 
 
 # Inputs of cat
@@ -272,5 +282,5 @@ PARAMETER_CAUSES = (
     Cause("bias_changed", "adds the bias {}", "bias", _LAYERS, _bias_changed, tuple(_BIAS_CHANGES)),
     Cause("neighbours_bias", "takes the bias of the neighbouring channel ({})", "bias", _LAYERS, _bias_neighbour, _STEPS),
     Cause("coarse_bias", "rounds the bias to {}", "bias", _LAYERS, _bias_coarse, tuple(_PRECISIONS), 0.2),
-    Cause("integer_bias", _bias_integer_words, "bias", _LAYERS, _bias_integer, _bias_integer_keys),
+    Cause("integer_bias", _bias_integer_words, "bias", _LAYERS, _bias_integer, _bias_integer_keys, 0.02),
 )  # fmt: skip

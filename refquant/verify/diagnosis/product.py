@@ -15,10 +15,12 @@ import math
 import numpy as np
 
 from refquant.core import epilogue as E
-from refquant.core.epilogue import apply_epilogue
+from refquant.core.epilogue import apply_epilogue, to_int32
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.core.rounding import Round
 from refquant.core.wrap import saturate, wrap_int32
+from refquant.errors import UnsupportedError
 from refquant.numerics.forms import ProductForm, RealForm
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.verify.diagnosis.call import CONVOLUTIONS
@@ -74,7 +76,8 @@ class Products:
             acc = acc + factor * depth * zx * zw
         if reduce and not early:
             acc = reduce(acc)
-        return wrap_int32(acc).astype(np.int64)
+        acc = wrap_int32(acc).astype(np.int64)
+        return np.maximum(acc, 0) if quirks.get("early_relu") else acc
 
     def sums(self, call, index, level=None):
         """Return (Σ x·w, Σ x, Σ w, K), of the codes as the engine's registers see them."""
@@ -150,10 +153,11 @@ class Products:
             for step in call.quirks.get("real", ()):
                 v = step(v, call)
             return v
-        steps = call.quirks.get("steps", ())
-        if not steps and not call.quirks.get("wrap"):
+        steps, between = call.quirks.get("steps", ()), call.quirks.get("between", ())
+        if not steps and not between and not call.quirks.get("wrap"):
             return apply_epilogue(acc, ep, out.storage)
-        codes = apply_epilogue(acc, _unlimited(ep, call), np.int64)
+        ep = _unlimited(ep, call)
+        codes = _through_real(acc, ep, between) if between else apply_epilogue(acc, ep, np.int64)
         for step in steps:
             codes = step(codes, call, channel)
         if not call.quirks.get("wrap"):
@@ -199,6 +203,19 @@ def _unlimited(ep, call):
     relu = call["activation"] == "relu" and not ep.flags & E.RELU
     low = ep.qlo if relu else -(2**31)
     return ep._replace(qlo=low, qhi=2**31 - 1, lo=np.float32(-(2.0**31)), hi=np.float32(2147483520.0))
+
+
+def _through_real(acc, ep, between):
+    """Carry out a float32 stage with `between` done to the real numbers before the output scale: the steps of `apply_epilogue` from there on."""
+    if ep.kind != E.FLOAT32:
+        raise UnsupportedError("diagnose: this stage has no real numbers to stop at; only float32 arithmetic has")
+    v = apply_epilogue(acc, ep, np.float32)
+    for step in between:
+        v = step(v)
+    v = v * ep.d if ep.flags & E.DST_MUL else v / ep.d if ep.flags & E.DST_DIV else v
+    v = v + ep.zf if ep.flags & E.ZERO_FLOAT else v
+    v = np.clip(np.where(np.isnan(v), ep.lo, v), ep.lo, ep.hi) if ep.flags & E.CLAMP else v
+    return saturate(to_int32(v, list(Round)[ep.rounding]) + ep.zi, ep.qlo, ep.qhi)
 
 
 class _Geometry:

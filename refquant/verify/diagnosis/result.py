@@ -158,7 +158,7 @@ def _found(d):
     if same:
         yield f"  every bit is computed by the profile{'s' if len(same) > 1 else ''} {', '.join(same)} too"
     if len(d.causes) > 1:
-        yield from (f"  alone, {n:,} of {d.differing:,}: {cause}" for cause, n in d.evidence.items())
+        yield from (f"  explains {n:,} of {d.differing:,} alone: {cause}" for cause, n in d.evidence.items())
     if d.alternatives:
         yield f"  these data cannot tell it from {len(d.alternatives)} other explanation{'s' if len(d.alternatives) > 1 else ''} (separating_case() builds data that may):"
         yield from (f"    {other}" for other in d.alternatives[:_SHOWN])

@@ -13,6 +13,7 @@ __all__ = ["Hypothesis", "Findings", "search", "single_candidates"]
 _GROWN_PAIRS = 32
 _WITH_SILENT = 12
 _WITH_SOLVED = 12
+_SOLVED_ANEW = 4
 _KEPT = 400
 _MOST_ALTERNATIVES = 24
 
@@ -116,7 +117,8 @@ class _Search:
         call = self.start.call
         self.order = single_candidates(call, self.base, self.bench)
         tried = [h for h in (self.extend(self.start, c, "sample") for c in self.order) if h is not None]
-        tried += self.solved(self.start, "sample")
+        self.solutions = sorted(self.solved(self.start, "sample"), key=lambda h: h.score[1])
+        tried += self.solutions
         self.effective, self.silent = [], []
         expected = self.bench.values(call, "sample")
         for h in tried:
@@ -130,9 +132,15 @@ class _Search:
         return self.effective
 
     def solved(self, hypothesis, level):
-        """Extend a hypothesis by the causes that are solved from the data."""
-        more = (self.extend(hypothesis, c, level) for c in _solved_candidates(hypothesis.call, self.bench))
-        return [h for h in more if h is not None]
+        """Extend a hypothesis by the causes that are solved from the data; anew where a solution of the sample fails elsewhere."""
+        for _ in range(_SOLVED_ANEW):
+            before = self.bench.generation
+            found = [self.extend(hypothesis, c, level) for c in _solved_candidates(hypothesis.call, self.bench)]
+            found = [h for h in found if h is not None]
+            fits = [h for h in found if h.score[0] == 0 and self.bench.score(h.call, "sample")[0] == 0]
+            if not fits or any(self.bench.wrong_everywhere(h.call) == 0 for h in fits) or self.bench.generation == before:
+                break
+        return found
 
     def keep(self, hypotheses):
         for h in hypotheses:
@@ -151,6 +159,11 @@ class _Search:
                     return best
                 a, b = sorted((first, second), key=lambda h: rank[h.candidates[0]])
                 self.consider(best, self.extend(a, b.candidates[0], "tiny"))
+        for solution in self.solutions[:_WITH_SOLVED]:
+            for candidate in self.order:
+                if self.late():
+                    return best
+                self.consider(best, self.extend(solution, candidate, "tiny"))
         for first in plain[:_WITH_SOLVED]:
             if self.late():
                 break

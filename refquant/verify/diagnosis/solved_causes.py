@@ -12,8 +12,9 @@ __all__ = ["SOLVED_CAUSES", "simplest_between"]
 
 _LAYERS = ("linear", *CONVOLUTIONS)
 _LEAST = 6
-# Relative: what float32 arithmetic may move a real value by.
+# What float32 arithmetic may move a real value by, relative to its parts.
 _SLACK = 3e-7
+_TRIED = 33
 
 
 def _text(value):
@@ -55,30 +56,27 @@ def _observed(call, bench):
     return (real[free], codes[free], index[free]) if np.count_nonzero(free) >= _LEAST else None
 
 
-def _factor_between(part, low, high):
-    """Return the interval of f with ``low <= f * part <= high`` everywhere, or None."""
+def _factor_between(part, low, high, slack):
+    """Return the interval of f with ``low - slack <= f * part <= high + slack`` everywhere, or None."""
     used = np.abs(part) > 0
     if not used.any():
         return None
-    a, b = low[used] / part[used], high[used] / part[used]
+    a, b = (low - slack)[used] / part[used], (high + slack)[used] / part[used]
     least, most = float(np.minimum(a, b).max()), float(np.maximum(a, b).min())
-    return (least, most) if 0 < least <= most * (1 + 4 * _SLACK) else None
+    return (least, most) if 0 < least <= most else None
 
 
 def _factors(interval, scale):
-    """Return factors that lead from `scale` into the interval: to a number of few digits, and to the float32 numbers thereabouts."""
+    """Return factors that lead from `scale` into the interval: to a number of few digits, and to float32 numbers all over it."""
     if interval is None:
         return ()
-    low, high = min(interval) * (1 - _SLACK), max(interval) * (1 + _SLACK)
+    low, high = interval
     if np.ndim(scale):
         return (simplest_between(low, high), (low + high) / 2)
-    middle = np.float32(scale * (low + high) / 2)
-    near = [middle]
-    for _ in range(4):
-        near = [np.nextafter(near[0], np.float32(0)), *near, np.nextafter(near[-1], np.float32(np.inf))]
-    near.sort(key=lambda v: abs(float(v) - float(middle)))
-    targets = [simplest_between(scale * low, scale * high), *(float(v) for v in near)]
-    return tuple(dict.fromkeys(t / scale for t in targets if t != scale))
+    first, last = (np.float32(scale * end).view(np.int32) for end in (low, high))
+    steps = np.unique(np.linspace(first, last, _TRIED).astype(np.int32)).view(np.float32)
+    targets = [simplest_between(scale * low, scale * high), *sorted(steps.astype(float), key=lambda v: abs(v - scale * (low + high) / 2))]
+    return tuple(dict.fromkeys(float(t) / scale for t in targets if t != scale))
 
 
 def _best(call, bench, apply, keys, count=2):
@@ -91,8 +89,9 @@ def _best(call, bench, apply, keys, count=2):
 
 
 def _output_factors(real, codes, scale, zero):
-    interval = _factor_between(real, (codes - zero - 0.5) * scale, (codes - zero + 0.5) * scale)
-    return _factors(None if interval is None else tuple(1 / f for f in interval), scale)
+    slack = _SLACK * np.abs(real)
+    interval = _factor_between(real, (codes - zero - 0.5) * scale, (codes - zero + 0.5) * scale, slack)
+    return _factors(None if interval is None else (1 / interval[1], 1 / interval[0]), scale)
 
 
 def _scale_keys(call, bench):
@@ -182,7 +181,8 @@ def _part_keys(role):
         part, rest = _split(call, bench, role, real, index)
         q = call["out"]
         low, high = ((codes - q.zero_point + h) * q.scale - rest for h in (-0.5, 0.5))
-        keys = _factors(_factor_between(part, low, high), call.qparams(role).scale)
+        slack = _SLACK * (np.abs(part) + np.abs(rest))
+        keys = _factors(_factor_between(part, low, high, slack), call.qparams(role).scale)
         return _best(call, bench, _part_scaled(role), keys)
 
     return keys
@@ -273,7 +273,7 @@ def _grid_keys(call, bench):
     scale = float(np.float32(real[far] / (codes[far] - zero)))
     shift = zero - int(q.zero_point)
     same = abs(scale / q.scale - 1) < 1e-6
-    factors = (1.0,) if same else _factors((scale / q.scale,) * 2, q.scale)
+    factors = (1.0,) if same else _factors((scale / q.scale * (1 - _SLACK), scale / q.scale * (1 + _SLACK)), q.scale)
     return _best(call, bench, _grid, [(f, shift) for f in factors]) if shift or not same else ()
 
 
