@@ -127,6 +127,8 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_in_one_line(capsys, files, case):
     arguments, message = BAD[case]
+    if any(a.endswith(".onnx") or "onnx" in a for a in arguments):
+        pytest.importorskip("onnx")
     arguments = [str(files / a[1:-1]) if a.startswith("{") else a for a in arguments]
     before = sorted(os.listdir(files))
     html = [] if "--html" in arguments else ["--html", str(files / "report.html")]

@@ -39,4 +39,6 @@ def get(numerics):
     """
     if isinstance(numerics, Numerics):
         return numerics
+    if isinstance(numerics, str) and numerics in _BY_NAME:
+        return _BY_NAME[numerics]
     return _BY_NAME[choose("numerics", "name", numerics, _BY_NAME)]

@@ -16,7 +16,7 @@ from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
-from refquant.ops.pack_weights import as_qtensor, pack_weights
+from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_frozen, pack_weights
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference"]
 
@@ -30,10 +30,19 @@ class _Plan(NamedTuple):
     pairs: bool
     epilogue: Epilogue
     dtype: np.dtype
+    pairs_epilogue: Epilogue = None
 
 
 def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, activation):
     profile = profiles.get(numerics)
+    make = lambda: _make_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation)  # noqa: E731
+    if not (isinstance(w, PackedWeights) and isinstance(x, QTensor) and is_frozen(bias)):
+        return make()
+    values = (dims, x.shape, x.values.dtype, stride, padding, dilation, groups, activation)
+    return w.remembered((x.qparams, out, profile, bias), values, lambda: make()._replace(x=None))._replace(x=x)
+
+
+def _make_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation):
     place = f"conv{dims}d[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -52,7 +61,10 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, ac
     form = resolve(profile.section("conv", place.partition("[")[0]), x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros)
     pairs = form.accumulator == "fbgemm_depthwise" and _takes_depthwise_path(x, w, groups, geometry)
     epilogue = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place)
-    return _Plan(x, w, packed, groups, geometry, pairs, epilogue, out.storage)
+    plan = _Plan(x, w, packed, groups, geometry, pairs, epilogue, out.storage)
+    if not pairs:
+        return plan
+    return plan._replace(pairs_epilogue=epilogue._replace(bias_i=wrap_int32(epilogue.bias_i.astype(np.int64) + _pairs_compensation(plan))))
 
 
 def _geometry(dims, x_shape, w_shape, stride, padding, dilation, groups, place):
@@ -115,9 +127,7 @@ def _run(plan):
         acc = depthwise_pair16_s32(plan.x.values, plan.w.values, stride=g["stride"], padding=g["padding"], x_zero=qx.zero_point)
         if not qw.symmetric:
             acc = wrap_int32(acc.astype(np.int64) - _row_offsets(plan))
-        fix = _pairs_compensation(plan)
-        epilogue = plan.epilogue._replace(bias_i=wrap_int32(plan.epilogue.bias_i.astype(np.int64) + fix))
-        return np.moveaxis(requantize(np.moveaxis(acc, 1, -1), epilogue, plan.dtype), -1, 1)
+        return np.moveaxis(requantize(np.moveaxis(acc, 1, -1), plan.pairs_epilogue, plan.dtype), -1, 1)
     packed = plan.packed or pack_weights(plan.w, groups=plan.groups)
     return conv_requantize(
         plan.x.values, packed.packed, plan.epilogue, plan.dtype, x_zero=qx.zero_point, w_zero=qw.zero_point, **plan.geometry

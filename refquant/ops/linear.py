@@ -13,7 +13,7 @@ from refquant.errors import ShapeError
 from refquant.kernels.gemm import gemm_requantize
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
-from refquant.ops.pack_weights import as_qtensor, pack_weights
+from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_frozen, pack_weights
 
 __all__ = ["linear", "linear_reference"]
 
@@ -28,6 +28,13 @@ class _Plan(NamedTuple):
 
 def _plan(x, w, bias, out, numerics, activation):
     profile = profiles.get(numerics)
+    if not (isinstance(w, PackedWeights) and isinstance(x, QTensor) and is_frozen(bias)):
+        return _make_plan(x, w, bias, out, profile, activation)
+    make = lambda: _make_plan(x, w, bias, out, profile, activation)._replace(x=None)  # noqa: E731
+    return w.remembered((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation), make)._replace(x=x)
+
+
+def _make_plan(x, w, bias, out, profile, activation):
     place = f"linear[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)

@@ -25,10 +25,11 @@ class PackedWeights:
         What the kernels read.
     """
 
-    __slots__ = ("values", "qparams", "groups", "packed")
+    __slots__ = ("values", "qparams", "groups", "packed", "_tensor", "_plans")
 
     def __init__(self, values, qparams, groups, packed):
-        for name, value in zip(self.__slots__, (values, qparams, groups, packed)):
+        tensor = None if qparams is None else QTensor(values, qparams)
+        for name, value in zip(self.__slots__, (values, qparams, groups, packed, tensor, {})):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):
@@ -38,8 +39,33 @@ class PackedWeights:
     ndim = property(lambda self: self.values.ndim, doc="The number of dimensions.")
     dtype = property(lambda self: self.values.dtype.name, doc="The name of the dtype.")
 
+    def remembered(self, objects, values, make):
+        """Return what ``make()`` gives, worked out once while the very same immutable `objects` and equal `values` come in.
+
+        A network calls a layer with the same parameters again and again; checking them and building the output stage costs as much as
+        a small layer. Objects are compared by identity and kept, so that no other can take their place.
+        """
+        key = (*map(id, objects), *values)
+        try:
+            found = self._plans.get(key)
+        except TypeError:
+            return make()
+        if found is None:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            found = self._plans[key] = (objects, make())
+        return found[1]
+
     def __repr__(self):
         return f"PackedWeights(shape={self.shape}, dtype={self.dtype!r}, groups={self.groups})"
+
+
+_MOST_PLANS = 64
+
+
+def is_frozen(array):
+    """Whether an optional array cannot change any more, so that what was worked out from it stays right."""
+    return array is None or (isinstance(array, np.ndarray) and not array.flags.writeable and array.flags.owndata)
 
 
 def pack_weights(w, *, groups=1):
@@ -86,5 +112,5 @@ def as_qtensor(w, name, place):
     if isinstance(w, PackedWeights):
         if not isinstance(w.qparams, QParams):
             raise ArgumentError(f"{place}: {name} was packed without parameters; pack a QTensor")
-        return QTensor(w.values, w.qparams), w
+        return w._tensor, w
     return w, None

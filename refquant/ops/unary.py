@@ -1,7 +1,6 @@
 """sigmoid, tanh, hardsigmoid, hardswish, elu, leaky_relu, gelu: functions of one code, that is, tables of 256 entries."""
 
 import numpy as np
-from scipy.special import erf
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
@@ -18,12 +17,19 @@ __all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "
 _F = np.float32
 
 
+def _erf64(x):
+    # SciPy's special functions take as long to import as all other operators together.
+    from scipy.special import erf
+
+    return erf(x)
+
+
 def _wide(function):
     """Evaluate in float64 and round once to float32."""
     return lambda x: function(x.astype(np.float64)).astype(_F)
 
 
-_exp, _expm1, _tanh, _erf = (_wide(f) for f in (np.exp, np.expm1, np.tanh, erf))
+_exp, _expm1, _tanh, _erf = (_wide(f) for f in (np.exp, np.expm1, np.tanh, _erf64))
 
 
 def _relu6_of(x):
@@ -40,7 +46,7 @@ UNARY = {
     "leaky_relu": (lambda x, p: x * np.where(x > 0, _F(1), _F(p)), lambda x, p: x * np.where(x > 0, _F(1), _F(p))),
     "gelu": (
         lambda x, p: (x * _F(0.5)) * (_F(1) + _erf(x * _F(np.sqrt(0.5)))),
-        _wide(lambda x: x * 0.5 * (1 + erf(x * np.sqrt(0.5)))),
+        _wide(lambda x: x * 0.5 * (1 + _erf64(x * np.sqrt(0.5)))),
     ),
 }
 _SUB_MUL_BODY = ("sigmoid",)

@@ -48,6 +48,7 @@ def mutants(profile, op):
     --------
     >>> for mutant in mutants("fbgemm", "dequantize"):
     ...     print(mutant)
+    fbgemm.dequantize.formula: sub_mul -> sub_mul64
     fbgemm.dequantize.formula: sub_mul -> mul_add
     fbgemm.dequantize.formula: sub_mul -> fma
     fbgemm.dequantize_channel.formula: sub_mul64 -> sub_mul

@@ -140,6 +140,9 @@ class _Lowering:
         if first.op in WEIGHTED:
             weight = quantize_weight(first, self.qconfigs[first.name])
             params["weight"] = ops.pack_weights(weight, groups=attrs.get("groups", 1))
+            if params.get("bias") is not None:
+                params["bias"] = params["bias"].copy()
+                params["bias"].flags.writeable = False
         return first.replace(attrs=attrs, params=params, sources=[s for node in chain for s in node.sources])
 
     def _rename(self, old, new):
