@@ -1,4 +1,4 @@
-"""Convolutions: slow witness = NumPy = every rung; depthwise in registers and in plain loops; FBGEMM's saturating pairs of taps."""
+"""Convolutions: slow witness = NumPy = every rung; depthwise in registers and in plain loops; FBGEMM's saturating pairs."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ def random_case(rng, dims, groups, per_in, per_out, most):
     dtypes = [(np.uint8, np.int8), (np.int8, np.int8), (np.uint8, np.uint8), (np.int8, np.uint8)][rng.integers(4)]
     x = codes(rng, (int(rng.integers(1, 3)), groups * per_in, *size), dtypes[0])
     w = codes(rng, (groups * per_out, per_in, *kernel), dtypes[1])
-    x_zero, w_zero = int(codes(rng, (), dtypes[0])), (0, int(codes(rng, (), dtypes[1])), codes(rng, len(w), dtypes[1]).astype(int))[rng.integers(3)]
-    return x, w, {"stride": stride, "padding": padding, "dilation": dilation}, x_zero, w_zero
+    w_zero = (0, int(codes(rng, (), dtypes[1])), codes(rng, len(w), dtypes[1]).astype(int))[rng.integers(3)]
+    return x, w, {"stride": stride, "padding": padding, "dilation": dilation}, int(codes(rng, (), dtypes[0])), w_zero
 
 
 def memory_orders(x, case):
@@ -78,7 +78,7 @@ def test_small_against_the_slow_witness(dims):
 def test_random_geometries(rung, dims):
     rng = np.random.default_rng(10 + dims)
     for case in range(14):
-        groups, per_in, per_out = int(rng.choice([1, 1, 1, 2, 3])), int(rng.choice([1, 2, 3, 4, 7, 16])), int(rng.choice([1, 5, 16, 33]))
+        groups, per_in, per_out = (int(rng.choice(v)) for v in ([1, 1, 1, 2, 3], [1, 2, 3, 4, 7, 16], [1, 5, 16, 33]))
         if dims == 2 and case == 0:
             groups, per_in, per_out = 1, 64, 130
         x, w, geometry, x_zero, w_zero = random_case(rng, dims, groups, per_in, per_out, 11 if dims < 3 else 9)
@@ -122,7 +122,9 @@ def test_small_pairs_of_taps(dims):
             ref = ref_pair16(x, w, *geometry.values(), 200)
             for weights in (w, pack_conv(w, 4)):
                 assert_same(ref, depthwise_pair16_s32(x, weights, **geometry, x_zero=200), (dims, side, times))
-            saturated += (ref != ref_conv(np.repeat(x, times, 1) - np.uint8(0), w, *geometry.values(), (1,) * dims, 4 * times)).sum()
+            exact = conv_s32(x, pack_conv(w, 4), **geometry, dilation=(1,) * dims, x_zero=200)
+            fix = 200 * w.reshape(len(w), -1).sum(1, dtype=np.int32).reshape(-1, *[1] * dims)
+            saturated += (ref != exact + fix).sum()
     assert saturated > 10
 
 
@@ -138,7 +140,8 @@ def test_pairs_of_taps_in_registers(channels):
         ref = ref_pair16(x, w, *geometry.values(), 3)
         comp = depthwise_pair16_s32(x, w, **geometry, x_zero=3)
         assert_same(ref, comp, (channels, case))
-        for ep in (random_form(rng, len(w), np.uint8), make_epilogue(len(w), kind=FIXED_GEMMLOWP, mult=2**30, shift=-5, qlo=0, qhi=255)):
+        fixed = make_epilogue(len(w), kind=FIXED_GEMMLOWP, mult=2**30, shift=-5, qlo=0, qhi=255)
+        for ep in (random_form(rng, len(w), np.uint8), fixed):
             fused = depthwise_pair16_requantize(x, pack_conv(w, channels), ep, np.uint8, **geometry, x_zero=3)
             apart = requantize(np.moveaxis(comp, 1, -1), ep, np.uint8)
             assert_same(apart, np.moveaxis(fused, 1, -1), (channels, case))

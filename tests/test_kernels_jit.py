@@ -1,4 +1,4 @@
-"""The decorator, its cache on disk, and the threads: what is kept, what is refused, and that no failure of a disk is ever seen."""
+"""The decorator, its cache on disk, and the threads: what is kept, what is refused, and that no failure of a disk is seen."""
 
 import os
 import shutil
@@ -166,20 +166,29 @@ def test_old_folders_are_removed(tmp_path):
     assert not old.exists() and young.exists() and other.exists()
 
 
+def python(code, **environment):
+    """Run code beside the package; gives what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=300,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def test_the_users_own_numba_is_left_alone():
     code = "import refquant.kernels.jit, numba; print(numba.config.CACHE_DIR, numba.config.NUMBA_NUM_THREADS, numba.config.OPT)"
-    with_us = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
-    alone = subprocess.run([sys.executable, "-c", code.replace("refquant.kernels.jit, ", "")], capture_output=True, text=True)
-    assert with_us.stdout == alone.stdout != ""
+    assert python(code) == python(code.replace("refquant.kernels.jit, ", ""))
 
 
 def test_importing_the_package_does_not_import_numba():
     code = "import refquant, sys; print('numba' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
-    assert done.stdout.strip() == "False", done.stderr
+    assert python(code) == "False"
 
 
-@pytest.mark.parametrize("n, error", [(0, RangeError), (-3, RangeError), (1.5, ArgumentError), ("2", ArgumentError), (True, ArgumentError)])
+@pytest.mark.parametrize(
+    "n, error", [(0, RangeError), (-3, RangeError), (1.5, ArgumentError), ("2", ArgumentError), (True, ArgumentError)]
+)
 def test_thread_numbers_that_are_refused(n, error):
     before = get_num_threads()
     with pytest.raises(error, match="set_num_threads: n="):
@@ -233,19 +242,12 @@ def test_threads_after_a_fork():
         os._exit(0 if (gemm_s32(a, b) == 300).all() else 1)
     print(os.waitpid(child, 0)[1])
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=120)
-    assert done.stdout.strip() == "0", done.stderr
+    assert python(code) == "0"
 
 
 def test_features_are_numbas():
     code = "from refquant.kernels.jit import cpu_features; print(sorted(cpu_features()))"
-    for environment, ref in (({"NUMBA_CPU_FEATURES": "+sse2,-avx2,+avx"}, ["avx", "sse2"]), ({"NUMBA_CPU_FEATURES": ""}, [])):
-        env = {**os.environ, **environment}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, env=env)
-        assert done.stdout.strip() == str(ref), done.stderr
-    if not jit_disabled():
-        no_avx = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, env={**os.environ, "NUMBA_ENABLE_AVX": "0"}
-        )
-        assert "avx" not in no_avx.stdout
+    assert python(code, NUMBA_CPU_FEATURES="+sse2,-avx2,+avx") == "['avx', 'sse2']"
+    assert python(code, NUMBA_CPU_FEATURES="") == "[]"
+    assert "avx" not in python(code, NUMBA_ENABLE_AVX="0")
     assert isinstance(cpu_features(), frozenset)

@@ -1,4 +1,4 @@
-"""What the tests of kernels compare with: a slow witness in Python integers and fractions, a reference in NumPy, and one comparison.
+"""What the tests of kernels compare with: a slow witness in Python integers and fractions, a reference in NumPy, one comparison.
 
 The slow functions import nothing from refquant. The tests here hold the three against each other on tiny cases and show that the
 comparison fails where it must.
@@ -68,7 +68,8 @@ def ref_gemm(a, b, a_zero=0, b_zero=0):
 
 def slow_conv(x, w, stride, padding, dilation, groups, x_zero, w_zero):
     """Python integers, pixel by pixel and tap by tap; `w_zero` is a list."""
-    out = [(n + lo + hi - d * (k - 1) - 1) // s + 1 for n, k, s, (lo, hi), d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation)]
+    sides = zip(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    out = [(n + lo + hi - d * (k - 1) - 1) // s + 1 for n, k, s, (lo, hi), d in sides]
     y = np.empty((x.shape[0], w.shape[0], *out), np.int32)
     per_in, per_out = w.shape[1], w.shape[0] // groups
     for n, o, *pixel in itertools.product(*(range(v) for v in y.shape)):

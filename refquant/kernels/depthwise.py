@@ -6,8 +6,8 @@
     weights  [block of 64][group of 4 taps][register][lane][4]     int8, for one cell, taps in raster order (width fastest)
     out      [N][OD][OH][OW][C]
 
-A row of output pixels is a row of cells. Block by block of 64 bytes of a cell, the cells of a band are computed from left to right. Without
-AVX-512 the plain loops at the end run over channels, which are neighbours in every array.
+A row of output pixels is a row of cells. Block by block of 64 bytes of a cell, the cells of a band are computed from left to
+right. Without AVX-512 the plain loops at the end run over channels, which are neighbours in every array.
 """
 
 from functools import lru_cache

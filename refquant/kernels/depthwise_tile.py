@@ -5,8 +5,9 @@
     weights  [group of 4 taps][register][lane][4]        in the same order
     acc      [register][lane]  int32                     acc += dot of 4
 
-Interleaving works on quarters of a register: register j, quarter l holds channels 16 * l + 4 * j … + 3. What is read for channels (scales, biases)
-is brought into that order once (`_transpose`, its own inverse); bytes come out of the packing instructions in natural order.
+Interleaving works on quarters of a register: register j, quarter l holds channels 16 * l + 4 * j … + 3. What is read for
+channels (scales, biases) is brought into that order once (`_transpose`, its own inverse); bytes come out of the packing
+instructions in natural order.
 
     exact    vpdpbusd
     pairs    vpmaddubsw on two taps, which saturates to int16, then vpmaddwd adds two pairs: FBGEMM's depthwise kernels
@@ -106,7 +107,7 @@ def _emit_panel(exact):
 
 
 class _Sums:
-    """The sums of one pixel. With a given `count` of taps, weights are loaded once; a last tap alone is its own three neighbours."""
+    """The sums of one pixel. For a known `count` of taps, weights are loaded once, and a last tap alone stands for its neighbours."""
 
     def __init__(self, e, exact, offsets, groups, weights, first, count):
         self.e, self.exact, self.offsets, self.weights, self.first = e, exact, offsets, weights, first
@@ -166,10 +167,11 @@ def depthwise_panel(exact):
     ``panel(x, rows, x_step_row, pixels, x_step, offsets, taps, weights, start, out, out_step_row, out_step, line, n0, n, stage)``
 
     x, rows, x_step_row, pixels, x_step
-        Address of the first pixel's first channel; number of rows, bytes between them; number of pixels in a row, bytes between them.
-        64 bytes are read at each tap.
+        Address of the first pixel's first channel; number of rows, bytes between them; number of pixels in a row, bytes between
+        them. 64 bytes are read at each tap.
     offsets, taps, weights
-        Address of four int64 for each group of taps, their offsets from a pixel; number of taps; address of 256 bytes for each group.
+        Address of four int64 for each group of taps, their offsets from a pixel; number of taps; address of 256 bytes for each
+        group.
     start
         Address of 64 int32 that the accumulators begin with.
     out, out_step_row, out_step, line, n0, n, stage

@@ -34,11 +34,13 @@ _SOURCES = ("kernels", "core", "isa")
 _KEEP_DAYS = 14
 
 
-_OPTIONS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX")
+_OPTIONS = (
+    "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "CPU_NAME", "CPU_FEATURES", "ENABLE_AVX",
+)  # fmt: skip
 
 
 def source_key(package=_PACKAGE):
-    """Return the hash of all sources that kernels depend on, of Numba's options and version, of llvmlite's, and of the processor."""
+    """Return the hash of all sources that kernels depend on, of the compiler's versions and options, and of the processor."""
     options = [getattr(config, name, None) for name in _OPTIONS]
     processor = llvm.get_host_cpu_name(), sorted(llvm.get_host_cpu_features().items())
     digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, sys.version, options, processor)).encode())
@@ -114,7 +116,7 @@ def _prune(base):
 
 
 def _identity(value):
-    """What tells a value that a kernel closes over from another: a kernel's code and what that closes over, an intrinsic's name, else itself."""
+    """What tells a value that a kernel closes over from another: of a kernel its code, of an intrinsic its name, else itself."""
     if isinstance(getattr(value, "_cache", None), DiskCache):
         return value._cache._function
     return (type(value).__name__, getattr(value, "_name", None) or getattr(value, "__name__", None) or repr(value))

@@ -1,10 +1,10 @@
 """A convolution's input as padded channels-last memory.
 
     source   [N][D][H][W][C] or [N][C][D][H][W]    8-bit codes as the caller holds them
-    field    [N][D'][H'][W'][C]                    uint8, D' = D + both paddings and so on; every padded byte is the input's zero point
+    field    [N][D'][H'][W'][C]                    uint8, D' = D + both paddings, …; every padded byte is the zero point
 
-Because the padding holds the zero point itself, ``x - x_zero`` is 0 there and no term of a product needs to know about borders. int8 codes
-are stored 128 more, and their zero point with them.
+Because the padding holds the zero point itself, ``x - x_zero`` is 0 there and no term of a product needs to know about borders.
+int8 codes are stored 128 more, and their zero point with them.
 """
 
 from typing import NamedTuple

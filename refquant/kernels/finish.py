@@ -8,7 +8,6 @@ biases once and goes through the rows. A step of the form is one vector instruct
 a whole call. Same result as `refquant.kernels.plain`.
 """
 
-from llvmlite import ir
 from numba.core import types
 
 from refquant.core import epilogue as form

@@ -8,8 +8,8 @@
                                   int32 → float32 → … → int32 ┐            ├ 64 × uint8 → limits → one store
                                   int32 → float32 → … → int32 ┴ 32 × int16 ┘
 
-The packing instructions saturate and the addition does too, so no bit is lost that the limits would keep. int8 goes through as uint8, 128
-more. `refquant.kernels.stage` says which forms become a line, and why that is exact.
+The packing instructions saturate and the addition does too, so no bit is lost that the limits would keep. int8 goes through as
+uint8, 128 more. `refquant.kernels.stage` says which forms become a line, and why that is exact.
 """
 
 from refquant.kernels.jit import cpu_features
@@ -41,7 +41,7 @@ def straight_lines_run_here():
 
 
 def emit_straight_lines(e, s):
-    """Write both lines over tiles in memory; `s` holds the arguments and numbers of `refquant.kernels.finish.finish_tile` by name."""
+    """Write both lines over tiles in memory; `s` holds the arguments and numbers of `finish_tile` by name."""
     for line in (LINE_SHORT, LINE_LONG):
         with e.when(e.equal(s["line"], line)):
             for first, count, rest in e.channel_groups(s["channels"], _LANES, (4, 2, 1)):

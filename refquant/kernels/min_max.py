@@ -3,8 +3,8 @@
     x       [outer][channel][inner]    float32, C order; one channel of all elements for the whole tensor
     low, high    [part][channel]       float32, one row for each part of the work, joined at the end
 
-A row of neighbours goes through four registers each of least, greatest and "not a number". A NaN anywhere makes both results NaN, as in PyTorch's
-``aminmax``. Of two zeros either sign may come out.
+A row of neighbours goes through four registers each of least, greatest and "not a number". A NaN anywhere makes both results
+NaN, as in PyTorch's ``aminmax``. Of two zeros either sign may come out.
 """
 
 import numpy as np

@@ -5,7 +5,8 @@
 
     acc[m, n] = sum over pairs of saturate_int16(a[m, k] * b[k, n] + a[m, k + 1] * b[k + 1, n])
 
-A last k without a neighbour is added alone; one product always fits into int16. Other pairings are this one after a permutation of k.
+A last k without a neighbour is added alone; one product always fits into int16. Other pairings are this one after a
+permutation of k.
 """
 
 import numpy as np
@@ -73,8 +74,8 @@ def gemm_s16pair_s32(a, b):
 
     Exactness
     ---------
-    Each pair saturates to int16, once; their sum wraps modulo ``2**32``. Hardware (``vpmaddubsw``, where the processor has it) and plain loops give the
-    same bits.
+    Each pair saturates to int16, once; their sum wraps modulo ``2**32``. Hardware (``vpmaddubsw``, where the processor has it) and
+    plain loops give the same bits.
     """
     packed = b if isinstance(b, PackedB) else pack_pairs(b)
     a = as_input(a)

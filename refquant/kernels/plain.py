@@ -2,18 +2,18 @@
 
     window   [k]            uint8, the k of one row, copied side by side
     weights  [column][k]    int8
-    tile     [column]       int32, the accumulators of one row
-    real     [column]       float32 or float64, the same row on its way through the output stage
+    acc      [row][column]  int32
+    real     [column]       float32 or float64, one row of them on its way through the output stage
     out      [row][column]  uint8 (int8 as its bytes), int32 or float32
 
-In the output stage a row passes through short loops, one for each step of `refquant.core.epilogue` that the form asks for, so that
-each loop is one IEEE operation without a branch. Same results as `refquant.kernels.product` and `refquant.kernels.finish`.
+In the output stage a row passes through short loops, one for each step of `refquant.core.epilogue` that the form asks for, so
+that each loop is one IEEE operation without a branch. Same results as `refquant.kernels.product` and `refquant.kernels.finish`.
 """
 
 import numpy as np
 
 from refquant.core import epilogue as form
-from refquant.kernels.stage import RAW, REALS32
+from refquant.kernels.stage import REALS32
 from refquant.kernels.jit import kernel
 from refquant.kernels.left import fill_offsets
 from refquant.kernels.scalar import fused_multiply_add, half_even, wrap32
@@ -27,26 +27,26 @@ _HALF_EVEN, _HALF_AWAY, _HALF_UP, _HALF_DOWN, _HALF_TO_ZERO, _TRUNCATE, _FLOOR, 
 
 
 @kernel
-def _to_real(acc, n0, ep, v):
+def _to_real(acc, ep, v):
     """float32: scale, bias and activation."""
     count = acc.shape[0]
     for j in range(count):
         v[j] = np.float32(acc[j])
     if ep.flags & _PRE_BIAS:
         for j in range(count):
-            v[j] = fused_multiply_add(ep.pre_b[n0 + j], ep.pre_k, v[j])
+            v[j] = fused_multiply_add(ep.pre_b[j], ep.pre_k, v[j])
     if ep.flags & _SCALE1:
         for j in range(count):
             v[j] = v[j] * ep.s1
     if ep.flags & _SCALE_FMA:
         for j in range(count):
-            v[j] = fused_multiply_add(v[j], ep.s2[n0 + j], ep.b[n0 + j])
+            v[j] = fused_multiply_add(v[j], ep.s2[j], ep.b[j])
     else:
         for j in range(count):
-            v[j] = v[j] * ep.s2[n0 + j]
+            v[j] = v[j] * ep.s2[j]
         if ep.flags & _BIAS:
             for j in range(count):
-                v[j] = v[j] + ep.b[n0 + j]
+                v[j] = v[j] + ep.b[j]
     if ep.flags & _RELU:
         for j in range(count):
             v[j] = v[j] if v[j] > 0 else np.float32(0)
@@ -107,14 +107,14 @@ def _to_code(v, count, ep, out):
 
 
 @kernel
-def _fixed_point(acc, n0, ep, out):
+def _fixed_point(acc, ep, out):
     """Integer multiplier and exponent: ``gemmlowp_multiply`` and ``half_up_multiply`` of the core."""
     for j in range(acc.shape[0]):
-        shift = np.int64(ep.shift[n0 + j])
+        shift = np.int64(ep.shift[j])
         left = np.int64(wrap32(np.int64(acc[j]) << max(shift, 0)))
         right = max(-shift, 0)
         half = (np.int64(1) << right) >> 1
-        product = left * np.int64(ep.mult[n0 + j])
+        product = left * np.int64(ep.mult[j])
         if ep.kind == _KIND_GEMMLOWP:
             nudged = product + (np.int64(1 << 30) if product >= 0 else np.int64(1 - (1 << 30)))
             high = (nudged + ((nudged >> 63) & 0x7FFFFFFF)) >> 31
@@ -127,14 +127,13 @@ def _fixed_point(acc, n0, ep, out):
 
 
 @kernel
-def _finish_row(acc, n0, out, ep, real, wide, as_float):
+def _finish_row(acc, out, ep, real, wide, as_float):
     """Carry out an output stage, after its ``bias_i``, on one row.
 
     Parameters
     ----------
     acc : ndarray of int32, (n,)
-        Accumulators of the channels `n0`, `n0` + 1, …, with ``bias_i`` already added.
-    n0 : int
+        Accumulators of all channels, with ``bias_i`` already added.
     out : ndarray, (n,)
     ep : Epilogue
     real, wide : ndarray of float32 and float64, (≥ n,)
@@ -144,7 +143,7 @@ def _finish_row(acc, n0, out, ep, real, wide, as_float):
     """
     count = acc.shape[0]
     if ep.kind == _KIND_FLOAT32:
-        _to_real(acc, n0, ep, real)
+        _to_real(acc, ep, real)
         if as_float:
             for j in range(count):
                 out[j] = real[j]
@@ -154,40 +153,34 @@ def _finish_row(acc, n0, out, ep, real, wide, as_float):
             _to_code(real, count, ep, out)
     elif ep.kind == _KIND_FLOAT64:
         for j in range(count):
-            wide[j] = np.float64(acc[j]) * ep.m64[n0 + j]
+            wide[j] = np.float64(acc[j]) * ep.m64[j]
         _to_output_grid(wide, count, ep, np.float64(ep.d), np.float64(ep.zf), np.float64(ep.lo), np.float64(ep.hi))
         _round_row(wide, count, ep.rounding)
         _to_code(wide, count, ep, out)
     else:
-        _fixed_point(acc, n0, ep, out)
+        _fixed_point(acc, ep, out)
 
 
 @kernel
-def plain_product(first, last, field, left, right, start, out, kind, ep):
-    """Rows × groups, one at a time."""
+def plain_product(first, last, field, left, right, start, out):
+    """Rows × groups, one at a time; `out` is int32."""
     columns, k = right.columns, right.data.shape[1]
     offset = np.empty(1, np.int64)
     window = np.empty(k, np.uint8)
-    tile, real, wide = np.empty(columns, np.int32), np.empty(columns, np.float32), np.empty(columns, np.float64)
     for unit in range(first, last):
         m, g = unit // right.groups, unit % right.groups
-        n0 = g * columns
         fill_offsets(left, m, offset)
         for q in range(k):
             run, at = q // left.length, q % left.length
             window[q] = field[offset[0] + left.runs[run] + at + g * left.group_step]
         for j in range(columns):
-            total = np.int64(start[g, j])
+            n = g * columns + j
+            weights, total = right.data[n], np.int64(start[g, j])
             for q in range(k):
-                total += np.int64(window[q]) * np.int64(right.data[n0 + j, q])
+                total += np.int64(window[q]) * np.int64(weights[q])
             if right.row_sums.shape[1] > 0:
-                total -= np.int64(right.row_sums[g, m]) * np.int64(right.zeros[n0 + j])
-            tile[j] = wrap32(np.int64(total))
-        if kind == RAW:
-            for j in range(columns):
-                out[m, n0 + j] = tile[j]
-        else:
-            _finish_row(tile, n0, out[m, n0 : n0 + columns], ep, real, wide, kind == REALS32)
+                total -= np.int64(right.row_sums[g, m]) * np.int64(right.zeros[n])
+            out[m, n] = wrap32(np.int64(total))
 
 
 @kernel
@@ -198,4 +191,4 @@ def plain_requantize(first, last, acc, out, kind, ep):
     for m in range(first, last):
         for j in range(columns):
             tile[j] = wrap32(np.int64(acc[m, j]) + np.int64(ep.bias_i[j]))
-        _finish_row(tile, 0, out[m], ep, real, wide, kind == REALS32)
+        _finish_row(tile, out[m], ep, real, wide, kind == REALS32)

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant.core.epilogue import make_epilogue
 from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import get_num_threads, kernel, parallel_for
 from refquant.kernels.columns import first_column
 from refquant.kernels.left import Left, fill_offsets, left_of
-from refquant.kernels.plain import plain_product
+from refquant.kernels.plain import plain_product, plain_requantize
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input, freeze_epilogue
 from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
@@ -30,7 +29,6 @@ _BLOCK = 240
 _GATHERED = 48
 _GRAIN = 10_000_000
 _NO_BIAS = as_input(np.empty(0, np.int32))
-_NO_FORM = freeze_epilogue(make_epilogue(0))
 
 
 class Right(NamedTuple):
@@ -168,9 +166,13 @@ def run_product(rung, field, left, right, out, kind, ep):
 
 
 def _run_plain(field, left, right, out, kind, ep):
-    codes = out.view(np.uint8) if kind == BYTES else out
-    count = right.groups * right.columns
+    acc = out if kind == RAW else np.empty(out.shape, np.int32)
     start = np.empty((right.groups, right.columns), np.int32)
-    fill_start(right, left.runs.size * left.length, _NO_BIAS if ep is None else as_input(ep.bias_i), start)
-    form = _NO_FORM if ep is None else freeze_epilogue(ep)
-    parallel_for(plain_product, left.rows * right.groups, field, left, right, start, codes.reshape(-1, count), kind, form)
+    bias_i = _NO_BIAS if ep is None else as_input(ep.bias_i)
+    fill_start(right, left.runs.size * left.length, bias_i, start)
+    rows = acc.reshape(left.rows, -1)
+    parallel_for(plain_product, left.rows * right.groups, field, left, right, as_input(start), rows)
+    if kind != RAW:
+        form = freeze_epilogue(ep._replace(bias_i=np.zeros_like(ep.bias_i)))
+        codes = out.view(np.uint8) if kind == BYTES else out
+        parallel_for(plain_requantize, left.rows, as_input(rows), codes.reshape(rows.shape), kind, form)

@@ -1,4 +1,4 @@
-"""One Numba type for each argument: arrays contiguous and read-only, whatever the caller holds, so that each kernel is compiled once."""
+"""One Numba type for each argument: arrays contiguous and read-only, whatever the caller holds; so a kernel is compiled once."""
 
 import numpy as np
 

@@ -7,13 +7,14 @@
 
 Rewriting a form
 ----------------
-Most forms that end in bytes, round half to even and have no unusual step are rewritten, exactly, to one of two straight lines of instructions
-(`refquant.kernels.finish_bytes`). Rounding, addition and multiplication by a positive number never reverse an order, and the limits
-are whole numbers, so limits commute with them:
+Most forms that end in bytes, round half to even and have no unusual step are rewritten, exactly, to one of two straight lines of
+instructions (`refquant.kernels.finish_bytes`). Rounding, addition and multiplication by a positive number never reverse an
+order, and the limits are whole numbers, so limits commute with them:
 
 * CLAMP, then the limits of the code: one pair of limits of the code, and ``min(v, hi)`` against overflow. NaN becomes ``-2**31``,
   and that the lower limit.
-* RELU: a lower limit, the code of 0. Without CLAMP only where that limit is there already, for a positive overflow becomes ``-2**31`` too.
+* RELU: a lower limit, the code of 0. Without CLAMP only where that limit is there already, for a positive overflow becomes
+  ``-2**31`` too.
 * A step that the form does not have: its neutral element, ``v * 1``, ``v + -0.0``, ``min(v, inf)``.
 """
 

@@ -249,7 +249,8 @@ def panel_function(rung):
     c, pitch
         Address of the result, bytes from row to row.
     line, n0, n, stage
-        `LINE_NONE` stores int32, all columns; a straight line of the stage at this address stores the bytes of `n` columns, `n0` the first.
+        `LINE_NONE` stores int32, all columns; a straight line of the stage at this address stores the bytes of `n` columns, `n0` the
+        first.
     """
 
     def emit(e, width, *args):

@@ -38,12 +38,13 @@ def _emit(e, source, source_step, target, target_step, channels, pixels, flip):
 
 
 _transpose_blocks = emitted_function("transpose_blocks", types.none, [types.int64] * 7, _emit)
-"""``(source, source_step, target, target_step, channels, pixels, flip)``: addresses; at least 16 channels, whose pixels may be read up to the next 16."""
+"""``(source, source_step, target, target_step, channels, pixels, flip)``: addresses; at least 16 channels, whose pixels may be
+read up to the next 16."""
 
 
 @kernel
 def transpose_bytes(source, source_step, channels, pixels, flip, target, target_step):
-    """Turn over bytes of any number: flat arrays, and the bytes from channel to channel in `source`, from pixel to pixel in `target`."""
+    """Turn over any number of bytes: flat arrays; the steps go from channel to channel in `source`, from pixel to pixel in `target`."""
     read = (channels - 1) * source_step + (pixels + _SIDE - 1) // _SIDE * _SIDE
     if _BLOCKS and channels >= _SIDE and read <= source.shape[0]:
         _transpose_blocks(source.ctypes.data, source_step, target.ctypes.data, target_step, channels, pixels, flip)

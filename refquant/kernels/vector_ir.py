@@ -6,26 +6,21 @@ builds with it has asked `refquant.kernels.jit.cpu_features` before.
 """
 
 from contextlib import contextmanager
+from inspect import Parameter, Signature
 
 from llvmlite import ir
 from numba.extending import intrinsic
 
-__all__ = ["Emitter", "I1", "I8", "I16", "I32", "I64", "F32", "F64", "vector", "lanes_of", "emitted_function"]
+__all__ = ["Emitter", "I1", "I8", "I16", "I32", "I64", "F32", "F64", "vector", "emitted_function"]
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F32, F64 = ir.FloatType(), ir.DoubleType()
-_BYTES = {"i8": 1, "i32": 4, "float": 4}
 _SUFFIX = {"i1": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "float": "f32", "double": "f64"}
 
 
 def vector(kind, lanes):
     """The type of `lanes` values of `kind`."""
     return ir.VectorType(kind, lanes)
-
-
-def lanes_of(value):
-    """The number of lanes of a vector."""
-    return value.type.count
 
 
 def _suffix(kind):
@@ -98,28 +93,20 @@ class Emitter:
     def store(self, value, address, align=1):
         self.builder.store(value, self.pointer(address, value.type), align=align)
 
+    def _first(self, count, lanes):
+        index = ir.Constant(vector(I64, lanes), list(range(lanes)))
+        return self.less(index, self.splat(count, lanes))
+
     def load_first(self, address, kind, count):
         """Load the first `count` lanes; the others are 0 and their memory is not touched."""
-        index = ir.Constant(vector(I64, kind.count), list(range(kind.count)))
-        mask = self.less(index, self.splat(count, kind.count))
-        return self.call(
-            f"llvm.masked.load.{_suffix(kind)}.p0", kind, self.pointer(address, kind), self.constant(1, I32), mask,
-            self.constant(0, kind),
-        )  # fmt: skip
+        name, mask = f"llvm.masked.load.{_suffix(kind)}.p0", self._first(count, kind.count)
+        return self.call(name, kind, self.pointer(address, kind), self.constant(1, I32), mask, self.constant(0, kind))
 
     def store_first(self, value, address, count):
-        """Store the first `count` lanes, fewer than all: in pieces of 2**i lanes, because masked stores of bytes are slow on some processors."""
-        lanes, kind = value.type.count, value.type.element
-        size = _BYTES[str(kind)]
-        rest, at = self.variable(value), self.variable(address)
-        piece = 1 << (lanes - 1).bit_length() - 1
-        while piece:
-            with self.when(self.has_bit(count, piece)):
-                now, where = self.get(rest), self.get(at)
-                self.store(self.shuffle(now, now, list(range(piece))), where)
-                self.set(rest, self.shuffle(now, now, [min(i + piece, lanes - 1) for i in range(lanes)]))
-                self.set(at, self.add(where, piece * size))
-            piece //= 2
+        """Store the first `count` lanes."""
+        kind = value.type
+        name, mask = f"llvm.masked.store.{_suffix(kind)}.p0", self._first(count, kind.count)
+        self.call(name, ir.VoidType(), value, self.pointer(address, kind), self.constant(1, I32), mask)
 
     def unary(self, name, value):
         """A function of LLVM that keeps the type: ``floor``, ``ceil``, ``trunc``, ``roundeven``, ``abs``."""
@@ -176,7 +163,7 @@ class Emitter:
     def channel_groups(self, channels, lanes, counts):
         """Go through channels in groups of vectors: gives (first channel, vectors, None), at the end (first, 1, channels left).
 
-        `counts` are the sizes of groups, the greatest first, 1 the last. The code of each group stands in a loop or branch of its own.
+        `counts` are the sizes of groups, the greatest first, 1 the last. Each size's code stands in a loop or branch of its own.
         """
         done = self.constant(0)
         for count in counts:
@@ -225,7 +212,10 @@ def emitted_function(name, result, kinds, emit):
         value = Emitter(builder).function(name, kind, emit, *args)
         return context.get_dummy_value() if isinstance(kind, ir.VoidType) else value
 
-    names = ", ".join(f"a{i}" for i in range(len(kinds)))
-    scope = {"signature": result(*kinds), "codegen": codegen}
-    exec(f"def {name}(typingctx, {names}):\n    return signature, codegen\n", scope)
-    return intrinsic(scope[name])
+    def definition(typingctx, *args):
+        return result(*kinds), codegen
+
+    names = ["typingctx", *(f"a{i}" for i in range(len(kinds)))]
+    definition.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names])
+    definition.__name__ = definition.__qualname__ = name
+    return intrinsic(definition)

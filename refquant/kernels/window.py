@@ -77,8 +77,8 @@ def make_geometry(x_shape, w_shape, stride, padding, dilation):
     wide = tuple(n + lo + hi for n, (lo, hi) in zip(size, padding))
     out = tuple(max(0, (n - d * (k - 1) - 1) // s + 1) for n, k, s, d in zip(wide, kernel, stride, dilation))
     return Geometry(
-        kernel, stride, dilation, out, size, tuple(lo for lo, _ in padding), wide != size, batch, channels, (batch, *wide, channels),
-        (batch, *out[3 - dims :], out_channels), (0, *range(2, dims + 2), 1), (0, dims + 1, *range(1, dims + 1)),
+        kernel, stride, dilation, out, size, tuple(lo for lo, _ in padding), wide != size, batch, channels,
+        (batch, *wide, channels), (batch, *out[3 - dims :], out_channels), (0, *range(2, dims + 2), 1), (0, dims + 1, *range(1, dims + 1)),
     )  # fmt: skip
 
 
