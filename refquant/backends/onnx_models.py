@@ -122,10 +122,17 @@ def _matmul_integer(problem):
     return g.model(np.int32)
 
 
-def _add(problem):
+def _binary(problem, op):
     g, a, b, out = _Graph(), problem["a"], problem["b"], problem["out"]
     inputs = [g.feed("a", a.values), *g.parameters("a", a.qparams), g.feed("b", b.values), *g.parameters("b", b.qparams)]
-    g.node("QLinearAdd", [*inputs, *g.parameters("y", out)], domain=_MICROSOFT)
+    g.node(op, [*inputs, *g.parameters("y", out)], domain=_MICROSOFT)
+    return g.model(out.storage)
+
+
+def _lookup(problem, op, **attributes):
+    g, x = _Graph(), problem["x"]
+    out = problem["out"]
+    g.node(op, [g.feed("x", x.values), *g.parameters("x", x.qparams), *g.parameters("y", out)], domain=_MICROSOFT, **attributes)
     return g.model(out.storage)
 
 
@@ -186,7 +193,10 @@ MODELS = {
     "conv2d": _conv,
     "conv3d": _conv,
     "matmul_integer": _matmul_integer,
-    "add": _add,
+    "add": lambda problem: _binary(problem, "QLinearAdd"),
+    "mul": lambda problem: _binary(problem, "QLinearMul"),
+    "sigmoid": lambda problem: _lookup(problem, "QLinearSigmoid"),
+    "leaky_relu": lambda problem: _lookup(problem, "QLinearLeakyRelu", alpha=problem.get("negative_slope", 0.01)),
     "relu": _relu,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,

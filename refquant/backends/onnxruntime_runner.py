@@ -64,11 +64,13 @@ def _refuse(problem):
         return _refuse_product(problem)
     if problem.op in ("quantize", "dequantize", "fake_quantize"):
         return _refuse_conversion(problem)
+    if problem.op in ("sigmoid", "leaky_relu") and problem.get("out") is None:
+        return "the output must have parameters"
     if problem.op == "matmul_integer" and problem.get("isa") is not None:
         return "the engine chooses its instructions itself"
-    if problem.op in ("add", "cat") and _relu_is_not_the_range(problem):
+    if problem.op in ("add", "mul", "cat") and _relu_is_not_the_range(problem):
         return "a ReLU fuses only where the output's zero point is its smallest code"
-    if problem.op in ("add", "cat"):
+    if problem.op in ("add", "mul", "cat"):
         inputs = problem["tensors"] if problem.op == "cat" else (problem["a"], problem["b"])
         if {q.dtype for q in inputs} != {problem["out"].dtype}:
             return "inputs and output must have one dtype"

@@ -77,6 +77,23 @@ def _add(problem):
     return _relu("add", problem)(quantized(problem["a"]), quantized(problem["b"]), out.scale, out.zero_point)
 
 
+def _mul(problem):
+    out = problem["out"]
+    return _relu("mul", problem)(quantized(problem["a"]), quantized(problem["b"]), out.scale, out.zero_point)
+
+
+def _unary(problem):
+    name, x, out = problem.op, quantized(problem["x"]), problem.get("out")
+    if out is None:
+        return {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "hardsigmoid": functional.hardsigmoid, "gelu": functional.gelu}[name](x)
+    parameters = out.scale, out.zero_point
+    if name == "elu":
+        return _ops.elu(x, *parameters, problem.get("alpha", 1.0), 1.0, 1.0)
+    if name == "leaky_relu":
+        return _ops.leaky_relu(x, problem.get("negative_slope", 0.01), False, *parameters)
+    return getattr(_ops, name)(x, *parameters)
+
+
 def _cat(problem):
     out = problem["out"]
     return _relu("cat", problem)([quantized(t) for t in problem["tensors"]], problem.get("dim", 1), out.scale, out.zero_point)
@@ -104,7 +121,9 @@ _TABLE = {
     "conv2d": _conv,
     "conv3d": _conv,
     "add": _add,
+    "mul": _mul,
     "relu": lambda problem: torch.relu(quantized(problem["x"])),
+    **{op: _unary for op in ("sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")},
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": lambda problem: functional.adaptive_avg_pool2d(quantized(problem["x"]), problem["output_size"]),

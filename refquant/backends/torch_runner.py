@@ -9,6 +9,8 @@ __all__ = ["TorchRunner"]
 
 _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d")
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
+# Functions whose output parameters the caller cannot choose.
+_KEEPING = ("tanh", "hardsigmoid", "gelu")
 
 
 class TorchRunner:
@@ -84,7 +86,9 @@ def _refuse_form(problem, engine, dynamic_input):
             return reason
     if problem.op in _POOLS and problem.get("out") not in (None, problem["x"].qparams):
         return "PyTorch pools into the parameters of its input"
-    if problem.op in ("add", "cat"):
+    if problem.op in _KEEPING and problem.get("out") is not None:
+        return "PyTorch gives this function parameters of its own"
+    if problem.op in ("add", "mul", "cat"):
         inputs = problem["tensors"] if problem.op == "cat" else (problem["a"], problem["b"])
         if {q.dtype for q in inputs} != {problem["out"].dtype}:
             return "inputs and output must have one dtype"

@@ -5,7 +5,7 @@ import argparse
 from refquant import backends
 from refquant.cli.console import Progress, paint
 from refquant.errors import ArgumentError, BackendMissing, choose
-from refquant.verify import STREAMS, Case, Row, Status, campaign, check_vectors, read_index, try_case
+from refquant.verify import STREAMS, Case, Status, campaign, check_vectors, read_index, try_case
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -153,6 +153,8 @@ def _recorded(arguments, engines, ops):
 
 
 def _print(arguments, row, bits):
+    if row.status is Status.UNSUPPORTED and not (arguments.op or arguments.reasons):
+        return row
     verdict = paint(str(row.status), _COLOUR[row.status])
     print(_ROW.format(row.op, row.engine, bits, f"{row.outputs:,}", f"{row.differing:,}", verdict), flush=True)
     for trial in row.failures[:_SHOWN]:
@@ -167,20 +169,26 @@ def _print(arguments, row, bits):
 def _summary(arguments, rows, missing):
     total, differing = sum(row.outputs for row in rows), sum(row.differing for row in rows)
     colour = "red" if any(row.failures for row in rows) else "green"
-    what = f"{_number({r.op for r in rows}, 'operator')} on {_number({r.engine for r in rows}, 'engine')}"
+    asked = [row for row in rows if row.status is not Status.UNSUPPORTED]
+    what = f"{_number({r.op for r in asked}, 'operator')} on {_number({r.engine for r in asked}, 'engine')}"
     print(paint(f"{total:,} outputs of {what} compared, {differing:,} differ", colour))
-    asked = Row("all", "all")
-    for row in rows:
-        for reason, number in row.reasons.items():
-            asked.reasons[reason] = asked.reasons.get(reason, 0) + number
-    if asked.reasons and not arguments.reasons:
-        print(f"{sum(asked.reasons.values()):,} cases do not count (--reasons says why)")
-    elif asked.reasons:
-        print("cases that do not count:")
-        for reason, number in sorted(asked.reasons.items(), key=lambda item: -item[1]):
-            print(f"  {number:>6,}  {reason}")
+    _reasons(arguments, rows, len(rows) - len(asked))
     if missing:
         _advice(arguments, missing)
+
+
+def _reasons(arguments, rows, without):
+    """Say how much was not compared, and with --reasons why."""
+    total = {}
+    for row in rows:
+        for reason, number in row.reasons.items():
+            total[reason] = total.get(reason, 0) + number
+    if total and not arguments.reasons:
+        print(f"{sum(total.values()):,} cases do not count, and {without} times an engine has no such operator (--reasons says why)")
+    elif total:
+        print("cases that do not count:")
+        for reason, number in sorted(total.items(), key=lambda item: -item[1]):
+            print(f"  {number:>6,}  {reason}")
 
 
 def _number(items, name):

@@ -2,7 +2,7 @@
 
 from refquant.verify.case import Case
 from refquant.verify.draws import generator
-from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_quantize, build_relu
+from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_unary
 from refquant.verify.pool_data import build_adaptive_avg_pool2d, build_avg_pool2d, build_max_pool2d
 from refquant.verify.product_data import build_conv, build_linear, build_matmul_integer
 
@@ -19,7 +19,8 @@ BUILDERS = {
     "conv3d": build_conv,
     "matmul_integer": build_matmul_integer,
     "add": build_add,
-    "relu": build_relu,
+    "mul": build_mul,
+    **{op: build_unary for op in ("relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")},
     "max_pool2d": build_max_pool2d,
     "avg_pool2d": build_avg_pool2d,
     "adaptive_avg_pool2d": build_adaptive_avg_pool2d,

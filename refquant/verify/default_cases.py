@@ -76,7 +76,18 @@ STREAMS = {
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
     "add": _stream(_ELEMENTWISE, _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, threads relu channels_last"),
+    "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed"),
     "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last"),
+    **{
+        op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
+        for op, strategies, fixed in (
+            ("sigmoid", "random", ", , int8, channels_last"), ("tanh", "random", ", , int8, channels_last"),
+            ("hardsigmoid", "neartie neartie random", ", , int8, channels_last, threads, int8 threads"), ("elu", "random", ""),
+            ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale"),
+            ("leaky_relu", "neartie neartie random", ""),
+        )
+    },
+    "gelu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last, threads"),
     "max_pool2d": _stream(
         "n1c3h9w11-k2 n2c17h8w8-k3s2p1 n1c16h7w7-k3x2s1x2p1 n1c5h13w13-k3d2s2 n3c32h10w10-k2s2", "n2c64h28w28-k3s1p1", "random saturate",
         ", channels_last, ceil, int8, int8 channels_last ceil",
@@ -159,7 +170,7 @@ def _offered(op, profile, options):
     """Whether a profile has what a set of options asks for; whether the engine has it is for its runner to say."""
     if op in ("linear", "conv1d", "conv2d", "conv3d"):
         return getattr(profile, _section(op, options)) is not None
-    if "rescale" in options:
+    if "rescale" in options and op.endswith("pool2d"):
         form = getattr(profile, op.removesuffix("2d"))
         return form is not None and {form.contiguous, form.channels_last} <= {"global", "sequential", "spec"}
     return True

@@ -1,8 +1,9 @@
 """Drawing codes, zero points and scales that bring out numerical effects.
 
 Scales are *solved*, not drawn: two orders of the same float32 product differ by an ulp or two, and an output changes only where a
-rounding tie lies between them. So a multiplier is put on ``odd * 2**-s``, where one output in ``2**s`` is a tie, and then up to four
-ulp beside.
+rounding tie lies between them. So a multiplier is put on ``odd / d * 2**-s`` with a small odd `d`, where one accumulator in ``d * 2**s``
+is a tie, and then up to four ulp beside. With `d` = 1 the product is exact in float32 and shows how the multiplier was rounded; with another
+`d` the multiplier itself is inexact and shows how the product was.
 """
 
 from zlib import crc32
@@ -11,7 +12,7 @@ import numpy as np
 
 from refquant.core.dtypes import int_type
 
-__all__ = ["generator", "draw_scale", "solve_scales", "draw_zero", "draw_codes", "draw_weights", "pick"]
+__all__ = ["generator", "draw_scale", "tie_ratio", "solve_scales", "draw_zero", "draw_codes", "draw_weights", "pick"]
 
 
 def generator(case):
@@ -32,6 +33,23 @@ def draw_scale(rng, low=2.0**-9, high=2.0**-2):
     if kind == 0:
         return float(np.exp2(np.floor(np.log2(scale))))
     return float(np.float32(scale)) if kind == 1 else scale
+
+
+def tie_ratio(rng, shift, count=None):
+    """Return ``odd / d`` times ``2**-shift``, between 1/2 and 2 times it: multipliers under which every odd multiple of ``d * 2**(shift - 1)`` is a tie.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shift : int or ndarray of int
+    count : int, optional
+        How many; None asks for a scalar.
+    """
+    size = count or 1
+    d = rng.choice([1, 1, 1, 3, 5, 7, 9], size)
+    odd = d + 2 * rng.integers(-(d // 4), d // 2 + 2, size)
+    ratio = odd / d * np.exp2(-np.asarray(shift, np.float64))
+    return float(ratio[0]) if count is None else ratio
 
 
 def solve_scales(rng, ratio, other, count=None):

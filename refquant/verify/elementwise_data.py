@@ -1,4 +1,4 @@
-"""The data of operators that work element by element: quantize, dequantize, fake_quantize, add, relu, cat."""
+"""The data of operators that work element by element: quantize, dequantize, fake_quantize, add, mul, cat and functions of one code."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from refquant.core.dtypes import int_type
 from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales
+from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.problem import Problem
 
-__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_relu", "build_cat"]
+__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_unary", "build_cat"]
 
 _SPECIAL = np.array(
     [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1.1754942e-38, -1e-38, 3.4028235e38, -3.4028235e38, 2.0**31, -(2.0**31), 2.0**63, -(2.0**63), 1e30, -1e30],
@@ -91,14 +91,14 @@ def build_dequantize(case, rng):
 
 
 def _solved_input(case, rng, shape, dtype, sy, first=False):
-    """Draw a tensor whose scale stands to `sy` as ``odd * 2**-s``, or beside."""
+    """Draw a tensor whose scale stands to `sy` in a `tie_ratio`, or beside."""
     zero = draw_zero(rng, dtype, case.strategy)
     codes = rng.integers(int_type(dtype).qmin, int_type(dtype).qmax + 1, shape).astype(dtype)
     if case.strategy == "saturate":
         codes = draw_codes(rng, shape, dtype, zero, "saturate")
     ratio = {"random": float(np.exp2(rng.uniform(-3, 1))), "saturate": pick(rng, (1.0, 2.0, 4.5))}.get(case.strategy)
     if ratio is None:
-        ratio = pick(rng, (1, 1, 1, 3)) * 2.0 ** -int(rng.integers(1, 5))
+        ratio = tie_ratio(rng, rng.integers(1, 5))
     scale = solve_scales(rng, ratio, sy) if case.strategy != "random" else ratio * sy
     if case.has("mixed") and first and codes.ndim > 3:
         codes = to_channels_last(codes)
@@ -133,8 +133,39 @@ def build_cat(case, rng):
     return Problem("cat", {"tensors": tuple(tensors), "dim": 1, "out": out, "activation": "relu" if case.has("relu") else None})
 
 
-def build_relu(case, rng):
-    """Return the problem of a case of ``relu``."""
+def build_mul(case, rng):
+    """Return the problem of a case of ``mul``, with ``sa * sb / sy`` on a `tie_ratio`, or beside."""
+    shape, dtype = _shape(case), _dtype(case)
+    out = _output(case, rng, dtype)
+    zeros = [draw_zero(rng, dtype, case.strategy) for _ in "ab"]
+    a, b = (draw_codes(rng, shape, dtype, zero, case.strategy) for zero in zeros)
+    shift = {"neartie": int(rng.integers(3, 9)), "saturate": int(rng.integers(0, 6))}.get(case.strategy)
+    ratio = float(np.exp2(rng.uniform(-9, -5))) if shift is None else tie_ratio(rng, shift)
+    scale = draw_scale(rng)
+    other = solve_scales(rng, ratio, out.scale / scale)
+    if case.has("mixed") and a.ndim > 3:
+        a = to_channels_last(a)
+    a, b = (QTensor(_laid_out(case, v), QParams(s, z, dtype)) for v, s, z in zip((a, b), (scale, other), zeros))
+    return Problem("mul", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None})
+
+
+def build_unary(case, rng):
+    """Return the problem of a case of a function of one code: every code comes up where there is room."""
     shape, dtype = _shape(case), _dtype(case)
     zero = draw_zero(rng, dtype, "neartie")
-    return Problem("relu", {"x": QTensor(_laid_out(case, draw_codes(rng, shape, dtype, zero, "random")), QParams(draw_scale(rng), zero, dtype))})
+    codes = rng.permutation(np.arange(int(np.prod(shape))) % 256).reshape(shape).astype(np.uint8).view(dtype)
+    # The middle of hardswish is no line; with larger scales most codes lie beyond it.
+    out = QParams(draw_scale(rng, 2.0**-8, 2.0**-4) * (32 if case.op == "hardswish" else 1), draw_zero(rng, dtype, "random"), dtype)
+    scale = draw_scale(rng)
+    if case.strategy == "neartie":
+        # Where the function is the identity (or, of hardsigmoid, x / 6) ties of the output are multiples of the input's scale.
+        step = 6 / 256 if case.op == "hardsigmoid" else out.scale
+        scale = solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step)
+    arguments = {"x": QTensor(_laid_out(case, codes), QParams(scale, zero, dtype))}
+    if case.has("rescale"):
+        arguments["out"] = out
+    if case.op in ("elu", "leaky_relu"):
+        arguments[{"elu": "alpha", "leaky_relu": "negative_slope"}[case.op]] = float(np.float32(rng.uniform(0.01, 1.5)))
+    if case.has("threads"):
+        arguments["threads"] = 3
+    return Problem(case.op, arguments)

