@@ -86,6 +86,17 @@ def test_random_geometries(rung, dims):
 
 
 @pytest.mark.skipif(jit_disabled(), reason="many convolutions are for compiled kernels")
+def test_groups_that_are_computed_together():
+    rng = np.random.default_rng(60)
+    sizes = [(32, 4, 4), (6, 3, 2), (5, 2, 3), (8, 8, 16), (4, 2, 9), (2, 4, 8), (7, 1, 2), (9, 2, 5)]
+    for case, (groups, per_in, per_out) in enumerate(sizes):
+        for dims in (1, 2):
+            x, w, geometry, x_zero, w_zero = random_case(rng, dims, groups, per_in, per_out, 10)
+            for zero in (0, w_zero):
+                check(x, w, groups, geometry, x_zero, zero, None, rng, case)
+
+
+@pytest.mark.skipif(jit_disabled(), reason="many convolutions are for compiled kernels")
 @pytest.mark.parametrize("channels", [1, 3, 8, 16, 24, 32, 48, 64, 96, 100, 144])
 def test_depthwise(channels):
     rng = np.random.default_rng(channels)

@@ -5,7 +5,7 @@
     out      [N][OD][OH][OW][OC]
 
 A convolution is the product of its windows and its weights. Windows are not copied: in channels-last memory the KW * C bytes of a
-window's row are neighbours, and a product reads its k in runs.
+window's row are neighbours, and a product reads its k in runs. Narrow groups are computed several at a time.
 """
 
 import numpy as np
@@ -40,25 +40,38 @@ def pack_conv(w, groups=1, rung=None):
     """
     packed = PackedConv.of(w, groups, rung)
     if w.shape[1] > 1 or groups == 1:
-        _columns(packed, _fewest_runs(packed))
+        merged = _merged_groups(packed, packed.no_zeros)
+        *outer, width = w.shape[2:]
+        _columns(packed, merged, int(np.prod(outer)) * (1 if merged == groups else width))
     return packed
 
 
-def _fewest_runs(packed):
-    """Runs of a window whose taps are neighbours: one a kernel row, if a pixel's channels are read together."""
-    *outer, width = packed.shape[2:]
-    return int(np.prod(outer)) * (1 if packed.groups == 1 else width)
+def _merged_groups(packed, zeros):
+    """How many neighbouring groups are computed as one, with zeros in their weights for one another's channels.
+
+    As many as fit into the 16 columns of a register, which would be there anyway. Not where weights have zero points, for their
+    term needs the sum over a group's own channels.
+    """
+    if rung_named(packed.rung) is None or zeros is not packed.no_zeros:
+        return 1
+    most = 16 // (packed.shape[0] // packed.groups)
+    return max((m for m in range(1, most + 1) if packed.groups % m == 0), default=1)
 
 
-def _columns(packed, runs):
-    """The packed columns for windows of `runs` runs; all but the first kind are packed when they are first asked for."""
-    data = packed.columns.get(runs)
+def _columns(packed, merged, runs):
+    """The packed columns for windows of `runs` runs; all but the likeliest are packed when they are first asked for."""
+    data = packed.columns.get((merged, runs))
     if data is None:
-        oc, ic, *kernel = packed.shape
-        codes = packed.codes.reshape(packed.groups, oc // packed.groups, runs, -1)
-        rung = rung_named(packed.rung)
-        data = packed.codes.reshape(oc, -1) if rung is None else pack_columns(codes, rung)
-        packed.columns[runs] = data
+        oc, ic, *_ = packed.shape
+        rung, groups, columns = rung_named(packed.rung), packed.groups, oc // packed.groups
+        if rung is None:
+            return packed.codes.reshape(oc, -1)
+        codes = packed.codes.reshape(groups // merged, merged, columns, -1, ic)
+        together = np.zeros((groups // merged, merged, columns, codes.shape[3], merged, ic), np.int8)
+        for i in range(merged):
+            together[:, i, :, :, i] = codes[:, i]
+        data = pack_columns(together.reshape(groups // merged, merged * columns, runs, -1), rung)
+        packed.columns[merged, runs] = data
     return data
 
 
@@ -69,9 +82,12 @@ def _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, dtype, kind,
     if packed.shape[1] == 1 and packed.groups > 1:
         depthwise(x, packed, geometry, True, x_zero, zeros, memory, kind, ep)
     else:
+        merged = 1 if packed.groups == 1 else _merged_groups(packed, zeros)
+        groups = packed.groups // merged
         field, loose, x_zero = make_field(x, geometry, x_zero)
-        left = window_rows(geometry, loose, packed.groups)
-        multiply(field, left, _columns(packed, left[0].shape[0]), packed, x_zero, zeros, memory, kind, ep)
+        left = window_rows(geometry, loose, groups)
+        columns = _columns(packed, merged, left[0].shape[0])
+        multiply(field, left, columns, groups, packed, x_zero, zeros, memory, kind, ep)
     return memory.transpose(geometry.from_memory)
 
 

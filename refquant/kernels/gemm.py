@@ -19,19 +19,19 @@ from refquant.kernels.product import run_product
 from refquant.kernels.signature import as_input
 from refquant.kernels.stage import RAW, output_kind
 
-__all__ = ["gemm_s32", "gemm_requantize", "multiply", "column_zeros", "unsigned_codes"]
+__all__ = ["gemm_s32", "gemm_requantize", "multiply", "column_zeros"]
 
 _NO_SUMS = as_input(np.empty((1, 0), np.int32))
 
 
-def unsigned_codes(x, x_zero):
+def _unsigned_codes(x, x_zero):
     """Return `x` as contiguous uint8 codes and the zero point that goes with them."""
     if x.dtype == np.int8:
         return as_input(np.ascontiguousarray(x).view(np.uint8) ^ np.uint8(0x80)), int(x_zero) + 128
     return as_input(x), int(x_zero)
 
 
-def multiply(field, left, columns, packed, x_zero, zeros, out, kind, ep):
+def multiply(field, left, columns, groups, packed, x_zero, zeros, out, kind, ep):
     """Compute one product into `out`: the last step of `gemm_s32` and of convolutions.
 
     Parameters
@@ -41,6 +41,7 @@ def multiply(field, left, columns, packed, x_zero, zeros, out, kind, ep):
         The fields of a `Left`.
     columns : ndarray of int8
         As the rung of `packed` lays them out.
+    groups : int
     packed : PackedB or PackedConv
     x_zero : int
     zeros : ndarray of int32, (groups * columns,)
@@ -53,7 +54,7 @@ def multiply(field, left, columns, packed, x_zero, zeros, out, kind, ep):
     """
     if not out.size:
         return
-    groups, row_sums = packed.groups, _NO_SUMS
+    row_sums = _NO_SUMS
     if zeros is not packed.no_zeros:
         row_sums = sum_rows(field, left, groups)
     right = (columns, packed.sums, zeros, row_sums, groups, packed.sums.shape[0] // groups, x_zero)
@@ -67,6 +68,12 @@ def column_zeros(packed, w_zero):
             return packed.no_zeros
     zeros = packed.no_zeros + w_zero - packed.offset
     return as_input(zeros.astype(np.int32)) if zeros.any() else packed.no_zeros
+
+
+def _multiply(a, packed, a_zero, b_zero, out, kind, ep):
+    a, a_zero = _unsigned_codes(a, a_zero)
+    zeros = column_zeros(packed, b_zero)
+    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, 1, packed, a_zero, zeros, out, kind, ep)
 
 
 def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
@@ -93,8 +100,7 @@ def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
     """
     if out is None:
         out = np.empty((a.shape[0], packed.n), np.int32)
-    a, a_zero = unsigned_codes(a, a_zero)
-    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, column_zeros(packed, b_zero), out, RAW, None)
+    _multiply(a, packed, a_zero, b_zero, out, RAW, None)
     return out
 
 
@@ -118,7 +124,5 @@ def gemm_requantize(a, packed, epilogue, dtype, *, a_zero=0, b_zero=0, out=None)
     """
     if out is None:
         out = np.empty((a.shape[0], packed.n), dtype)
-    a, a_zero = unsigned_codes(a, a_zero)
-    kind = output_kind(dtype)
-    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, a_zero, column_zeros(packed, b_zero), out, kind, epilogue)
+    _multiply(a, packed, a_zero, b_zero, out, output_kind(dtype), epilogue)
     return out

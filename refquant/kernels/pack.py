@@ -32,8 +32,6 @@ class PackedB(NamedTuple):
         The kernel that the layout is made for.
     no_zeros : ndarray of int32, (N,), read-only
         Zeros.
-    groups : int
-        1.
     """
 
     data: np.ndarray
@@ -43,7 +41,6 @@ class PackedB(NamedTuple):
     offset: int
     rung: str
     no_zeros: np.ndarray
-    groups: int = 1
 
 
 class PackedConv(NamedTuple):
@@ -63,7 +60,8 @@ class PackedConv(NamedTuple):
     no_zeros : ndarray of int32, (OC,), read-only
         Zeros.
     columns : dict
-        Number of runs that a window is read in, or for depthwise weights of pixels in a cell → packed columns.
+        Packed columns, by the number of groups that are one and of runs that a window is read in; for depthwise weights by the
+        number of pixels in a cell.
     """
 
     codes: np.ndarray

@@ -83,5 +83,5 @@ def gemm_s16pair_s32(a, b):
     if packed.rung == PLAIN:
         parallel_for(_plain_pairs, a.shape[0], a, packed.data, out)
     else:
-        multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, packed, 0, packed.no_zeros, out, RAW, None)
+        multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, 1, packed, 0, packed.no_zeros, out, RAW, None)
     return out
