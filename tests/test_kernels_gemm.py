@@ -10,6 +10,7 @@ from test_kernels_witness import assert_same, ref_gemm, slow_gemm
 
 from refquant.core.epilogue import BIAS, CLAMP, apply_epilogue, make_epilogue
 from refquant.errors import UnsupportedError
+from refquant.kernels import product
 from refquant.kernels.gemm import gemm_requantize, gemm_s32
 from refquant.kernels.jit import get_num_threads, jit_disabled, set_num_threads
 from refquant.kernels.pack import pack_b
@@ -147,7 +148,8 @@ def test_results_go_where_they_are_asked_to():
 
 
 @pytest.mark.skipif(jit_disabled(), reason="large products are for compiled kernels")
-def test_threads_do_not_change_a_bit():
+def test_threads_do_not_change_a_bit(monkeypatch):
+    monkeypatch.setattr(product, "_GRAIN", 1)  # no product is too small to be shared out
     rng = np.random.default_rng(5)
     for m, n, k in ((600, 130, 257), (3, 4096, 1500), (1, 1, 40_000)):
         a, b = codes(rng, (m, k), np.uint8), codes(rng, (k, n), np.int8)

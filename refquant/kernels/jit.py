@@ -129,7 +129,7 @@ def parallel_for(worker, count, *args, grain=1):
         Must write to disjoint places for disjoint ranges.
     count : int
     grain : int
-        The least part worth a thread of its own: some 20 µs of work.
+        The least part worth a thread of its own: some 80 µs of work, for so long it may take to wake one.
     """
     global _pool
     parts = min(_threads, count // grain) if grain > 1 else min(_threads, count)

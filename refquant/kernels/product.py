@@ -27,7 +27,7 @@ __all__ = ["Right", "run_product"]
 
 _BLOCK = 240
 _GATHERED = 48
-_GRAIN = 10_000_000
+_GRAIN = 40_000_000
 _NO_BIAS = as_input(np.empty(0, np.int32))
 
 
@@ -158,7 +158,7 @@ def run_product(rung, field, left, right, out, kind, ep):
     rows, groups, columns = left[3], right[4], right[5]
     down = -(-rows // _BLOCK) * groups
     chunks = 1 if down >= 4 * get_num_threads() else -(-columns // (16 * rung_named(rung).widest))
-    work = (rows + 8) * right[0].size  # products, and reading the columns is worth some rows of them
+    work = (rows + 2) * right[0].size  # products, and reading the columns is worth two rows of them
     grain = 1 + down * chunks * _GRAIN // (work + 1)
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
     memory = out.reshape(-1).view(np.uint8)
