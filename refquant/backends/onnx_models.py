@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from refquant.core.layout import is_channels_last
+
 __all__ = ["MODELS", "SmallModel"]
 
 _TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "float32": TensorProto.FLOAT}
@@ -179,8 +181,10 @@ def _avg_pool2d(problem):
 def _pool(problem, op, **attributes):
     g, x = _Graph(), problem["x"]
     out = problem.get("out") or x.qparams
-    g.node(op, [g.feed("x", x.values), *g.parameters("x", x.qparams), *g.parameters("y", out)], domain=_MICROSOFT, **attributes)
-    return g.model(out.storage)
+    last = is_channels_last(x.values)
+    values = np.moveaxis(x.values, 1, -1) if last else x.values
+    g.node(op, [g.feed("x", values), *g.parameters("x", x.qparams), *g.parameters("y", out)], domain=_MICROSOFT, channels_last=int(last), **attributes)
+    return g.model(out.storage, finish=lambda y: np.moveaxis(y, -1, 1) if last else y)
 
 
 #: Each operator's model, as a function of a problem.
@@ -200,6 +204,6 @@ MODELS = {
     "relu": _relu,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
-    "adaptive_avg_pool2d": lambda problem: _pool(problem, "QLinearGlobalAveragePool", channels_last=0),
+    "adaptive_avg_pool2d": lambda problem: _pool(problem, "QLinearGlobalAveragePool"),
     "cat": _cat,
 }
