@@ -15,6 +15,7 @@ _FIRST_LOOK = (48, 16)
 _SAMPLE = 1024
 _PRODUCTS_IN_SAMPLE = 1 << 20
 _PRODUCTS_AT_ONCE = 1 << 25
+_FEWEST_ON_A_LINE = 10
 
 
 class Bench:
@@ -51,6 +52,7 @@ class Bench:
             "sample": np.concatenate([wrong, right]),
             "tiny": np.concatenate([wrong[: _FIRST_LOOK[0]], right[: _FIRST_LOOK[1]]]),
         }
+        self._limits = (self.actual.min(), self.actual.max()) if self.actual.size else (0, 0)
         parts = self.values(call, "sample")
         self.evaluator.whole = parts is None or not same_bits(parts, self.expected[self.levels["sample"]]).all()
 
@@ -81,6 +83,26 @@ class Bench:
         wrong = ~same_bits(actual, y)
         count = int(np.count_nonzero(wrong))
         return count, count + float(_distance(actual[wrong], y[wrong]).sum()) / 2 if count else 0.0
+
+    def residual(self, call, level):
+        """Return how far the actual codes are from any linear function of the real numbers that a call computes: 0 is a line, 1 is noise.
+
+        A wrong scale or zero point at the output leaves it as it is, so it tells what else is right.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                real = self.real(call, level)
+        except (RefquantError, ArithmeticError, ValueError):
+            return 1.0
+        actual = self.actual[self.levels[level]]
+        if real is None or actual.dtype.kind == "f":
+            return 1.0
+        inside = (actual > self._limits[0]) & (actual < self._limits[1]) & np.isfinite(real)
+        if np.count_nonzero(inside) < _FEWEST_ON_A_LINE:
+            return 1.0
+        x, y = real[inside] - real[inside].mean(), actual[inside] - actual[inside].mean(dtype=float)
+        energy = float(x @ x) * float(y @ y)
+        return 1.0 - float(x @ y) ** 2 / energy if energy > 0 else 1.0
 
     def wrong_everywhere(self, call):
         """Return the number of outputs of a call that disagree, at least, all outputs looked at; None where that cannot be told in time.

@@ -268,11 +268,11 @@ def _cat_changed(call, key):
 
 PARAMETER_CAUSES = (
     Cause("zero_point_ignored", lambda key, call: f"ignores the zero point of {_ROLES[key]} (symmetric in place of affine)", "zero point of {}", tuple(_ROLES_OF), _zero_ignored, _zero_keys, 0.02),
-    Cause("coarse_scale", _coarse_words, "scale", tuple(op for op in _ROLES_OF if op != "matmul_integer"), _coarse, _coarse_keys, 0.2),
-    Cause("per_tensor_scale", "takes {} scale for all channels", "scale", (*_LAYERS, *_REAL, "dequantize"), _per_tensor, _pick_keys),
-    Cause("per_tensor_parameters", "takes the first channel's scale and zero point for all channels", "scale", (*_LAYERS, *_REAL, "dequantize"), _first_pair),
-    Cause("neighbours_scale", "takes the scale of the neighbouring channel ({})", "scale", (*_LAYERS, *_REAL, "dequantize"), _neighbour_scale, _step_keys),
-    Cause("wrong_axis", _axis_words, "scale", (*_REAL, "dequantize"), _other_axis, _axis_keys),
+    Cause("coarse_scale", _coarse_words, "scale precision", tuple(op for op in _ROLES_OF if op != "matmul_integer"), _coarse, _coarse_keys, 0.2),
+    Cause("per_tensor_scale", "takes {} scale for all channels", "channel scales", (*_LAYERS, *_REAL, "dequantize"), _per_tensor, _pick_keys),
+    Cause("per_tensor_parameters", "takes the first channel's scale and zero point for all channels", "channel scales", (*_LAYERS, *_REAL, "dequantize"), _first_pair),
+    Cause("neighbours_scale", "takes the scale of the neighbouring channel ({})", "channel scales", (*_LAYERS, *_REAL, "dequantize"), _neighbour_scale, _step_keys),
+    Cause("wrong_axis", _axis_words, "channel scales", (*_REAL, "dequantize"), _other_axis, _axis_keys),
     Cause(
         "borrowed_parameters", lambda key, call: f"uses scale and zero point of {_ROLES[key[1]]} for {_ROLES[key[0]]}", "scale", tuple(_OTHERS), _borrowed, _borrowed_keys,
     ),

@@ -10,7 +10,8 @@ from refquant.verify.diagnosis.form_causes import field_candidates, profile_cand
 
 __all__ = ["Hypothesis", "Findings", "search", "single_candidates"]
 
-_GROWN_PAIRS = 32
+_GROWN_PAIRS = 48
+_STRAIGHT_PAIRS = 24
 _WITH_SILENT = 12
 _WITH_SOLVED = 12
 _SOLVED_ANEW = 4
@@ -164,12 +165,17 @@ class _Search:
                 if self.late():
                     return best
                 self.consider(best, self.extend(solution, candidate, "tiny"))
-        for first in plain[:_WITH_SOLVED]:
+        for first in self.straightest(plain, _WITH_SOLVED):
             if self.late():
                 break
             for h in self.solved(first, "tiny"):
                 self.consider(best, h)
         return best
+
+    def straightest(self, hypotheses, count):
+        """Return hypotheses that get most outputs right, then those of whose real numbers the actual codes are nearest to a line."""
+        by_line = sorted(hypotheses, key=lambda h: self.bench.residual(h.call, "tiny"))[:count]
+        return [*hypotheses[:count], *(h for h in by_line if h not in hypotheses[:count])]
 
     def consider(self, best, hypothesis):
         if hypothesis is None:
@@ -184,13 +190,16 @@ class _Search:
     def triples(self, pairs):
         """Try a third cause beside the best pairs."""
         best = []
-        for pair in pairs:
+        for pair in pairs[:_GROWN_PAIRS]:
             for candidate in self.order:
                 if self.late():
                     return best
                 if candidate not in pair.candidates:
                     self.consider(best, self.extend(pair, candidate, "tiny"))
-            for h in self.solved(pair, "tiny") if pair in pairs[: _WITH_SOLVED // 2] else ():
+        for pair in self.straightest(pairs, _STRAIGHT_PAIRS):
+            if self.late():
+                return best
+            for h in self.solved(pair, "tiny"):
                 self.consider(best, h)
         return best
 
@@ -225,6 +234,6 @@ def search(call, base, bench, *, most=3, seconds=20.0):
         pairs = work.ranked(work.pairs())
         found.nearest = sorted([*found.nearest, *pairs[:5]], key=lambda h: h.score[1])[:5]
         if not found.explanations and most > 2:
-            triples = work.ranked(work.triples(pairs[:_GROWN_PAIRS]))
+            triples = work.ranked(work.triples(pairs))
             found.nearest = sorted([*found.nearest, *triples[:5]], key=lambda h: h.score[1])[:5]
     return found

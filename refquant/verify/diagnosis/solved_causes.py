@@ -293,9 +293,9 @@ SOLVED_CAUSES = (
     Cause("other_output_scale", _scale_words, "scale", (*_LAYERS, "add", "mul", "quantize"), _other_scale, _scale_keys, 0.3),
     Cause("other_output_zero_point", _zero_words, "zero point of out", (*_LAYERS, "add", "mul", "quantize"), _other_zero, _zero_keys, 0.2),
     Cause("other_output_parameters", _both_words, "scale", (*_LAYERS, "add", "mul", "quantize"), _other_both, _both_keys, 0.4),
-    *(Cause(f"other_{r}_scale", _part_words(r), "scale", _LAYERS, _part_scaled(r), _part_keys(r), 0.35) for r in "xw"),
+    *(Cause(f"other_{r}_scale", _part_words(r), f"scale of {r}", _LAYERS, _part_scaled(r), _part_keys(r), 0.35) for r in "xw"),
     *(Cause(f"other_{r}_zero_point", _input_zero_words(r), f"zero point of {r}", _LAYERS, _input_zero(r), _input_zero_keys(r), 0.25) for r in "xw"),
-    *(Cause(f"other_{r}_scale", _part_words(r), "scale", ("add",), _part_scaled(r), _part_keys(r), 0.35) for r in "ab"),
+    *(Cause(f"other_{r}_scale", _part_words(r), f"scale of {r}", ("add",), _part_scaled(r), _part_keys(r), 0.35) for r in "ab"),
     *(Cause(f"other_{r}_zero_point", _input_zero_words(r), f"zero point of {r}", ("add",), _input_zero(r), _input_zero_keys(r), 0.25) for r in "ab"),
     Cause("other_grid", _grid_words, "scale", ("dequantize",), _grid, _grid_keys, 0.3),
 )  # fmt: skip
