@@ -48,7 +48,7 @@ TFLITE_OPT = Numerics(
     quantize_int32=None,
     dequantize=VectorDequantizeForm(formula="mul_add", tail="sub_mul", vector=8),
     dequantize_channel=DequantizeForm(formula="mul_add"),
-    linear=_FIXED.replace(arithmetic="fixed_half_up"),
+    linear=_FIXED.replace(arithmetic="fixed_half_up", multiplier="f64(xw)/y, double"),
     conv=_FIXED.replace(arithmetic="fixed_half_up"),
     add=GemmlowpAddForm(body="neon", vector=16),
     mul=_MUL,

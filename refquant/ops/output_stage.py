@@ -38,6 +38,12 @@ def _scale(scale, how):
     return _reciprocals(scale) if how == "reciprocals" else np.asarray(scale).astype(_F)[()]
 
 
+def _order(form, w):
+    """Return the order of the scale product for these weights."""
+    tensor, _, channel = form.multiplier.partition(", ")
+    return channel if channel and w.per_channel else tensor
+
+
 def _real_multiplier(order, x, w, y):
     """Return the whole multiplier as float64; an order that is defined in float32 is rounded there first."""
     if order in ("double", "f64(xw)/y"):
@@ -84,10 +90,10 @@ def output_stage(form, x, w, out, bias, channels, activation, place):
     parts = {"kind": kind, "flags": 0, "rounding": form.rounding, "qlo": qmin, "qhi": qmax}
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         if kind == E.FLOAT32:
-            _scales(parts, form, sx, sw, sy, out)
+            _scales(parts, form, sx, sw, sy, w, out)
             _bias(parts, form, bias, sx, sw, sy, x, w)
         else:
-            real = _real_multiplier(form.multiplier, sx, sw, sy)
+            real = _real_multiplier(_order(form, w), sx, sw, sy)
             parts["m64"] = real
             if kind != E.FLOAT64:
                 parts["mult"], parts["shift"] = quantized_multiplier(np.broadcast_to(real, (channels,)))
@@ -110,10 +116,10 @@ def output_stage(form, x, w, out, bias, channels, activation, place):
     return E.make_epilogue(channels, **parts)
 
 
-def _scales(parts, form, sx, sw, sy, out):
-    if form.multiplier in ("(xw)/y", "(xw)*(1/y)", "x*(w/y)", "double", "f64(xw)/y"):
+def _scales(parts, form, sx, sw, sy, w, out):
+    if form.multiplier in ("(xw)/y", "(xw)*(1/y)", "x*(w/y)", "double", "f64(xw)/y", "f64(xw)/y, double"):
         y = _reciprocals(out.scale) if form.y_scale == "reciprocals" else sy
-        parts["s2"] = _F(_real_multiplier(form.multiplier, sx, sw, y))
+        parts["s2"] = _F(_real_multiplier(_order(form, w), sx, sw, y))
         return
     if form.multiplier == "(xw),/y":
         parts["s2"] = sx * sw

@@ -73,7 +73,7 @@ _SAME_AT_ONCE = ({"(xw)/y", "x,w,/y", "(xw),/y"}, {"(xw)*(1/y)", "x,w,1/y"})
 
 
 def _same_product(form, field, mutant):
-    quotients = {"(xw)/y", "f64(xw)/y"}
+    quotients = {"(xw)/y", "f64(xw)/y"} | ({"f64(xw)/y, double"} if mutant.section == "mul" else set())
     if field == "relu":
         return "rounding is monotone: a maximum with 0 before it is one with the zero point after it"
     if field == "multiplier" and form.arithmetic == "float32" and {mutant.old, mutant.new} == quotients:
