@@ -60,7 +60,8 @@ class Shrunk:
         name = re.sub(r"\W", "_", name or f"{self.engine}_{self.problem.op}").lower()
         save_case(folder / f"{name}.npz", self.problem.op, actual=self.actual, numerics=self.profile, **self.problem.arguments)
         path = folder / f"test_{name}.py"
-        path.write_text(_TEST.format(name=name, engine=self.engine, op=self.problem.op, profile=self.profile, differing=self.comparison.differing, outputs=self.comparison.outputs), encoding="utf-8")
+        counts = {"differing": self.comparison.differing, "outputs": self.comparison.outputs}
+        path.write_text(_TEST.format(name=name, engine=self.engine, op=self.problem.op, profile=self.profile, **counts), encoding="utf-8")
         return path
 
 

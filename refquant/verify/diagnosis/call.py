@@ -13,16 +13,37 @@ from refquant.errors import ArgumentError, choose
 from refquant.numerics.dispatch import resolve
 from refquant.numerics.profile import Dispatch, Numerics, section_types
 
-__all__ = ["Call", "PRODUCTS", "CONVOLUTIONS", "FUNCTIONS", "base_call", "forms_of"]
+__all__ = ["PRODUCTS", "CONVOLUTIONS", "FUNCTIONS", "Call", "Memo", "base_call", "forms_of"]
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 FUNCTIONS = ("sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")
 PRODUCTS = ("linear", *CONVOLUTIONS, "matmul_integer")
 
 _OPS = {op.name: op for op in ops.OPS}
+_MOST_BYTES = 1 << 28
 _THROUGH_REAL = ("avg_pool2d", "adaptive_avg_pool2d", "cat")
 # What the roles of an integer product are called where they are not called x and w.
 _ROLES = {("matmul_integer", "x"): "a", ("matmul_integer", "w"): "b", ("dequantize", "x"): "q"}
+
+
+class Memo(dict):
+    """What was computed once, until its arrays take too much memory: then all is forgotten, and `epoch` counts up."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = self.epoch = 0
+
+    def once(self, key, source, function):
+        """Return ``function(source)``, computed once for each `key` and `source` object."""
+        entry = self.get((key, id(source)))
+        if entry is None or entry[0] is not source:
+            entry = (source, function(source))
+            self.bytes += getattr(entry[1], "nbytes", 0)
+            if self.bytes > _MOST_BYTES:
+                self.clear()
+                self.bytes, self.epoch = 0, self.epoch + 1
+            self[key, id(source)] = entry
+        return entry[1]
 
 
 class Call:
@@ -37,7 +58,7 @@ class Call:
         The profile's sections that the operator reads.
     quirks : dict
         Deviations that are neither arguments nor forms; each key is read by one step of an evaluator.
-    memo : dict
+    memo : Memo
         Transformed arrays, shared by all calls of a diagnosis so that equal arrays are one object.
     """
 
@@ -61,10 +82,7 @@ class Call:
 
     def once(self, key, source, function):
         """Return ``function(source)``, computed once for each `key` and `source` object."""
-        entry = self.memo.get((key, id(source)))
-        if entry is None or entry[0] is not source:
-            entry = self.memo[key, id(source)] = (source, function(source))
-        return entry[1]
+        return self.memo.once(key, source, function)
 
     def _name(self, role):
         return _ROLES.get((self.op, role), role)
@@ -201,7 +219,7 @@ def base_call(op, arguments, numerics):
     sections, answer = _sections_read(op, full, profile)
     # Other formulas of a pool or concatenation may pass through real numbers where this profile's does not.
     more = ("quantize", "dequantize") if op in _THROUGH_REAL else ()
-    call = Call(op, full, dict.fromkeys((*sections, *more)), {}, {})
+    call = Call(op, full, dict.fromkeys((*sections, *more)), {}, Memo())
     return call.but(forms={name: _resolved(call, profile, name) for name in call.forms}), answer
 
 

@@ -12,13 +12,22 @@ _ROUNDING = {
     "half_even": "rounds half to even", "half_away": "rounds half away from zero", "half_up": "rounds half up", "half_down": "rounds half down",
     "half_to_zero": "rounds half toward zero", "truncate": "truncates in place of rounding", "floor": "rounds down (floor)", "ceil": "rounds up (ceiling)",
 }  # fmt: skip
-_ZERO = {"after": "adds the zero point after rounding", "before": "adds the zero point before rounding", "fma": "adds the zero point before rounding, fused with the scaling"}
-_SCALING = {"divide": "divides by the scale", "reciprocal": "multiplies by the float32 reciprocal of the scale", "reciprocal64": "multiplies by the reciprocal of the scale, taken in float64"}
+_ZERO = {
+    "after": "adds the zero point after rounding", "before": "adds the zero point before rounding",
+    "fma": "adds the zero point before rounding, fused with the scaling",
+}  # fmt: skip
+_SCALING = {
+    "divide": "divides by the scale", "reciprocal": "multiplies by the float32 reciprocal of the scale",
+    "reciprocal64": "multiplies by the reciprocal of the scale, taken in float64",
+}  # fmt: skip
 _DEQUANTIZE = {
     "sub_mul": "dequantizes as (q - z) * s", "sub_mul64": "dequantizes as (q - z) * s with the scale in float64", "mul_add": "dequantizes as q * s + (-z * s), rounded twice",
     "fma": "dequantizes as a fused q * s + (-z * s)",
 }  # fmt: skip
-_SCALES = {name: {"direct": f"takes the scale of {whose} as it is", "reciprocals": f"takes the scale of {whose} as the reciprocal of a reciprocal"} for name, whose in (("x_scale", "the input"), ("w_scale", "the weights"), ("y_scale", "the output"))}
+_SCALES = {
+    name: {"direct": f"takes the scale of {whose} as it is", "reciprocals": f"takes the scale of {whose} as the reciprocal of a reciprocal"}
+    for name, whose in (("x_scale", "the input"), ("w_scale", "the weights"), ("y_scale", "the output"))
+}
 _POOLS = {
     "scaled": "A*m + z", "vector": "A*m rounded, then z, in whole blocks of channels", "adaptive_vector": "fma(A, m, z) in whole blocks of channels",
     "raw_mean": "the mean of raw codes", "global": "A * f(sx / f(sy*n)), then z", "global_area": "A * f(sx / f(sy*n)) with the kernel's whole area as n",
@@ -29,8 +38,14 @@ _POOLS = {
 WORDS = {
     "QuantizeForm": {
         "scaling": _SCALING, "zero_point": _ZERO, "rounding": _ROUNDING,
-        "overflow": {"saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)", "int64": "turns values beyond int64 into its minimum"},
-        "nan": {"qmin": "turns NaN into the lowest code", "qmax": "turns NaN into the highest code", "zero": "turns NaN into code 0", "indefinite": "turns NaN into -2**31, cut to the dtype's bits", "overflow": "turns NaN into what a huge value becomes"},
+        "overflow": {
+            "saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)",
+            "int64": "turns values beyond int64 into its minimum",
+        },
+        "nan": {
+            "qmin": "turns NaN into the lowest code", "qmax": "turns NaN into the highest code", "zero": "turns NaN into code 0",
+            "indefinite": "turns NaN into -2**31, cut to the dtype's bits", "overflow": "turns NaN into what a huge value becomes",
+        },
     },
     "DequantizeForm": {"formula": _DEQUANTIZE},
     "VectorDequantizeForm": {"formula": _DEQUANTIZE, "tail": {k: f"{v} in the tail" for k, v in _DEQUANTIZE.items()}},

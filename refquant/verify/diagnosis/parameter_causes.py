@@ -267,7 +267,10 @@ def _cat_changed(call, key):
 
 
 PARAMETER_CAUSES = (
-    Cause("zero_point_ignored", lambda key, call: f"ignores the zero point of {_ROLES[key]} (symmetric in place of affine)", "zero point of {}", tuple(_ROLES_OF), _zero_ignored, _zero_keys, 0.02),
+    Cause(
+        "zero_point_ignored", lambda key, call: f"ignores the zero point of {_ROLES[key]} (symmetric in place of affine)", "zero point of {}",
+        tuple(_ROLES_OF), _zero_ignored, _zero_keys, 0.02,
+    ),
     Cause("coarse_scale", _coarse_words, "scale precision", tuple(op for op in _ROLES_OF if op != "matmul_integer"), _coarse, _coarse_keys, 0.2),
     Cause("per_tensor_scale", "takes {} scale for all channels", "channel scales", (*_LAYERS, *_REAL, "dequantize"), _per_tensor, _pick_keys),
     Cause("per_tensor_parameters", "takes the first channel's scale and zero point for all channels", "channel scales", (*_LAYERS, *_REAL, "dequantize"), _first_pair),

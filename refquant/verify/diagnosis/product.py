@@ -29,6 +29,7 @@ from refquant.verify.diagnosis.sums import SUMS
 __all__ = ["Products"]
 
 _CHUNK = 1 << 21
+_STAGES_AT_ONCE = 1 << 22
 # Accumulators whose sums stand in SUMS; others are left to the operator.
 _SUMMED = ("exact", "fbgemm_depthwise")
 
@@ -41,7 +42,8 @@ class Products:
         self.channels = call.codes("w").shape[0]
         self.depth = math.prod(call.codes("w").shape[1:])
         self.geometry = _Geometry(call, shape) if call.op in CONVOLUTIONS else None
-        self._cache = {}
+        self._cache, self._epoch = {}, call.memo.epoch
+        self._most_stages = max(64, _STAGES_AT_ONCE // max(self.channels, 1))
 
     def channel(self, index):
         """Return the output channel of flat positions."""
@@ -55,6 +57,9 @@ class Products:
         if level is None and index.size * self.depth > _CHUNK:
             parts = np.array_split(index, -(-index.size * self.depth // _CHUNK))
             return np.concatenate([self._finish(call, self.accumulator(call, part), part) for part in parts])
+        if call.memo.epoch != self._epoch or len(self._cache) > self._most_stages:
+            # Arrays live as long as something computed from them is kept.
+            self._cache, self._epoch = {}, call.memo.epoch
         return self._finish(call, self.accumulator(call, index, level), index)
 
     # Accumulation

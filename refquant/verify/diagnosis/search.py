@@ -19,7 +19,7 @@ _KEPT = 400
 _MOST_ALTERNATIVES = 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hypothesis:
     """Candidates, in order, and the call that they lead to.
 
