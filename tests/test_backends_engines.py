@@ -18,8 +18,6 @@ def report(row):
 #: What the profiles do not say yet: a case that shows it, and what the engine does. A line here fails once its case agrees.
 NOT_MODELLED = {
     "quantize/tflite_opt/n63/edges/seed=20261207/int8/channels_last": "the last n % 8 numbers are divided in float64 and rounded half away from zero",
-    "linear/tflite_opt/m199k100n333/neartie/seed=45/int8/nobias": "weights of one scale have the multiplier f64(f32(sx * sw)) / sy",
-    "conv2d/tflite_opt/n1c101h3w3-oc101g101/neartie/seed=68/per_channel/int8/intbias": "the last OC % 8 channels of a depthwise convolution round as tflite_ref does",
     "mul/tflite_opt/n2c1h9w8/saturate/seed=54/int8": "in blocks of 16, scaled products are cut to int16 before the zero point",
 }
 

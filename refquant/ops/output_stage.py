@@ -39,9 +39,9 @@ def _scale(scale, how):
 
 
 def _order(form, w):
-    """Return the order of the scale product for these weights."""
+    """Return the order of the scale product for these weights; LiteRT takes a single scale as one of the tensor."""
     tensor, _, channel = form.multiplier.partition(", ")
-    return channel if channel and w.per_channel else tensor
+    return channel if channel and np.size(w.scale) > 1 else tensor
 
 
 def _real_multiplier(order, x, w, y):
