@@ -94,7 +94,7 @@ def test_no_diagnosis_takes_long(results):
 @pytest.mark.parametrize("fault", UNKNOWN, ids=lambda f: f.name)
 def test_what_is_not_in_the_table_is_not_explained(fault):
     problem, actual = plant(fault)
-    d = diagnose(problem.op, actual=actual, numerics=fault.profile, seconds=3, **problem.arguments)
+    d = diagnose(problem.op, actual=actual, numerics=fault.profile, seconds=1.5, **problem.arguments)
     assert not d.explained and d.nearest and all(e.left for e in d.nearest), str(d)
 
 
