@@ -9,7 +9,7 @@ from refquant.numerics.profile import Dispatch, section_types
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = """examples:
-  refquant profiles                     every profile, and the engine that it describes
+  refquant profiles                     every profile, and the engine that it describes; and named variants
   refquant profiles onednn              every field of one
   refquant profiles fbgemm onednn       where two differ
 """
@@ -32,7 +32,9 @@ def run(arguments):
 
 
 def _overview():
-    return table([(profile.name, profile.engine) for profile in numerics.PROFILES])
+    rows = [(profile.name, profile.engine) for profile in numerics.PROFILES]
+    rows += [(f"{base}+{variant.name}", f"{variant.kind}: {variant.explanation}") for variant in numerics.VARIANTS for base in variant.bases]
+    return table(rows)
 
 
 def _text(value):

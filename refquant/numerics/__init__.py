@@ -12,8 +12,9 @@ from refquant.numerics.onnx import ONNX, ONNX_REFERENCE, ONNXRUNTIME
 from refquant.numerics.profile import Numerics
 from refquant.numerics.tflite import TFLITE_OPT, TFLITE_REF, XNNPACK
 from refquant.numerics.torch_x86 import FBGEMM, INDUCTOR, ONEDNN, QNNPACK, X86
+from refquant.numerics.variants import VARIANTS, Variant, make_variant, variant_names, variants_of
 
-__all__ = ["Numerics", "PROFILES", "names", "get"]
+__all__ = ["Numerics", "PROFILES", "VARIANTS", "Variant", "names", "get", "variant_names", "variants_of"]
 
 PROFILES = (FBGEMM, ONEDNN, X86, QNNPACK, INDUCTOR, ONNX, ONNX_REFERENCE, ONNXRUNTIME, TFLITE_REF, TFLITE_OPT, XNNPACK)
 
@@ -30,7 +31,7 @@ def names():
 
 
 def get(numerics):
-    """Return the profile of a name; a `Numerics` passes through.
+    """Return the profile of a name, or of a variant's name ``base+variant``; a `Numerics` passes through.
 
     Raises
     ------
@@ -41,4 +42,6 @@ def get(numerics):
         return numerics
     if isinstance(numerics, str) and numerics in _BY_NAME:
         return _BY_NAME[numerics]
+    if isinstance(numerics, str) and "+" in numerics:
+        return make_variant(numerics, _BY_NAME)
     return _BY_NAME[choose("numerics", "name", numerics, _BY_NAME)]

@@ -80,7 +80,7 @@ def save_case(path, op, *, actual=None, numerics="fbgemm", **arguments):
     ([3, 9], [5, 8], 'onnx')
     """
     profile = profiles.get(numerics)
-    if profiles.get(choose("save_case", "numerics", profile.name, profiles.names())) != profile:
+    if profiles.get(choose("save_case", "numerics", profile.name, (*profiles.names(), *profiles.variant_names()))) != profile:
         raise ArgumentError(f"save_case: numerics is a changed {profile.name}, which a file cannot hold; give the name of a profile")
     description, arrays = to_plain(Problem(op, arguments))
     if len(arrays) > _MOST_ENTRIES - 2:

@@ -1,0 +1,61 @@
+"""Named variants: reachable by name, different from their base, and their examples run."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+import refquant as rq
+from refquant import numerics
+from refquant.errors import ArgumentError
+from refquant.numerics import variants
+from refquant.numerics.variants import KINDS, Variant
+from refquant.verify import Case
+
+PLANTED = Variant(
+    "half_away", ("onnx", "onnxruntime"), "version", {"linear": {"rounding": "half_away"}}, "A product's ties go away from zero.",
+    ">>> str(rq.numerics.get('onnx+half_away').linear.rounding)\n'half_away'\n",
+)  # fmt: skip
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    monkeypatch.setattr(variants, "VARIANTS", (*variants.VARIANTS, PLANTED))
+    monkeypatch.setattr(variants, "_MADE", {})
+
+
+def failures(example):
+    test = doctest.DocTestParser().get_doctest(example, {"np": np, "rq": rq}, "example", None, 0)
+    assert test.examples, "an example must compute something"
+    return doctest.DocTestRunner(verbose=False).run(test, out=lambda text: None).failed
+
+
+@pytest.mark.parametrize("variant", numerics.VARIANTS, ids=lambda v: v.name)
+def test_a_variant_says_what_it_is(variant):
+    assert variant.kind in KINDS and variant.bases and variant.explanation.endswith(".")
+    for base in variant.bases:
+        profile, full = numerics.get(base), f"{base}+{variant.name}"
+        assert numerics.get(full).name == full and profile.differences(numerics.get(full))
+    assert failures(variant.example) == 0
+
+
+def test_a_name_gives_its_profile(planted):
+    profile = numerics.get("onnx+half_away")
+    assert profile is numerics.get("onnx+half_away") and profile.name == "onnx+half_away"
+    assert numerics.get("onnx").differences(profile) == [("linear", "rounding", "half_even", "half_away")]
+    assert "ties go away" in profile.engine
+    assert variants.variants_of("onnxruntime", "version")[-1:] == ("onnxruntime+half_away",)
+    assert "onnxruntime+half_away" not in variants.variants_of("onnxruntime", "defect")
+    assert Case.parse("linear/onnx+half_away/m1k1n1/random/seed=0").profile == "onnx+half_away"
+
+
+def test_an_example_is_run(planted):
+    assert failures(PLANTED.example) == 0
+    assert failures(PLANTED.example.replace("'half_away'\n", "'half_up'\n")) == 1
+
+
+def test_an_unknown_variant_is_refused_with_the_nearest(planted):
+    with pytest.raises(ArgumentError, match="did you mean 'onnx.half_away'"):
+        numerics.get("onnx+half_awy")
+    with pytest.raises(ArgumentError, match="choose one of"):
+        numerics.get("fbgemm+half_away")
