@@ -11,15 +11,15 @@ window's row are neighbours, and a product reads its k in runs. Narrow groups ar
 import numpy as np
 
 from refquant.kernels.columns import pack_columns
-from refquant.kernels.depthwise import depthwise
+from refquant.kernels.depthwise import bind_depthwise
 from refquant.kernels.field import make_field
-from refquant.kernels.gemm import column_zeros, multiply
+from refquant.kernels.gemm import bind_multiply, column_zeros
 from refquant.kernels.pack import PackedConv
 from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.tile import rung_named
 from refquant.kernels.window import make_geometry, window_rows
 
-__all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize"]
+__all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize", "bind_conv"]
 
 
 def pack_conv(w, groups=1, rung=None):
@@ -75,20 +75,56 @@ def _columns(packed, merged, runs):
     return data
 
 
-def _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, dtype, kind, ep):
-    geometry = make_geometry(x.shape, packed.shape, stride, padding, dilation)
-    memory = np.empty(geometry.memory_shape, dtype)
-    zeros = column_zeros(packed, w_zero)
-    if packed.shape[1] == 1 and packed.groups > 1:
-        depthwise(x, packed, geometry, True, x_zero, zeros, memory, kind, ep)
+def bind_conv(x_shape, packed, epilogue, dtype, *, stride, padding, dilation, x_zero=0, w_zero=0, pairs=False):
+    """Prepare `conv_requantize`, or without an output stage `conv_s32`, for many inputs of one shape and dtype.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+    packed, epilogue, dtype, stride, padding, dilation, x_zero, w_zero
+        As for `conv_requantize`; `epilogue` may be None, with int32.
+    pairs : bool
+        Saturate pairs of taps to int16, and subtract no zero point: `refquant.kernels.depthwise.depthwise_pair16_s32`.
+
+    Returns
+    -------
+    callable
+        ``run(x)``
+    """
+    kind = RAW if epilogue is None else output_kind(dtype)
+    geometry = make_geometry(x_shape, packed.shape, stride, padding, dilation)
+    zeros = packed.no_zeros if pairs else column_zeros(packed, w_zero)
+    if packed.shape[1] == 1 and packed.groups > 1 or pairs:
+        fill = bind_depthwise(packed, geometry, not pairs, x_zero, zeros, kind, epilogue)
     else:
-        merged = 1 if packed.groups == 1 else _merged_groups(packed, zeros)
-        groups = packed.groups // merged
-        field, loose, x_zero = make_field(x, geometry, x_zero)
-        left = window_rows(geometry, loose, groups)
-        columns = _columns(packed, merged, left[0].shape[0])
-        multiply(field, left, columns, groups, packed, x_zero, zeros, memory, kind, ep)
-    return memory.transpose(geometry.from_memory)
+        fill = _bind_windows(packed, geometry, x_zero, zeros, kind, epilogue)
+    shape, order = geometry.memory_shape, geometry.from_memory
+
+    def run(x):
+        memory = np.empty(shape, dtype)
+        if memory.size:
+            fill(x, memory)
+        return memory.transpose(order)
+
+    return run
+
+
+def _bind_windows(packed, geometry, x_zero, zeros, kind, ep):
+    merged = 1 if packed.groups == 1 else _merged_groups(packed, zeros)
+    groups = packed.groups // merged
+    bound = {}
+
+    def fill(x, out):
+        field, loose, field_zero = make_field(x, geometry, x_zero)
+        found = bound.get((loose, field_zero))
+        if found is None:
+            left = window_rows(geometry, loose, groups)
+            columns = _columns(packed, merged, left[0].shape[0])
+            found = bound[loose, field_zero] = left, bind_multiply(columns, groups, packed, field_zero, zeros, kind, ep)
+        left, multiply = found
+        multiply(field, left, out)
+
+    return fill
 
 
 def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -116,7 +152,9 @@ def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):
     ---------
     Exact modulo ``2**32``.
     """
-    return _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, np.int32, RAW, None)
+    return bind_conv(
+        x.shape, packed, None, np.int32, stride=stride, padding=padding, dilation=dilation, x_zero=x_zero, w_zero=w_zero
+    )(x)  # fmt: skip
 
 
 def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_zero=0, w_zero=0):
@@ -136,4 +174,6 @@ def conv_requantize(x, packed, epilogue, dtype, *, stride, padding, dilation, x_
     ndarray of `dtype`, (N, OC, *out)
         In channels-last memory; ``apply_epilogue`` of what `conv_s32` gives, bit for bit.
     """
-    return _convolve(x, packed, stride, padding, dilation, x_zero, w_zero, dtype, output_kind(dtype), epilogue)
+    return bind_conv(
+        x.shape, packed, epilogue, dtype, stride=stride, padding=padding, dilation=dilation, x_zero=x_zero, w_zero=w_zero
+    )(x)  # fmt: skip

@@ -27,7 +27,7 @@ from refquant.kernels.signature import as_input
 from refquant.kernels.stage import LINE_NONE, RAW, RAW_STAGE, make_stage, output_kind, read_header
 from refquant.kernels.window import make_geometry
 
-__all__ = ["depthwise_pair16_s32", "depthwise_pair16_requantize", "depthwise"]
+__all__ = ["depthwise_pair16_s32", "depthwise_pair16_requantize", "bind_depthwise"]
 
 _GATHERED = 48
 _MOST_BLOCKS = 64
@@ -207,12 +207,11 @@ def _plain_rows(first, last, field, geometry, taps, start, exact, out):
                     acc[c] = wrap32(np.int64(acc[c]) + min(max(pair, -32768), 32767))
 
 
-def depthwise(x, packed, geometry, exact, x_zero, zeros, out, kind, ep):
-    """Compute a depthwise convolution into `out`.
+def bind_depthwise(packed, geometry, exact, x_zero, zeros, kind, ep):
+    """Prepare a depthwise convolution: ``run(x, out)``.
 
     Parameters
     ----------
-    x : ndarray of uint8 or int8, (N, IC, *spatial)
     packed : PackedConv
         Weights (OC, 1, *kernel).
     geometry : Geometry
@@ -221,36 +220,43 @@ def depthwise(x, packed, geometry, exact, x_zero, zeros, out, kind, ep):
     x_zero : int
     zeros : ndarray of int32, (OC,)
         Zero points of the stored weights, `packed.no_zeros` itself if there are none.
-    out : ndarray, C-contiguous, (N, *out, OC)
     kind, ep
-        What is written, and the output stage, as for `refquant.kernels.product.run_product`.
+        What is written, and the output stage, as for `refquant.kernels.product.bind_product`.
+
+    Returns
+    -------
+    callable
+        Takes `x`, uint8 or int8, (N, IC, *spatial), and `out`, C-contiguous, (N, *out, OC).
     """
-    if not out.size:
-        return
     if zeros is not packed.no_zeros:
-        _with_zeros(x, packed, geometry, x_zero, zeros, out, ep)
-        return
+        return lambda x, out: _with_zeros(x, packed, geometry, x_zero, zeros, out, ep)
     channels = packed.shape[0]
-    if channels != geometry.channels:
-        x = np.repeat(x, channels // geometry.channels, axis=1)
+    times = channels // geometry.channels
+    if times > 1:
         geometry = geometry._replace(channels=channels, field_shape=(*geometry.field_shape[:4], channels))
     if "taps" not in packed.columns:
         packed.columns["taps"] = as_input(packed.codes.reshape(channels, -1).T)
-    if not depthwise_tiles_run_here():
-        _run_plain(x, packed, geometry, exact, x_zero, out, kind, ep)
-        return
-    source = make_source(x, geometry, x_zero)
-    cells = _make_cells(channels, geometry)
+    bind = _bind_bands if depthwise_tiles_run_here() else _bind_plain
+    fill = bind(packed, geometry, exact, x_zero, kind, ep)
+    return fill if times == 1 else lambda x, out: fill(np.repeat(x, times, axis=1), out)
+
+
+def _bind_bands(packed, geometry, exact, x_zero, kind, ep):
+    cells = _make_cells(geometry.channels, geometry)
     pixels, height = cells[1], cells[5]
     if pixels not in packed.columns:
         packed.columns[pixels] = _weight_table(packed.columns["taps"], pixels)
+    table, sums, worker = packed.columns[pixels], packed.sums, _bands_kernel(exact)
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True, pixels)
     units = geometry.batch * geometry.out[0] * -(-geometry.out[1] // height)
-    grain = 1 + units * _GRAIN // (out.size * packed.columns["taps"].shape[0])
-    parallel_for(
-        _bands_kernel(exact), units, source, cells, packed.columns[pixels], packed.sums, out.reshape(-1).view(np.uint8),
-        out.itemsize, stage, grain=grain,
-    )  # fmt: skip
+    taps = packed.columns["taps"].shape[0]
+
+    def fill(x, out):
+        source = make_source(x, geometry, x_zero)
+        memory = out.reshape(-1).view(np.uint8)
+        parallel_for(worker, units, source, cells, table, sums, memory, out.itemsize, stage, grain=1 + units * _GRAIN // (out.size * taps))
+
+    return fill
 
 
 def _with_zeros(x, packed, geometry, x_zero, zeros, out, ep):
@@ -259,19 +265,22 @@ def _with_zeros(x, packed, geometry, x_zero, zeros, out, ep):
         packed.columns["ones"] = PackedConv.of(np.ones(packed.shape, np.int8), packed.groups)
     acc, sums = np.empty(out.shape, np.int32), np.empty(out.shape, np.int32)
     for weights, result in ((packed, acc), (packed.columns["ones"], sums)):
-        depthwise(x, weights, geometry, True, x_zero, weights.no_zeros, result, RAW, None)
+        bind_depthwise(weights, geometry, True, x_zero, weights.no_zeros, RAW, None)(x, result)
     sums *= zeros
     acc -= sums
     out[:] = acc if ep is None else requantize(acc, ep, out.dtype)
 
 
-def _run_plain(x, packed, geometry, exact, x_zero, out, kind, ep):
-    field, _, x_zero = make_field(x, geometry, x_zero)
-    acc = np.empty((out.size // geometry.channels, geometry.channels), np.int32)
-    pixels = as_input(field[: int(np.prod(geometry.field_shape))]).reshape(geometry.field_shape)
-    start = as_input(packed.sums * np.int32(-x_zero)) if exact else packed.no_zeros
-    parallel_for(_plain_rows, acc.shape[0], pixels, geometry, packed.columns["taps"], start, exact, acc)
-    out.reshape(acc.shape)[:] = acc if ep is None else requantize(acc, ep, out.dtype)
+def _bind_plain(packed, geometry, exact, x_zero, kind, ep):
+    def fill(x, out):
+        field, _, field_zero = make_field(x, geometry, x_zero)
+        acc = np.empty((out.size // geometry.channels, geometry.channels), np.int32)
+        pixels = as_input(field[: int(np.prod(geometry.field_shape))]).reshape(geometry.field_shape)
+        start = as_input(packed.sums * np.int32(-field_zero)) if exact else packed.no_zeros
+        parallel_for(_plain_rows, acc.shape[0], pixels, geometry, packed.columns["taps"], start, exact, acc)
+        out.reshape(acc.shape)[:] = acc if ep is None else requantize(acc, ep, out.dtype)
+
+    return fill
 
 
 def depthwise_pair16_s32(x, w, *, stride, padding, x_zero):
@@ -312,5 +321,6 @@ def _pair16(x, w, stride, padding, x_zero, dtype, kind, ep):
         w = PackedConv.of(w, x.shape[1])
     geometry = make_geometry(x.shape, w.shape, stride, padding, (1,) * (x.ndim - 2))
     memory = np.empty(geometry.memory_shape, dtype)
-    depthwise(x, w, geometry, False, x_zero, w.no_zeros, memory, kind, ep)
+    if memory.size:
+        bind_depthwise(w, geometry, False, x_zero, w.no_zeros, kind, ep)(x, memory)
     return memory.transpose(geometry.from_memory)

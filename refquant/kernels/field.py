@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.kernels.jit import kernel, parallel_for
-from refquant.kernels.signature import as_input
 from refquant.kernels.transpose import transpose_bytes
 
 __all__ = ["Source", "source_of", "make_source", "fill_row", "make_field", "SLACK"]
@@ -68,7 +67,8 @@ def make_source(x, geometry, x_zero):
         x, flip, x_zero = x.view(np.uint8), 0x80, x_zero + 128
     memory = x.transpose(geometry.to_memory)
     channels_last = memory.flags.c_contiguous
-    data = as_input(memory if channels_last else x).reshape(-1)
+    data = (memory if channels_last else np.ascontiguousarray(x)).reshape(-1)
+    data.setflags(write=False)
     return data, channels_last, flip, int(x_zero), geometry.batch, geometry.channels, geometry.size
 
 
@@ -132,7 +132,7 @@ def make_field(x, geometry, x_zero):
         The zero point of the bytes.
     """
     source = make_source(x, geometry, x_zero)
-    data, channels_last, flip, x_zero, *_ = source
+    data, channels_last, flip, x_zero = source[:4]
     if channels_last and not (flip or geometry.padded):
         return data, False, x_zero
     batch, depth, height, width, channels = geometry.field_shape

@@ -15,30 +15,20 @@ The terms of a column are what its accumulators begin with; the term of a row ex
 import numpy as np
 
 from refquant.kernels.left import matrix_rows, sum_rows
-from refquant.kernels.product import run_product
+from refquant.kernels.product import bind_product
 from refquant.kernels.signature import as_input
 from refquant.kernels.stage import RAW, output_kind
 
-__all__ = ["gemm_s32", "gemm_requantize", "multiply", "column_zeros"]
+__all__ = ["gemm_s32", "gemm_requantize", "bind_gemm", "bind_multiply", "column_zeros"]
 
 _NO_SUMS = as_input(np.empty((1, 0), np.int32))
 
 
-def _unsigned_codes(x, x_zero):
-    """Return `x` as contiguous uint8 codes and the zero point that goes with them."""
-    if x.dtype == np.int8:
-        return as_input(np.ascontiguousarray(x).view(np.uint8) ^ np.uint8(0x80)), int(x_zero) + 128
-    return as_input(x), int(x_zero)
-
-
-def multiply(field, left, columns, groups, packed, x_zero, zeros, out, kind, ep):
-    """Compute one product into `out`: the last step of `gemm_s32` and of convolutions.
+def bind_multiply(columns, groups, packed, x_zero, zeros, kind, ep):
+    """Prepare the last step of products and convolutions: ``run(field, left, out)``.
 
     Parameters
     ----------
-    field : ndarray of uint8, (bytes,), read-only
-    left : tuple
-        The fields of a `Left`.
     columns : ndarray of int8
         As the rung of `packed` lays them out.
     groups : int
@@ -46,19 +36,24 @@ def multiply(field, left, columns, groups, packed, x_zero, zeros, out, kind, ep)
     x_zero : int
     zeros : ndarray of int32, (groups * columns,)
         From `column_zeros`.
-    out : ndarray, C-contiguous, (rows, groups * columns) in memory
     kind : int
         What is written, see `refquant.kernels.stage`.
     ep : Epilogue or None
         For groups * columns channels; None for `RAW`.
+
+    Returns
+    -------
+    callable
+        As `refquant.kernels.product.bind_product` gives it.
     """
-    if not out.size:
-        return
-    row_sums = _NO_SUMS
-    if zeros is not packed.no_zeros:
-        row_sums = sum_rows(field, left, groups)
-    right = (columns, packed.sums, zeros, row_sums, groups, packed.sums.shape[0] // groups, x_zero)
-    run_product(packed.rung, field, left, right, out, kind, ep)
+    before, behind = (columns, packed.sums, zeros), (groups, packed.sums.shape[0] // groups, x_zero)
+    if zeros is packed.no_zeros:
+        return bind_product(packed.rung, (*before, _NO_SUMS, *behind), kind, ep)
+
+    def run(field, left, out):
+        bind_product(packed.rung, (*before, sum_rows(field, left, groups), *behind), kind, ep)(field, left, out)
+
+    return run
 
 
 def column_zeros(packed, w_zero):
@@ -70,10 +65,34 @@ def column_zeros(packed, w_zero):
     return as_input(zeros.astype(np.int32)) if zeros.any() else packed.no_zeros
 
 
-def _multiply(a, packed, a_zero, b_zero, out, kind, ep):
-    a, a_zero = _unsigned_codes(a, a_zero)
-    zeros = column_zeros(packed, b_zero)
-    multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, 1, packed, a_zero, zeros, out, kind, ep)
+def bind_gemm(packed, epilogue, dtype, *, signed=False, a_zero=0, b_zero=0):
+    """Prepare `gemm_requantize`, or without an output stage `gemm_s32`, for many left-hand matrices.
+
+    Parameters
+    ----------
+    packed, epilogue, dtype, a_zero, b_zero
+        As for `gemm_requantize`; `epilogue` may be None, with int32.
+    signed : bool
+        Whether the left-hand codes are int8.
+
+    Returns
+    -------
+    callable
+        ``run(a, out=None)``
+    """
+    kind = RAW if epilogue is None else output_kind(dtype)
+    multiply = bind_multiply(packed.data, 1, packed, int(a_zero) + 128 * signed, column_zeros(packed, b_zero), kind, epilogue)
+    n = packed.n
+
+    def run(a, out=None):
+        if out is None:
+            out = np.empty((a.shape[0], n), dtype)
+        if out.size:
+            codes = as_input(np.ascontiguousarray(a).view(np.uint8) ^ np.uint8(0x80)) if signed else as_input(a)
+            multiply(codes.reshape(-1), matrix_rows(*a.shape), out)
+        return out
+
+    return run
 
 
 def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
@@ -98,10 +117,7 @@ def gemm_s32(a, packed, *, a_zero=0, b_zero=0, out=None):
     ---------
     Exact modulo ``2**32``, whatever the kernel and the number of threads.
     """
-    if out is None:
-        out = np.empty((a.shape[0], packed.n), np.int32)
-    _multiply(a, packed, a_zero, b_zero, out, RAW, None)
-    return out
+    return bind_gemm(packed, None, np.int32, signed=a.dtype == np.int8, a_zero=a_zero, b_zero=b_zero)(a, out)
 
 
 def gemm_requantize(a, packed, epilogue, dtype, *, a_zero=0, b_zero=0, out=None):
@@ -122,7 +138,4 @@ def gemm_requantize(a, packed, epilogue, dtype, *, a_zero=0, b_zero=0, out=None)
     ndarray of `dtype`, (M, N)
         ``apply_epilogue(gemm_s32(...), epilogue, dtype)``, bit for bit.
     """
-    if out is None:
-        out = np.empty((a.shape[0], packed.n), dtype)
-    _multiply(a, packed, a_zero, b_zero, out, output_kind(dtype), epilogue)
-    return out
+    return bind_gemm(packed, epilogue, dtype, signed=a.dtype == np.int8, a_zero=a_zero, b_zero=b_zero)(a, out)

@@ -11,7 +11,7 @@ permutation of k.
 
 import numpy as np
 
-from refquant.kernels.gemm import multiply
+from refquant.kernels.gemm import bind_multiply
 from refquant.kernels.jit import kernel, parallel_for
 from refquant.kernels.left import matrix_rows
 from refquant.kernels.pack import PackedB, pack_b
@@ -80,8 +80,10 @@ def gemm_s16pair_s32(a, b):
     packed = b if isinstance(b, PackedB) else pack_pairs(b)
     a = as_input(a)
     out = np.empty((a.shape[0], packed.n), np.int32)
+    if not out.size:
+        return out
     if packed.rung == PLAIN:
         parallel_for(_plain_pairs, a.shape[0], a, packed.data, out)
     else:
-        multiply(a.reshape(-1), matrix_rows(*a.shape), packed.data, 1, packed, 0, packed.no_zeros, out, RAW, None)
+        bind_multiply(packed.data, 1, packed, 0, packed.no_zeros, RAW, None)(a.reshape(-1), matrix_rows(*a.shape), out)
     return out

@@ -23,7 +23,7 @@ from refquant.kernels.signature import as_input, freeze_epilogue
 from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
 from refquant.kernels.tile import PLAIN, panel_function, rung_named
 
-__all__ = ["Right", "run_product"]
+__all__ = ["Right", "bind_product"]
 
 _BLOCK = 240
 _GATHERED = 48
@@ -137,32 +137,40 @@ def _product_kernel(name):
     return product
 
 
-def run_product(rung, field, left, right, out, kind, ep):
-    """Compute a product on as many threads as are set.
+def bind_product(rung, right, kind, ep):
+    """Prepare a product: everything that does not depend on the rows is worked out once.
 
     Parameters
     ----------
     rung : str
-    field : ndarray of uint8, (bytes,), read-only
-    left, right : tuple
-        The fields of a `Left` and a `Right`.
-    out : ndarray, C-contiguous, (rows, groups * columns) in memory
+    right : tuple
+        The fields of a `Right`.
     kind : int
         What is written, see `refquant.kernels.stage`.
     ep : Epilogue or None
         None for `RAW`.
+
+    Returns
+    -------
+    callable
+        ``run(field, left, out)`` computes it on as many threads as are set: `field` (bytes,) of uint8, read-only; `left` the fields of
+        a `Left`; `out` C-contiguous, (rows, groups * columns) in memory.
     """
     if rung == PLAIN:
-        _run_plain(field, Left(*left), Right(*right), out, kind, ep)
-        return
-    rows, groups, columns = left[3], right[4], right[5]
-    down = -(-rows // _BLOCK) * groups
-    chunks = 1 if down >= 4 * get_num_threads() else -(-columns // (16 * rung_named(rung).widest))
-    work = (rows + 2) * right[0].size  # products, and reading the columns is worth two rows of them
-    grain = 1 + down * chunks * _GRAIN // (work + 1)
+        return lambda field, left, out: _run_plain(field, Left(*left), Right(*right), out, kind, ep)
+    worker, (data, _, _, _, groups, columns, _) = _product_kernel(rung), right
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
-    memory = out.reshape(-1).view(np.uint8)
-    parallel_for(_product_kernel(rung), down * chunks, field, left, right, chunks, memory, out.itemsize, stage, grain=grain)
+    most, size = -(-columns // (16 * rung_named(rung).widest)), data.size
+
+    def run(field, left, out):
+        rows = left[3]
+        down = -(-rows // _BLOCK) * groups
+        chunks = 1 if down >= 4 * get_num_threads() else most
+        # Besides the products, reading the columns is worth two rows of them.
+        grain = 1 + down * chunks * _GRAIN // ((rows + 2) * size + 1)
+        parallel_for(worker, down * chunks, field, left, right, chunks, out.reshape(-1).view(np.uint8), out.itemsize, stage, grain=grain)
+
+    return run
 
 
 def _run_plain(field, left, right, out, kind, ep):

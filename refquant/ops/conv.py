@@ -10,13 +10,12 @@ from refquant.core.layout import empty_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate_int16, wrap_int32
 from refquant.errors import ArgumentError, ShapeError
-from refquant.kernels.conv import conv_requantize
-from refquant.kernels.depthwise import depthwise_pair16_s32
+from refquant.kernels.conv import bind_conv
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
-from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_frozen, pack_weights
+from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference"]
 
@@ -33,16 +32,17 @@ class _Plan(NamedTuple):
     pairs_epilogue: Epilogue = None
 
 
-def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, activation):
+def _bound(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, activation):
+    """The layer as a function of the codes alone, remembered by packed weights."""
     profile = profiles.get(numerics)
-    make = lambda: _make_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation)  # noqa: E731
-    if not (isinstance(w, PackedWeights) and isinstance(x, QTensor) and is_frozen(bias)):
+    make = lambda: _bind(_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation))  # noqa: E731
+    if not is_reusable(x, w, bias):
         return make()
     values = (dims, x.shape, x.values.dtype, stride, padding, dilation, groups, activation)
-    return w.remembered((x.qparams, out, profile, bias), values, lambda: make()._replace(x=None))._replace(x=x)
+    return w.remembered((x.qparams, out, profile, bias), values, make)
 
 
-def _make_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation):
+def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation):
     place = f"conv{dims}d[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -120,18 +120,20 @@ def _row_offsets(plan):
     return windows * zero.reshape(1, -1, *[1] * (windows.ndim - 2))
 
 
-def _run(plan):
-    qx, qw = plan.x.qparams, plan.w.qparams
-    if plan.pairs:
-        g = plan.geometry
-        acc = depthwise_pair16_s32(plan.x.values, plan.w.values, stride=g["stride"], padding=g["padding"], x_zero=qx.zero_point)
-        if not qw.symmetric:
-            acc = wrap_int32(acc.astype(np.int64) - _row_offsets(plan))
+def _bind(plan):
+    packed, qx, qw = plan.packed or pack_weights(plan.w, groups=plan.groups), plan.x.qparams, plan.w.qparams
+    shape, zeros = plan.x.shape, {"x_zero": qx.zero_point, "w_zero": qw.zero_point}
+    if not plan.pairs:
+        return bind_conv(shape, packed.packed, plan.epilogue, plan.dtype, **plan.geometry, **zeros)
+    if qw.symmetric:
+        return bind_conv(shape, packed.packed, plan.pairs_epilogue, plan.dtype, **plan.geometry, **zeros, pairs=True)
+    pairs = bind_conv(shape, packed.packed, None, np.dtype(np.int32), **plan.geometry, **zeros, pairs=True)
+
+    def run(codes):
+        acc = wrap_int32(pairs(codes).astype(np.int64) - _row_offsets(plan._replace(x=QTensor(codes, qx))))
         return np.moveaxis(requantize(np.moveaxis(acc, 1, -1), plan.pairs_epilogue, plan.dtype), -1, 1)
-    packed = plan.packed or pack_weights(plan.w, groups=plan.groups)
-    return conv_requantize(
-        plan.x.values, packed.packed, plan.epilogue, plan.dtype, x_zero=qx.zero_point, w_zero=qw.zero_point, **plan.geometry
-    )
+
+    return run
 
 
 def conv2d(
@@ -185,8 +187,8 @@ def conv2d(
            [6, 9, 6],
            [4, 6, 4]], dtype=uint8)
     """
-    plan = _plan(2, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
-    y = _run(plan)
+    run = _bound(2, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
+    y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
@@ -194,8 +196,8 @@ def conv1d(
     x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
 ):  # fmt: skip
     """Compute a one-dimensional convolution on codes: `conv2d` with x (N, IC, W) and w (OC, IC / groups, KW)."""
-    plan = _plan(1, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
-    y = _run(plan)
+    run = _bound(1, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
+    y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
@@ -203,8 +205,8 @@ def conv3d(
     x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
 ):  # fmt: skip
     """Compute a three-dimensional convolution on codes: `conv2d` with x (N, IC, D, H, W) and w (OC, IC / groups, KD, KH, KW)."""
-    plan = _plan(3, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
-    y = _run(plan)
+    run = _bound(3, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
+    y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
@@ -213,7 +215,7 @@ def conv_reference(
 ):  # fmt: skip
     """Same result as `conv1d`, `conv2d` and `conv3d`, in NumPy."""
     dims = w.ndim - 2
-    plan = _plan(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
+    plan = _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profiles.get(numerics), activation)
     acc = np.moveaxis(_accumulate(plan), 1, -1)
     y = empty_channels_last((acc.shape[0], acc.shape[-1], *acc.shape[1:-1]), plan.dtype)
     np.moveaxis(y, 1, -1)[...] = apply_epilogue(acc, plan.epilogue, plan.dtype)

@@ -10,10 +10,10 @@ from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import wrap_int32
 from refquant.errors import ShapeError
-from refquant.kernels.gemm import gemm_requantize
+from refquant.kernels.gemm import bind_gemm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
-from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_frozen, pack_weights
+from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
 __all__ = ["linear", "linear_reference"]
 
@@ -26,15 +26,30 @@ class _Plan(NamedTuple):
     dtype: np.dtype
 
 
-def _plan(x, w, bias, out, numerics, activation):
+def _bound(x, w, bias, out, numerics, activation):
+    """The layer as a function of the codes alone, remembered by packed weights."""
     profile = profiles.get(numerics)
-    if not (isinstance(w, PackedWeights) and isinstance(x, QTensor) and is_frozen(bias)):
-        return _make_plan(x, w, bias, out, profile, activation)
-    make = lambda: _make_plan(x, w, bias, out, profile, activation)._replace(x=None)  # noqa: E731
-    return w.remembered((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation), make)._replace(x=x)
+    make = lambda: _bind(_plan(x, w, bias, out, profile, activation))  # noqa: E731
+    if not is_reusable(x, w, bias):
+        return make()
+    return w.remembered((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation), make)
 
 
-def _make_plan(x, w, bias, out, profile, activation):
+def _bind(plan):
+    packed, (channels, k) = plan.packed or pack_weights(plan.w), plan.w.shape
+    product = bind_gemm(
+        packed.packed, plan.epilogue, plan.dtype, signed=plan.x.values.dtype == np.int8, a_zero=plan.x.qparams.zero_point,
+        b_zero=plan.w.qparams.zero_point,
+    )  # fmt: skip
+
+    def run(codes):
+        rows = codes.shape[:-1]
+        return product(codes.reshape(math.prod(rows), k)).reshape(*rows, channels)
+
+    return run
+
+
+def _plan(x, w, bias, out, profile, activation):
     place = f"linear[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -95,20 +110,14 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
     >>> rq.ops.linear(x, w, out=rq.QParams(0.5, 0, "uint8"), numerics="onednn").values
     array([[2, 0]], dtype=uint8)
     """
-    plan = _plan(x, w, bias, out, numerics, activation)
-    packed = plan.packed or pack_weights(plan.w)
-    rows = math.prod(plan.x.shape[:-1])
-    flat = plan.x.values.reshape(rows, plan.x.shape[-1])
-    y = gemm_requantize(
-        flat, packed.packed, plan.epilogue, plan.dtype, a_zero=plan.x.qparams.zero_point, b_zero=plan.w.qparams.zero_point
-    )
-    y = y.reshape(*plan.x.shape[:-1], plan.w.shape[0])
+    run = _bound(x, w, bias, out, numerics, activation)
+    y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
 def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
     """Same result as `linear`, in NumPy."""
-    plan = _plan(x, w, bias, out, numerics, activation)
+    plan = _plan(x, w, bias, out, profiles.get(numerics), activation)
     zero = np.reshape(plan.w.qparams.zero_point, (-1, 1))
     a = plan.x.values.astype(np.int64) - plan.x.qparams.zero_point
     acc = wrap_int32(a @ (plan.w.values.astype(np.int64) - zero).T)

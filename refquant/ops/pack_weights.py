@@ -63,9 +63,11 @@ class PackedWeights:
 _MOST_PLANS = 64
 
 
-def is_frozen(array):
-    """Whether an optional array cannot change any more, so that what was worked out from it stays right."""
-    return array is None or (isinstance(array, np.ndarray) and not array.flags.writeable and array.flags.owndata)
+def is_reusable(x, w, bias):
+    """Whether what is worked out for these arguments stays right: packed weights, and a bias that cannot change any more."""
+    if not (isinstance(w, PackedWeights) and isinstance(x, QTensor)):
+        return False
+    return bias is None or (isinstance(bias, np.ndarray) and not bias.flags.writeable and bias.flags.owndata)
 
 
 def pack_weights(w, *, groups=1):
