@@ -400,3 +400,9 @@ def test_every_form_has_a_fast_path(arithmetic, rounding, multiplier):
     for bias in ("before", "after", "int32", "int32_reciprocal"):
         mine = rq.numerics.get("fbgemm").replace(linear=dict(arithmetic=arithmetic, rounding=rounding, multiplier=multiplier, bias=bias))
         same(rq.ops.linear(x, w, b, out=out, numerics=mine), reference(x, w, b, out=out, numerics=mine))
+
+
+def test_a_sum_of_one_element_swaps_its_operands_in_onnx_runtime():
+    a, b, out = rq.QParams(0.02534690499305725, -106, "int8"), rq.QParams(0.035809919238090515, -120, "int8"), rq.QParams(0.0365859717130661, -105, "int8")
+    codes = [rq.ops.add(rq.QTensor(np.full(n, -114, np.int8), a), rq.QTensor(np.full(n, -122, np.int8), b), out=out, numerics="onnxruntime") for n in (1, 2)]
+    assert [y.values.tolist() for y in codes] == [[-112], [-113, -113]]

@@ -217,10 +217,13 @@ class FoldedAddForm(Form):
     ----------
     contraction
         ``fma``: fused as MLAS's AVX2 kernel and its compiler do; ``none``: every step rounded.
+    lone
+        Of a pair of one-element tensors: ``as_given``, or ``swapped``, as the broadcaster takes them for a scalar and a vector.
     rounding
     """
 
     contraction: Literal["fma", "none"]
+    lone: Literal["as_given", "swapped"]
     rounding: Round
 
 

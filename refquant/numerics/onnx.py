@@ -61,7 +61,7 @@ ONNXRUNTIME = Numerics(
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
     conv=_ORT_PRODUCT,
     conv_real=None,
-    add=FoldedAddForm(contraction="fma", rounding="half_even"),
+    add=FoldedAddForm(contraction="fma", lone="swapped", rounding="half_even"),
     mul=_ORT_PRODUCT.replace(zero_point="before"),
     unary=_LOOKUP,
     avg_pool=PoolForm(contiguous="sequential", channels_last="sequential", vector=0, rounding="half_even"),

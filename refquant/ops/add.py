@@ -169,6 +169,8 @@ def _segments(form, a, b, threads):
 
 def _add(a, b, out, numerics, activation, threads, fast):
     form = _plan(a, b, out, numerics, activation, threads)
+    if a.size == 1 and getattr(form, "lone", None) == "swapped":
+        a, b = b, a
     flat_a, flat_b, back = memory_order_of_pair(a, b)
     y = np.empty(flat_a.size, out.storage)
     for start, stop, tail in _segments(form, a, b, threads):

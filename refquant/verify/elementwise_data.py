@@ -112,11 +112,30 @@ def _output(case, rng, dtype):
     return QParams(draw_scale(rng), zero, dtype)
 
 
+def _order_matters(rng, a, b, out):
+    """Give two tensors of one element the codes, of all pairs, whose sum in float32 rounds otherwise from the right than from the left; any on a tie without such."""
+    f = np.float32
+    codes = np.arange(a.qparams.qmin, a.qparams.qmax + 1).astype(f)
+    ra, rb = f(a.qparams.scale) / f(out.scale), f(b.qparams.scale) / f(out.scale)
+    constant = f(out.zero_point) - (ra * f(a.qparams.zero_point) + rb * f(b.qparams.zero_point))
+    left, right = (codes[:, None] * ra + constant) + codes * rb, codes[:, None] * ra + (codes * rb + constant)
+    inside = (left > out.qmin) & (left < out.qmax)
+    found = np.argwhere(inside & (np.floor(left + f(0.5)) != np.floor(right + f(0.5))))
+    if not len(found):
+        found = np.argwhere(inside & (left - np.floor(left) == f(0.5)))
+    if not len(found):
+        return a, b
+    chosen = codes[found[rng.integers(len(found))]].astype(a.values.dtype).reshape(2, *a.shape)
+    return QTensor(chosen[0], a.qparams), QTensor(chosen[1], b.qparams)
+
+
 def build_add(case, rng):
     """Return the problem of a case of ``add``."""
     shape, dtype = _shape(case), _dtype(case)
     out = _output(case, rng, dtype)
     a, b = (_solved_input(case, rng, shape, dtype, out.scale, first=name == "a") for name in "ab")
+    if a.size == 1 and case.strategy == "neartie":
+        a, b = _order_matters(rng, a, b, out)
     threads = {"threads": 3} if case.has("threads") else {}
     return Problem("add", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None, **threads})
 

@@ -80,7 +80,10 @@ WORDS = {
         "dequantize": _DEQUANTIZE, "tail_dequantize": {k: f"{v} in the tail" for k, v in _DEQUANTIZE.items()}, "scaling": _SCALING,
         "zero_point": _ZERO, "tail_zero_point": {k: f"{v} in the tail" for k, v in _ZERO.items()}, "rounding": _ROUNDING,
     },
-    "FoldedAddForm": {"contraction": {"fma": "fuses the products of the sum", "none": "rounds every step of the sum"}, "rounding": _ROUNDING},
+    "FoldedAddForm": {
+        "contraction": {"fma": "fuses the products of the sum", "none": "rounds every step of the sum"},
+        "lone": {"as_given": "adds one-element tensors in the order given", "swapped": "swaps one-element tensors before it adds them"}, "rounding": _ROUNDING,
+    },
     "FixedAddForm": {"rounding": _ROUNDING},
     "GemmlowpAddForm": {"body": {"gemmlowp": "rounds every product twice, half away from zero (gemmlowp)", "neon": "rounds products half up (NEON form)"}},
     "PoolForm": {
