@@ -72,6 +72,15 @@ def test_default_cases_reach_their_outputs(op):
     assert sum(sizes) >= 3000 > sum(sizes[:-1])
 
 
+@pytest.mark.parametrize("op", STREAMS)
+def test_outputs_are_known_before_a_case_is_built(op):
+    for case in islice(case_stream(op, "onnx", seed=4), 25):
+        try:
+            assert case.outputs == oracle(build(case), "onnx").size, str(case)
+        except UnsupportedError:
+            continue
+
+
 def test_every_strategy_and_option_comes_up():
     cases = [case for op in STREAMS for profile in ("fbgemm", "onnxruntime") for case in islice(case_stream(op, profile), 150)]
     assert {case.strategy for case in cases} == set(STRATEGIES)

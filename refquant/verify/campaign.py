@@ -103,6 +103,8 @@ def try_problem(runner, problem, case):
         return Trial(case, Outcome(Status.UNSUPPORTED, str(error)))
     try:
         actual = runner.run(problem)
+    except UnsupportedError as error:
+        return Trial(case, Outcome(Status.UNSUPPORTED, str(error)))
     except Exception as error:  # whatever an engine raises is a finding, and the campaign goes on
         return Trial(case, Outcome(Status.DIFFERENT, f"the engine raised {type(error).__name__}: {error}"))
     comparison = compare(actual, expected)

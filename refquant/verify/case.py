@@ -1,5 +1,6 @@
 """A case: one line of text from which a problem can be built again, bit for bit."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -143,10 +144,40 @@ class Case:
         """Return a changed case."""
         return replace(self, **changes)
 
+    @property
+    def outputs(self):
+        """The number of outputs, by the shape alone: nothing is built or solved.
+
+        >>> Case.parse("conv2d/any/n2c3h9w11-oc5k3s2/random/seed=0").outputs
+        200
+        """
+        s = dict(self.shape)
+        if self.op in ("linear", "matmul_integer"):
+            return s["m"] * s["n"]
+        sides = [s[letter] for letter in "thw" if s.get(letter)]
+        if self.op == "adaptive_avg_pool2d":
+            return s["n"] * s["c"] * math.prod(_each(s["o"], 2))
+        if self.op.startswith("conv") or self.op.endswith("pool2d"):
+            return s["n"] * s.get("oc", s["c"]) * math.prod(self._windows(s, sides))
+        return s["n"] * (sum(_each(s["c"], 1)) or 1) * math.prod(sides)
+
+    def _windows(self, s, sides):
+        """Yield how many windows lie along each side."""
+        kernel = _each(s["k"], len(sides))
+        stride = _each(s["s"], len(sides)) if s["s"] else kernel
+        for n, k, step, p, d in zip(sides, kernel, stride, _each(s["p"], len(sides)), _each(s.get("d", 1), len(sides))):
+            room = n + 2 * p - d * (k - 1) - 1
+            size = (-(-room // step) if self.has("ceil") else room // step) + 1
+            yield size - 1 if self.has("ceil") and (size - 1) * step >= n + p else size
+
 
 def _letters(op):
     front, back = FIELDS[op]
     return {**front, **back}
+
+
+def _each(value, count):
+    return value if isinstance(value, tuple) else (value,) * count
 
 
 def _complete(place, op, given):
