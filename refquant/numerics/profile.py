@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, replace
 
 from refquant.errors import ArgumentError, UnsupportedError, choose
+from refquant.numerics.coverage import absence
 from refquant.numerics.forms import (
     AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm, RealForm,
     UnaryForm,
@@ -46,7 +47,7 @@ class Numerics:
     """How an engine rounds, scales, adds a bias and saturates, for each operator.
 
     Profiles come from `refquant.numerics.get`; a profile of your own is a changed one, see `replace`.
-    A section that is None says that the engine has no such operation.
+    A section that is None says that the profile does not describe the operation; `refquant.numerics.coverage` lists what an engine lacks.
 
     Attributes
     ----------
@@ -132,10 +133,16 @@ class Numerics:
         return replace(self, **new)
 
     def section(self, name, place):
-        """Return a section, or say that the engine has no such operation."""
+        """Return the section that the operator `place` reads, or say that the engine lacks that operator or that the profile does not describe it."""
         form = getattr(self, name)
+        reason = absence(place, self.name if form is not None else self.name.rstrip("*"))
+        if reason is not None:
+            raise UnsupportedError(f"{place}[{self.name}]: {self.engine} has no such operator: {reason}; choose another profile, see refquant.numerics.names()")
         if form is None:
-            raise UnsupportedError(f"{place}[{self.name}]: the profile of {self.engine} has no such operation ({name}); choose another profile, see refquant.numerics.names()")
+            raise UnsupportedError(
+                f"{place}[{self.name}]: the profile does not describe how {self.engine} computes this ({name}); choose another profile, or fill the section in: "
+                f"numerics.get({self.name!r}).replace({name}=...)"
+            )
         return form
 
     def differences(self, other):

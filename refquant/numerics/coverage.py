@@ -1,0 +1,104 @@
+"""What a profile's ticks in the table of operators rest on: conditions, and operators that an engine lacks. Two tables; a line is a fact.
+
+The table itself is made from the profiles' forms (`refquant.ops.support`); these lines add what a form cannot say.
+"""
+
+from typing import NamedTuple
+
+__all__ = ["Note", "NOT_OFFERED", "CONDITIONS", "LIBM_COUNTS", "absence", "conditions"]
+
+_ATEN = "fbgemm onednn x86"
+_TORCH = _ATEN + " qnnpack"
+_TFLITE = "tflite_ref tflite_opt xnnpack"
+_CONVOLUTIONS = "conv1d conv2d conv3d"
+_SMOOTH = "sigmoid tanh elu gelu"
+_FUNCTIONS = _SMOOTH + " hardsigmoid hardswish leaky_relu"
+
+
+class Note(NamedTuple):
+    """What holds for some operators of some profiles.
+
+    Attributes
+    ----------
+    ops, profiles : str
+        Names, separated by blanks.
+    text : str
+        Half a sentence: why the engine lacks it, or where the profile's bits hold.
+    """
+
+    ops: str
+    profiles: str
+    text: str
+
+
+#: Operators that an engine does not have. Whatever form a profile shares with others, asking for these is an `UnsupportedError`.
+NOT_OFFERED = (
+    Note("conv3d", _TFLITE, "CONV_3D has float kernels alone"),
+    Note("fake_quantize", _TFLITE, "FAKE_QUANT takes a range, which it shifts until a code is zero, and no scale and zero point"),
+    Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
+)
+
+#: Differing outputs of `refquant.verify.unary_sweep` with its defaults, on torch 2.13.0 and onnxruntime 1.32.0: (operator, engine): (differing, outputs).
+LIBM_COUNTS = {
+    ("sigmoid", "fbgemm"): (0, 2_457_600),
+    ("tanh", "fbgemm"): (0, 1_228_800),
+    ("elu", "fbgemm"): (0, 1_228_800),
+    ("gelu", "fbgemm"): (1, 1_228_800),
+    ("sigmoid", "onnxruntime"): (6, 1_228_800),
+}
+
+
+def _counted(engine):
+    parts = [f"{op} {differing:,} of {outputs:,}" for (op, name), (differing, outputs) in LIBM_COUNTS.items() if name == engine]
+    return "outputs that differ in a sweep of all 256 codes under 4,000 sets of parameters: " + ", ".join(parts)
+
+
+#: Where the bits of a cell hold.
+CONDITIONS = (
+    Note(f"linear {_CONVOLUTIONS}", "fbgemm onednn x86 inductor onnxruntime", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
+    Note("add mul cat " + _FUNCTIONS, _ATEN, "ATen's AVX2 or AVX-512 build, and as many `threads` as are asked for; ATEN_CPU_CAPABILITY=default rounds elsewhere"),
+    Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
+    Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step"),
+    Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),
+    Note("sigmoid", "onnxruntime", f"libm: the function in float64, rounded once, where MLAS takes a rational approximation; {_counted('onnxruntime')}"),
+    Note("tanh elu gelu hardsigmoid hardswish", "onnxruntime", "as DequantizeLinear, the function in float64 rounded once, QuantizeLinear; ONNX Runtime's float kernels are not asked"),
+    Note(_FUNCTIONS, "inductor onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
+    Note("adaptive_avg_pool2d", "onnxruntime", "the global pool alone; ONNX has no other"),
+    Note("conv1d", _TFLITE, "as CONV_2D of height 1, which a converter writes for it"),
+    Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX-512; depthwise convolutions whose channels fill whole steps of eight"),
+    Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX-512, whose NEON code runs through NEON_2_SSE"),
+)
+
+
+def _index(notes):
+    found = {}
+    for note in notes:
+        for op in note.ops.split():
+            for profile in note.profiles.split():
+                found.setdefault((op, profile), []).append(note.text)
+    return found
+
+
+_ABSENT, _CONDITIONS = _index(NOT_OFFERED), _index(CONDITIONS)
+
+
+def absence(op, profile):
+    """Return why the engine of a profile has no such operator, or None.
+
+    Examples
+    --------
+    >>> absence("conv3d", "tflite_ref")
+    'CONV_3D has float kernels alone'
+    """
+    return next(iter(_ABSENT.get((op, profile.partition("+")[0]), ())), None)
+
+
+def conditions(op, profile):
+    """Return the list of conditions under which an operator of a profile is exact.
+
+    Examples
+    --------
+    >>> conditions("conv2d", "onednn")
+    ['on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16']
+    """
+    return list(_CONDITIONS.get((op, profile.partition("+")[0]), ()))
