@@ -15,13 +15,13 @@ from refquant.kernels import elementwise as kernels
 from refquant.numerics.forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.lookup import pair_table, take_pairs
+from refquant.ops.memo import Memo
 from refquant.ops.output_stage import quantized_multiplier
 
 __all__ = ["add", "add_reference", "segments", "body_mask"]
 
 
-def _plan(a, b, out, numerics, activation, threads):
-    profile = profiles.get(numerics)
+def _plan(a, b, out, profile, activation, threads):
     place = f"add[{profile.name}]"
     choose(place, "activation", activation, [None, "relu"])
     sides(threads, "threads", 1, place, least=1)
@@ -139,16 +139,16 @@ def _clamped(centred, out, activation):
     return saturate(centred + out.zero_point, low, kind.qmax)
 
 
-def _codes(form, a, b, out, activation, tail, codes_a, codes_b):
+def _codes(form, qa, qb, out, activation, tail, codes_a, codes_b):
     """Return the sum of codes by the body's formula, or the tail's."""
     if isinstance(form, FoldedAddForm):
-        return _sum_folded(form, a.qparams, b.qparams, out, codes_a, codes_b, activation)
+        return _sum_folded(form, qa, qb, out, codes_a, codes_b, activation)
     if isinstance(form, FixedAddForm):
-        return _sum_fixed(form, a.qparams, b.qparams, out, codes_a, codes_b, activation)
+        return _sum_fixed(form, qa, qb, out, codes_a, codes_b, activation)
     if isinstance(form, GemmlowpAddForm):
-        return _sum_gemmlowp(form, a.qparams, b.qparams, out, codes_a, codes_b, activation, tail)
+        return _sum_gemmlowp(form, qa, qb, out, codes_a, codes_b, activation, tail)
     dequantize, zero = (form.tail_dequantize, form.tail_zero_point) if tail else (form.dequantize, form.zero_point)
-    return _sum_real(form, a.qparams, b.qparams, out, codes_a, codes_b, activation, dequantize, zero)
+    return _sum_real(form, qa, qb, out, codes_a, codes_b, activation, dequantize, zero)
 
 
 def memory_order_of_pair(a, b):
@@ -167,33 +167,77 @@ def _segments(form, a, b, threads):
     return segments(a.size, vector, grain, threads)
 
 
-def _add(a, b, out, numerics, activation, threads, fast):
-    form = _plan(a, b, out, numerics, activation, threads)
-    if a.size == 1 and getattr(form, "lone", None) == "swapped":
+def _bound(a, b, out, numerics, activation, threads):
+    """The sum as a function of the codes alone, remembered."""
+    profile = profiles.get(numerics)
+    make = lambda: _bind(a, b, out, profile, activation, threads, _step)  # noqa: E731
+    if not (isinstance(a, QTensor) and isinstance(b, QTensor)):
+        return make()
+    u, v = a.values, b.values
+    values = (u.shape, u.strides, u.dtype, v.shape, v.strides, v.dtype, activation, threads)
+    return _MEMO.get((a.qparams, b.qparams, out, profile), values, make)
+
+
+_MEMO = Memo(512)
+
+
+def _bind(a, b, out, profile, activation, threads, step):
+    form = _plan(a, b, out, profile, activation, threads)
+    swapped = a.size == 1 and getattr(form, "lone", None) == "swapped"
+    if swapped:
         a, b = b, a
-    flat_a, flat_b, back = memory_order_of_pair(a, b)
-    y = np.empty(flat_a.size, out.storage)
-    for start, stop, tail in _segments(form, a, b, threads):
-        u, v, target = flat_a[start:stop], flat_b[start:stop], y[start:stop]
-        if not (fast and _run_kernel(form, a.qparams, b.qparams, out, activation, tail, u, v, target)):
-            target[...] = _codes(form, a, b, out, activation, tail, u, v)
-    return QTensor(back(y), out)
+    order, back, shape = _orders(a, b)
+    parts = [
+        (slice(start, stop), step(form, a.qparams, b.qparams, out, activation, tail, stop - start))
+        for start, stop, tail in _segments(form, a, b, threads)
+    ]
+    size, dtype = a.size, out.storage
+
+    def run(u, v):
+        if swapped:
+            u, v = v, u
+        flat_u, flat_v = u.transpose(order).reshape(-1), v.transpose(order).reshape(-1)
+        y = np.empty(size, dtype)
+        for part, fill in parts:
+            fill(flat_u[part], flat_v[part], y[part])
+        return y.reshape(shape).transpose(back)
+
+    return run
 
 
-def _run_kernel(form, qa, qb, out, activation, tail, u, v, target):
-    """Add by a kernel, if there is one for the form; say whether there was."""
+def _orders(a, b):
+    """Return the axes in the order in which both lie in memory, the way back, and the shape in that order."""
+    axes = tuple(range(a.ndim))
+    if is_channels_last(a.values) and is_channels_last(b.values):
+        order, back = (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])
+        return order, back, tuple(a.shape[i] for i in order)
+    return axes, axes, a.shape
+
+
+def _reference_step(form, qa, qb, out, activation, tail, size):
+    def fill(u, v, target):
+        target[...] = _codes(form, qa, qb, out, activation, tail, u, v)
+
+    return fill
+
+
+def _step(form, qa, qb, out, activation, tail, size):
+    """Return a kernel with its numbers, if there is one for the form."""
     if isinstance(form, (AddForm, FoldedAddForm)) and form.rounding is Round.HALF_EVEN and out.storage.itemsize == 1:
         if isinstance(form, FoldedAddForm):
-            kernels.add_folded(u, v, target, _folded_step(form, qa, qb, out, activation), form.contraction == "fma")
-        else:
-            how = _DEQUANTIZE[form.tail_dequantize if tail else form.dequantize]
-            kernels.add_real(u, v, target, _real_step(form, qa, qb, out, activation, tail), how, form.scaling == "divide")
-        return True
-    if u.size < 4 * 65536:
-        return False
-    function = lambda c, d: _codes(form, QTensor(c, qa), QTensor(d, qb), out, activation, tail, c, d)  # noqa: E731
-    target[...] = take_pairs(pair_table(function, u.dtype, v.dtype, out.storage), u, v)
-    return True
+            numbers, fused = _folded_step(form, qa, qb, out, activation), form.contraction == "fma"
+            return lambda u, v, target: kernels.add_folded(u, v, target, numbers, fused)
+        how, divide = _DEQUANTIZE[form.tail_dequantize if tail else form.dequantize], form.scaling == "divide"
+        numbers = _real_step(form, qa, qb, out, activation, tail)
+        return lambda u, v, target: kernels.add_real(u, v, target, numbers, how, divide)
+    if size < 4 * 65536:
+        return _reference_step(form, qa, qb, out, activation, tail, size)
+
+    def by_table(u, v, target):
+        function = lambda c, d: _codes(form, qa, qb, out, activation, tail, c, d)  # noqa: E731
+        target[...] = take_pairs(pair_table(function, u.dtype, v.dtype, out.storage), u, v)
+
+    return by_table
 
 
 _DEQUANTIZE = {"sub_mul": kernels.SUB_MUL, "mul_add": kernels.MUL_ADD, "fma": kernels.FMA}
@@ -252,10 +296,11 @@ def add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
     >>> add(a, a, out=rq.QParams(8.0, 1, "uint8"), numerics="onnxruntime").values
     array([2], dtype=uint8)
     """
-
-    return _add(a, b, out, numerics, activation, threads, True)
+    run = _bound(a, b, out, numerics, activation, threads)
+    return QTensor(run(a.values, b.values), out)
 
 
 def add_reference(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
     """Same result as `add`, in NumPy."""
-    return _add(a, b, out, numerics, activation, threads, False)
+    run = _bind(a, b, out, profiles.get(numerics), activation, threads, _reference_step)
+    return QTensor(run(a.values, b.values), out)

@@ -39,7 +39,7 @@ def _bound(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, a
     if not is_reusable(x, w, bias):
         return make()
     values = (dims, x.shape, x.values.dtype, stride, padding, dilation, groups, activation)
-    return w.remembered((x.qparams, out, profile, bias), values, make)
+    return w.memo.get((x.qparams, out, profile, bias), values, make)
 
 
 def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation):

@@ -32,7 +32,7 @@ def _bound(x, w, bias, out, numerics, activation):
     make = lambda: _bind(_plan(x, w, bias, out, profile, activation))  # noqa: E731
     if not is_reusable(x, w, bias):
         return make()
-    return w.remembered((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation), make)
+    return w.memo.get((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation), make)
 
 
 def _bind(plan):

@@ -7,8 +7,11 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError
 from refquant.kernels.conv import pack_conv
 from refquant.kernels.pack import pack_b
+from refquant.ops.memo import Memo
 
 __all__ = ["PackedWeights", "pack_weights"]
+
+_MOST_PLANS = 64
 
 
 class PackedWeights:
@@ -23,13 +26,15 @@ class PackedWeights:
     groups : int
     packed : object
         What the kernels read.
+    memo : Memo
+        What operators have worked out for these weights.
     """
 
-    __slots__ = ("values", "qparams", "groups", "packed", "_tensor", "_plans")
+    __slots__ = ("values", "qparams", "groups", "packed", "_tensor", "memo")
 
     def __init__(self, values, qparams, groups, packed):
         tensor = None if qparams is None else QTensor(values, qparams)
-        for name, value in zip(self.__slots__, (values, qparams, groups, packed, tensor, {})):
+        for name, value in zip(self.__slots__, (values, qparams, groups, packed, tensor, Memo(_MOST_PLANS))):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):
@@ -39,28 +44,8 @@ class PackedWeights:
     ndim = property(lambda self: self.values.ndim, doc="The number of dimensions.")
     dtype = property(lambda self: self.values.dtype.name, doc="The name of the dtype.")
 
-    def remembered(self, objects, values, make):
-        """Return what ``make()`` gives, worked out once while the very same immutable `objects` and equal `values` come in.
-
-        A network calls a layer with the same parameters again and again; checking them and building the output stage costs as much as
-        a small layer. Objects are compared by identity and kept, so that no other can take their place.
-        """
-        key = (*map(id, objects), *values)
-        try:
-            found = self._plans.get(key)
-        except TypeError:
-            return make()
-        if found is None:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            found = self._plans[key] = (objects, make())
-        return found[1]
-
     def __repr__(self):
         return f"PackedWeights(shape={self.shape}, dtype={self.dtype!r}, groups={self.groups})"
-
-
-_MOST_PLANS = 64
 
 
 def is_reusable(x, w, bias):
