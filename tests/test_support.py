@@ -8,6 +8,7 @@ from refquant import backends, numerics, ops
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.numerics import coverage
 from refquant.numerics.forms import UnaryForm
+from refquant.numerics.profile import section_types
 from refquant.ops.support import Support, support, support_table
 from refquant.verify import STREAMS, build, case_stream, oracle
 from refquant.verify.unary_sweep import UNARY_OPERATORS, unary_sweep
@@ -18,7 +19,7 @@ CELLS = [(op, profile) for op in NAMES if op in STREAMS for profile in numerics.
 
 @pytest.mark.parametrize("note", (*coverage.NOT_OFFERED, *coverage.CONDITIONS), ids=lambda note: f"{note.ops}-{note.profiles}")
 def test_a_note_names_what_exists(note):
-    assert set(note.ops.split()) <= set(NAMES) and set(note.profiles.split()) <= set(numerics.names())
+    assert set(note.ops.split()) <= {*NAMES, *section_types()} and set(note.profiles.split()) <= set(numerics.names())
     assert note.text and not note.text.endswith(".")
 
 
@@ -43,7 +44,7 @@ def test_asking_does_what_the_sign_says(op, profile):
         return
     said = texts[0] if sign is Support.ABSENT else "does not describe"
     for problem in problems:
-        with pytest.raises(UnsupportedError, match="has no such operator" if sign is Support.ABSENT else said) as error:
+        with pytest.raises(UnsupportedError, match="has no such operation" if sign is Support.ABSENT else said) as error:
             oracle(problem, profile)
         assert said in str(error.value)
 
@@ -62,6 +63,15 @@ def test_an_absent_operator_stays_absent_in_a_variant_and_can_be_filled_in_by_a_
     with pytest.raises(UnsupportedError):
         oracle(problem, "xnnpack")
     assert oracle(problem, mine).shape == (64,)
+
+
+def test_a_section_that_is_left_out_for_good_says_why():
+    without = [(p, s) for p in numerics.PROFILES for s in section_types() if getattr(p, s) is None and coverage.absence(s, p.name)]
+    assert {s for _, s in without} >= {"conv_real", "linear_real", "quantize_int32"}
+    for profile, section in without:
+        with pytest.raises(UnsupportedError, match="no such operation") as error:
+            profile.section(section, "an operator")
+        assert coverage.absence(section, profile.name) in str(error.value)
 
 
 def test_support_of_an_unknown_operator():

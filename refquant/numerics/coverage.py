@@ -21,7 +21,7 @@ class Note(NamedTuple):
     Attributes
     ----------
     ops, profiles : str
-        Names, separated by blanks.
+        Names, separated by blanks; a section of a profile's stands for the part of an operator that reads it.
     text : str
         Half a sentence: why the engine lacks it, or where the profile's bits hold.
     """
@@ -35,6 +35,10 @@ class Note(NamedTuple):
 NOT_OFFERED = (
     Note("conv3d", _TFLITE, "CONV_3D has float kernels alone"),
     Note("fake_quantize", _TFLITE, "FAKE_QUANT takes a range, which it shifts until a code is zero, and no scale and zero point"),
+    Note("conv_real", _TORCH, "a quantized convolution writes codes; give out"),
+    Note("conv_real", "onnxruntime", "ConvInteger writes int32, which float operators scale; give out"),
+    Note("linear_real conv_real", _TFLITE, "int8 activations give int8, and hybrid kernels quantize real activations themselves; give out"),
+    Note("quantize_int32", f"onnx onnx_reference onnxruntime {_TFLITE}", "codes are of 16 bits at most"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
 )
 
@@ -83,7 +87,7 @@ _ABSENT, _CONDITIONS = _index(NOT_OFFERED), _index(CONDITIONS)
 
 
 def absence(op, profile):
-    """Return why the engine of a profile has no such operator, or None.
+    """Return why the engine of a profile has no such operator (or what a section describes), or None.
 
     Examples
     --------

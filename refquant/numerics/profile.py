@@ -135,9 +135,10 @@ class Numerics:
     def section(self, name, place):
         """Return the section that the operator `place` reads, or say that the engine lacks that operator or that the profile does not describe it."""
         form = getattr(self, name)
-        reason = absence(place, self.name if form is not None else self.name.rstrip("*"))
+        own = self.name if form is not None else self.name.rstrip("*")
+        reason = absence(place, own) or absence(name, own)
         if reason is not None:
-            raise UnsupportedError(f"{place}[{self.name}]: {self.engine} has no such operator: {reason}; choose another profile, see refquant.numerics.names()")
+            raise UnsupportedError(f"{place}[{self.name}]: {self.engine} has no such operation: {reason}; choose another profile, see refquant.numerics.names()")
         if form is None:
             raise UnsupportedError(
                 f"{place}[{self.name}]: the profile does not describe how {self.engine} computes this ({name}); choose another profile, or fill the section in: "
