@@ -14,7 +14,7 @@ from refquant.ops.dequantize import dequantize, dequantize_reference
 from refquant.ops.fake_quantize import fake_quantize, fake_quantize_reference
 from refquant.ops.linear import linear, linear_reference
 from refquant.ops.matmul_integer import matmul_integer, matmul_integer_reference
-from refquant.ops.max_pool import max_pool2d
+from refquant.ops.max_pool import max_pool2d, max_pool2d_reference
 from refquant.ops.mul import mul, mul_reference
 from refquant.ops.pack_weights import PackedWeights, pack_weights
 from refquant.ops.quantize import quantize, quantize_reference
@@ -51,7 +51,7 @@ OPS = (
     Op("mul", mul, mul_reference, ("mul",)),
     *(Op(f.__name__, f, f, ("unary",)) for f in (sigmoid, tanh, hardsigmoid, hardswish, elu, leaky_relu, gelu)),
     Op("relu", relu, relu, ()),
-    Op("max_pool2d", max_pool2d, max_pool2d, ()),
+    Op("max_pool2d", max_pool2d, max_pool2d_reference, ()),
     Op("avg_pool2d", avg_pool2d, avg_pool2d, ("avg_pool",)),
     Op("adaptive_avg_pool2d", adaptive_avg_pool2d, adaptive_avg_pool2d, ("adaptive_avg_pool",)),
     Op("cat", cat, cat, ("cat",)),

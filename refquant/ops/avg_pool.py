@@ -10,8 +10,9 @@ from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import RangeError, ShapeError, UnsupportedError
+from refquant.kernels.pool import sum_windows
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
-from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds, window_sums
+from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
 
 __all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d"]
 
@@ -31,7 +32,7 @@ class _Windows:
         self.zero = int(x.qparams.zero_point)
 
     def raw_sum(self):
-        return window_sums(self.x.values, self.rows, self.columns)
+        return sum_windows(self.x.values, self.rows, self.columns)
 
     def centred_sum(self):
         return (self.raw_sum() - self.count * self.zero).astype(_F)
@@ -55,25 +56,26 @@ def _scaled(win):
     return win.rounded(win.centred_sum() * win.multiplier() + _F(win.out.zero_point))
 
 
-def _body_of_channels(win):
+def _by_channels(win, body, total):
+    """Take whole vectors of channels from `body`, the last channels from the tail's formula."""
     channels, vector = win.x.shape[1], max(win.form.vector, 1)
-    return (np.arange(channels) < channels // vector * vector)[:, None, None]
-
-
-def _tail(win, total):
+    whole = channels // vector * vector
+    if whole == channels:
+        return body
     inverse = _F(1) / (_F(1) / win.multiplier())
-    return win.rounded(total * inverse + _F(win.out.zero_point))
+    tail = win.rounded(total * inverse + _F(win.out.zero_point))
+    return np.where((np.arange(channels) < whole)[:, None, None], body, tail)
 
 
 def _vector(win):
     total = win.centred_sum()
-    return np.where(_body_of_channels(win), win.rounded(total * win.multiplier(), win.out.zero_point), _tail(win, total))
+    return _by_channels(win, win.rounded(total * win.multiplier(), win.out.zero_point), total)
 
 
 def _adaptive_vector(win):
     total = win.centred_sum()
     inverse = _F(1) / (_F(1) / win.multiplier())
-    return np.where(_body_of_channels(win), win.rounded(fma32(total, inverse, _F(win.out.zero_point))), _tail(win, total))
+    return _by_channels(win, win.rounded(fma32(total, inverse, _F(win.out.zero_point))), total)
 
 
 def _raw_mean(win):

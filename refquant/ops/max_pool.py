@@ -5,10 +5,17 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.layout import empty_channels_last, is_channels_last
 from refquant.core.qtensor import QTensor
+from refquant.kernels.pool import max_windows
 from refquant.ops.arguments import check_qtensor
 from refquant.ops.windows import pool_geometry
 
-__all__ = ["max_pool2d"]
+__all__ = ["max_pool2d", "max_pool2d_reference"]
+
+
+def _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics):
+    place = f"max_pool2d[{profiles.get(numerics).name}]"
+    check_qtensor(x, "x", place)
+    return pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode, place), np.iinfo(x.values.dtype).min
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, numerics="fbgemm"):
@@ -36,10 +43,13 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     >>> max_pool2d(x, 2).values[0, 0].tolist()
     [[5, 7], [13, 15]]
     """
-    place = f"max_pool2d[{profiles.get(numerics).name}]"
-    check_qtensor(x, "x", place)
-    g = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode, place)
-    low = np.iinfo(x.values.dtype).min
+    g, _ = _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics)
+    return QTensor(max_windows(x.values, g.kernel, g.stride, g.padding, g.dilation, g.out), x.qparams)
+
+
+def max_pool2d_reference(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, numerics="fbgemm"):
+    """Same result as `max_pool2d`, in NumPy."""
+    g, low = _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics)
     hang = [max((o - 1) * s + (k - 1) * d + 1 - n - p, p) for o, s, k, d, n, p in zip(g.out, g.stride, g.kernel, g.dilation, x.shape[2:], g.padding)]
     padded = np.pad(np.moveaxis(x.values, 1, -1), ((0, 0), (g.padding[0], hang[0]), (g.padding[1], hang[1]), (0, 0)), constant_values=low)
     shape = (x.shape[0], x.shape[1], *g.out)

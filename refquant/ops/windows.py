@@ -1,4 +1,4 @@
-"""The windows of pooling: geometry and sums."""
+"""The windows of pooling: their geometry."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from refquant.errors import ShapeError
 from refquant.ops.arguments import sides
 
-__all__ = ["PoolGeometry", "pool_geometry", "window_bounds", "adaptive_bounds", "window_sums"]
+__all__ = ["PoolGeometry", "pool_geometry", "window_bounds", "adaptive_bounds"]
 
 
 class PoolGeometry(NamedTuple):
@@ -61,27 +61,3 @@ def adaptive_bounds(size, out):
     """Return (start, end) of adaptive windows along one axis: ``floor(i·n/o)`` to ``ceil((i+1)·n/o)``."""
     i = np.arange(out)
     return i * size // out, -(-(i + 1) * size // out)
-
-
-def window_sums(values, rows, columns):
-    """Sum codes over rectangular windows, exactly, by two-dimensional prefix sums.
-
-    Parameters
-    ----------
-    values : ndarray of int, (N, C, H, W)
-    rows, columns : pair of ndarray of int
-        Start and end of the windows along either axis.
-
-    Returns
-    -------
-    ndarray of int64, (N, C, len(rows), len(columns))
-    """
-    (r0, r1), (c0, c1) = rows, columns
-    if len(r0) == len(c0) == 1:
-        inner = np.moveaxis(values[:, :, r0[0] : r1[0], c0[0] : c1[0]], 1, -1)
-        return inner.sum((1, 2), dtype=np.int64)[:, :, None, None]
-    n, c, h, w = values.shape
-    prefix = np.zeros((n, c, h + 1, w + 1), np.int64)
-    np.cumsum(np.cumsum(values, axis=2, dtype=np.int64), axis=3, out=prefix[:, :, 1:, 1:])
-    pick = lambda r, c: prefix[:, :, r][:, :, :, c]  # noqa: E731
-    return pick(r1, c1) - pick(r0, c1) - pick(r1, c0) + pick(r0, c0)
