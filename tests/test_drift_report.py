@@ -13,8 +13,8 @@ import pytest
 
 import refquant as rq
 from refquant import data, zoo
+from refquant.core.files import write_whole
 from refquant.drift import analyse
-from refquant.drift.files import write_whole
 from refquant.drift.text import shortened
 from refquant.workflow import get_default_qconfig_mapping
 

@@ -25,11 +25,11 @@ MAY_IMPORT = {
     "drift": {"core", "numerics", "ops", "graph", "workflow", "verify"},
     "perf": {"core", "isa", "numerics", "graph"},
     "zoo": {"core", "graph", "interop"},
-    "testing.py": {"verify"},
+    "testing": {"core", "numerics", "verify"},
 }
 ALWAYS = {"errors", "version", "data"}
 NUMBA_FREE = {"core", "isa", "numerics"}
-OPTIONAL = {"torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "sklearn", "torchao"}
+OPTIONAL = {"torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "sklearn", "torchao", "hypothesis"}
 
 
 def imported(tree):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from refquant.cli.console import Progress, paint
-from refquant.drift.files import check_writable, write_whole
+from refquant.core.files import check_writable, write_whole
 from refquant.errors import choose
 
 __all__ = ["EXAMPLES", "add_arguments", "run", "peak"]

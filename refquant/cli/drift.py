@@ -139,7 +139,7 @@ def _recipe(arguments):
 
 
 def _check_outputs(arguments):
-    from refquant.drift.files import check_writable
+    from refquant.core.files import check_writable
     from refquant.drift.plot import check_format
 
     paths = [path for path in (arguments.html, arguments.json, arguments.plot) if path]

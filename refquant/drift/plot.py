@@ -3,8 +3,8 @@
 import io
 from pathlib import Path
 
+from refquant.core.files import write_whole
 from refquant.drift.charts import CAUSE_KINDS
-from refquant.drift.files import write_whole
 from refquant.drift.text import folded, shortened
 from refquant.drift.verdict import percent
 from refquant.errors import choose

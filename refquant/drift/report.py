@@ -258,7 +258,7 @@ class Report:
 def _written(text, path):
     if path is None:
         return text
-    from refquant.drift.files import write_whole
+    from refquant.core.files import write_whole
 
     write_whole(path, text.encode("utf-8"))
     return None

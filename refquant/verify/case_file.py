@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.files import write_whole
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RefquantError, choose
 from refquant.verify.problem import Problem, from_plain, to_plain
@@ -89,7 +90,10 @@ def save_case(path, op, *, actual=None, numerics="fbgemm", **arguments):
     if actual is not None:
         entries["actual"] = np.ascontiguousarray(actual.values if isinstance(actual, QTensor) else actual)
     text = json.dumps({"format": _FORMAT, "profile": profile.name, **description})
-    np.savez_compressed(path, problem=np.array(text), **entries)
+    content = io.BytesIO()
+    np.savez_compressed(content, problem=np.array(text), **entries)
+    path = Path(path)
+    write_whole(path if path.suffix == ".npz" else path.with_name(path.name + ".npz"), content.getvalue())
 
 
 def load_case(path):
