@@ -34,6 +34,7 @@ COMMANDS = (
     Command("drift", "refquant.cli.drift", "where INT8 costs a network accuracy, layer by layer"),
     Command("bench", "refquant.cli.bench", "the oracle's speed beside the engines', in one run"),
     Command("diagnose", "refquant.cli.diagnose", "why bits differ: the smallest set of causes that explains a case file"),
+    Command("gallery", "refquant.cli.gallery", "published puzzles of INT8 inference, solved"),
     Command("profiles", "refquant.cli.profiles", "what a profile says, or how two differ"),
 )
 
