@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-#: Packages that engines come in.
-ENGINE_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert")
+#: Packages that engines come in, and that of the cluster that may ask them.
+ENGINE_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "distributed")
 REQUIRED = os.environ.get("REFQUANT_REQUIRE_ENGINES") == "1"
 WHY = "REFQUANT_REQUIRE_ENGINES=1, so a missing engine is a failure"
 

@@ -1,0 +1,47 @@
+"""How many outputs a case has, told from its line: a bound that is met except where `ceil_mode` adds a window."""
+
+import math
+
+__all__ = ["expected_outputs"]
+
+
+def _sides(value, count):
+    return value if isinstance(value, tuple) else (value,) * count
+
+
+def _windows(case, letters):
+    """Return the number of positions of a window along the sides that `letters` name."""
+    n = len(letters)
+    parts = zip(letters, _sides(case["k"], n), _sides(case["s"] or case["k"], n), _sides(case["p"], n), _sides(dict(case.shape).get("d", 1), n))
+    extra = 1 if case.has("ceil") else 0
+    return math.prod(max((case[side] + 2 * p - d * (k - 1) - 1) // s + 1 + extra, 0) for side, k, s, p, d in parts)
+
+
+def expected_outputs(case):
+    """Return the most outputs that a case's problem can have.
+
+    Parameters
+    ----------
+    case : Case
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from refquant.verify import Case
+    >>> expected_outputs(Case.parse("conv2d/fbgemm/n2c3h9w11-oc5k3s2p1/random/seed=0"))
+    300
+    """
+    shape = dict(case.shape)
+    if case.op in ("linear", "matmul_integer"):
+        return case["m"] * case["n"]
+    if case.op.startswith("conv"):
+        return case["n"] * case["oc"] * _windows(case, [letter for letter in "thw" if letter in shape])
+    if case.op == "adaptive_avg_pool2d":
+        return case["n"] * case["c"] * math.prod(_sides(case["o"], 2))
+    if case.op.endswith("pool2d"):
+        return case["n"] * case["c"] * _windows(case, "hw")
+    channels = sum(_sides(case["c"], 1)) if case.op == "cat" else shape.get("c", 0)
+    return math.prod(side for side in (case["n"], channels, shape.get("h", 0), shape.get("w", 0)) if side)
