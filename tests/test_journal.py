@@ -44,6 +44,16 @@ def outcomes(path):
         return journal.outcomes()
 
 
+def wait_for(path, count, process):
+    """Return once a process has brought a journal to more than `count` outcomes."""
+    while process.is_alive() and count and not path.exists():
+        time.sleep(0.001)
+    if count and path.exists():
+        with Journal(path) as journal:
+            while process.is_alive() and journal.counts().get("done", 0) <= count:
+                time.sleep(0.001)
+
+
 def so_far(path):
     with Journal(path) as journal:
         return journal.counts().get("done", 0)
@@ -66,10 +76,8 @@ def test_killed_twenty_times_it_ends_the_same(through, forks, tmp_path):
     for kill in range(KILLS):
         process = forks.Process(target=campaign, args=(path,))
         process.start()
-        at_work = kill % 4 and path.exists()
-        while at_work and process.is_alive() and so_far(path) == seen[-1]:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0.0, 0.01 if at_work else 0.15))
+        wait_for(path, seen[-1] + rng.randrange(0, 6) if kill % 4 else 0, process)
+        time.sleep(rng.uniform(0.0, 0.003 if kill % 4 else 0.15))
         hit += process.exitcode is None
         process.kill()
         process.join()
