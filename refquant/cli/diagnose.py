@@ -12,6 +12,8 @@ EXAMPLES = """examples:
   refquant diagnose case.npz
   refquant diagnose case.npz --numerics onednn           against another profile
   refquant diagnose case.npz --separate next.npz         write data that tell equal explanations apart
+  refquant diagnose --wrong-profiles                     every installed engine, taken for another one
+  refquant diagnose --wrong-profiles --engine onnxruntime --numerics onnx_reference
 
 a case file is written in Python (its format: help(refquant.verify.case_file)):
   rq.verify.save_case("case.npz", "linear", actual=their_bits, numerics="onnx", x=xq, w=wq, bias=bias, out=qp_y)
@@ -35,10 +37,15 @@ def _positive(kind):
 
 def add_arguments(parser):
     """Declare the options."""
-    parser.add_argument("case", metavar="CASE.npz", help="a case file")
+    parser.add_argument("case", nargs="?", metavar="CASE.npz", help="a case file")
     parser.add_argument("--numerics", metavar="PROFILE", help="the profile to hold the bits against; the file's own unless given")
     parser.add_argument("--most", type=_positive(int), default=3, metavar="N", help="the largest number of causes in a set (3)")
     parser.add_argument("--seconds", type=_positive(float), default=20.0, metavar="S", help="when to stop searching (20)")
+    wrong = parser.add_argument_group("engines under wrong profiles")
+    wrong.add_argument("--wrong-profiles", action="store_true", help="ask real engines, hold their bits against other profiles, and explain each difference")
+    wrong.add_argument("--engine", action="append", metavar="NAME", help="an engine (may be repeated)")
+    wrong.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated)")
+    wrong.add_argument("--cases", type=_positive(int), default=2, metavar="N", help="differing cases to explain, of each operator (2)")
     parser.add_argument("--all", action="store_true", help="list the alternatives, and what was ruled out, in full")
     parser.add_argument("--separate", metavar="FILE", help="write a problem on which equal explanations differ; run your engine on it")
 
@@ -47,6 +54,12 @@ def run(arguments):
     """Run and return the exit status."""
     from refquant.verify.diagnosis import diagnose
 
+    if arguments.wrong_profiles:
+        from refquant.cli.wrong_profiles import explain_engines
+
+        return explain_engines(arguments)
+    if arguments.case is None:
+        raise ArgumentError("diagnose: no case file is given; give CASE.npz, or --wrong-profiles to ask engines")
     problem, actual, profile = load_case(arguments.case)
     if actual is None:
         raise ArgumentError(f"case file {arguments.case}: has no bits to explain; add them as the entry 'actual'")
