@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from refquant.isa import ConvGeometry, Product, accumulate_conv2d, accumulate_linear, cpu, saturating_product
+from refquant.isa import ConvGeometry, Product, accumulate_conv, accumulate_linear, cpu, saturating_product
 
 LEVELS = {
     # name of the run: (oneDNN's level, its switch, FBGEMM's level, its switch)
@@ -123,7 +123,7 @@ class Run:
             ).numpy()  # fmt: skip
             product = saturating_product("onednn", "conv2d", level, geometry=geometry_of(x_shape, w_shape, options))
             other = Product("raster") if product is None else None
-            ref, contrast = (accumulate_conv2d(x, w, p, x_zero_point=zero, **o) for p in (product, other))
+            ref, contrast = (accumulate_conv(x, w, p, x_zero_point=zero, **o) for p in (product, other))
             self.compare("onednn", "qconv_pointwise", f"{case} zp={zero}", product, y, ref, contrast)
 
     def quantized(self, values, zero=0):
@@ -160,8 +160,8 @@ class Run:
         for (case, x_shape, w_shape, options), zero in [(c, z) for c in cases for z in zeros]:
             x, w, o = self.data(x_shape, "uint8", False), self.data(w_shape, "int8", False), {**OPTIONS, **options}
             product = saturating_product(engine, "conv2d", level, geometry=geometry_of(x_shape, w_shape, options))
-            ref = accumulate_conv2d(x, w, product, x_zero_point=zero, **o)
-            other = accumulate_conv2d(x, w, None if product else Product("raster"), x_zero_point=zero, **o)
+            ref = accumulate_conv(x, w, product, x_zero_point=zero, **o)
+            other = accumulate_conv(x, w, None if product else Product("raster"), x_zero_point=zero, **o)
             qx = self.quantized(x, zero).contiguous(memory_format=torch.channels_last)
             lists, wrong, size, told = [list(o[k]) for k in ("stride", "padding", "dilation")], 0, 0, 0
             places = [(n, i, j) for n in range(ref.shape[0]) for i in range(ref.shape[2]) for j in range(ref.shape[3])]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError
-from refquant.isa import ConvGeometry, Product, accumulate_conv2d, accumulate_linear, saturating_product
+from refquant.isa import ConvGeometry, Product, accumulate_conv, accumulate_linear, saturating_product
 from refquant.isa.accumulate import neighbours
 from refquant.isa.products import ORDERS, takes_fbgemm_depthwise
 
@@ -89,7 +89,7 @@ def test_conv_equals_witness(x_shape, w_shape, arguments, product, zx, zw):
     w = rng.choice(np.array([-128, -127, 90, 126, 127], "i1"), w_shape)
     options = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, **arguments}
     ref = conv_by_hand(x, w, product, zx, zw, **options)
-    comp = accumulate_conv2d(x, w, product, x_zero_point=zx, w_zero_point=zw, **options)
+    comp = accumulate_conv(x, w, product, x_zero_point=zx, w_zero_point=zw, **options)
     assert comp.dtype == np.int32 and comp.shape == ref.shape
     assert np.array_equal(ref, comp)
 
@@ -129,7 +129,7 @@ def test_a_channels_last_convolution_of_one_pixel_is_a_linear_layer():
     x, w = rng.integers(0, 256, (9, 37)).astype("u1"), rng.integers(-128, 128, (5, 37)).astype("i1")
     linear = accumulate_linear(x, w, Product("k"), x_zero_point=3)
     for order in ("raster", "channels", "k"):
-        conv = accumulate_conv2d(x[:, :, None, None], w[:, :, None, None], Product(order), x_zero_point=3)
+        conv = accumulate_conv(x[:, :, None, None], w[:, :, None, None], Product(order), x_zero_point=3)
         assert np.array_equal(conv[:, :, 0, 0], linear)
 
 
@@ -137,11 +137,11 @@ def test_orders_are_told_apart():
     """Each two orders give different accumulators on one small case, so a wrong order cannot pass for the right one."""
     rng = np.random.default_rng(1)
     x, w = rng.integers(0, 256, (1, 3, 6, 6)).astype("u1"), rng.integers(-128, 128, (8, 3, 3, 3)).astype("i1")
-    results = {order: accumulate_conv2d(x, w, Product(order)) for order in ORDERS if order != "k"}
-    results["exact"] = accumulate_conv2d(x, w, None)
+    results = {order: accumulate_conv(x, w, Product(order)) for order in ORDERS if order != "k"}
+    results["exact"] = accumulate_conv(x, w, None)
     for one, other in itertools.combinations(results, 2):
         assert (results[one] != results[other]).mean() > 0.05, (one, other)
-    padded = [accumulate_conv2d(x, w, Product("raster", fill), x_zero_point=200, padding=(1, 1)) for fill in ("nothing", "zero_point")]
+    padded = [accumulate_conv(x, w, Product("raster", fill), x_zero_point=200, padding=(1, 1)) for fill in ("nothing", "zero_point")]
     assert (padded[0] != padded[1]).any()
 
 
@@ -234,7 +234,7 @@ def test_halved_weights_cannot_saturate_and_lose_the_lowest_bit():
     x = np.full((1, 2, 1, 1), 127, "i1")
     for weight, expected in ((127, 128), (126, 126), (125, 124), (-127, -128), (-125, -124), (1, 0), (3, 4)):
         w = np.full((1, 2, 1, 1), weight, "i1")
-        assert accumulate_conv2d(x, w, Product("channels", halved=True))[0, 0, 0, 0] == 2 * 127 * expected
+        assert accumulate_conv(x, w, Product("channels", halved=True))[0, 0, 0, 0] == 2 * 127 * expected
 
 
 def test_fbgemm_depthwise_rule():
@@ -261,6 +261,6 @@ def test_wrong_arguments():
     with pytest.raises(ShapeError):
         accumulate_linear(x[:, :3], w, None)
     with pytest.raises(ShapeError):
-        accumulate_conv2d(x, w, None)
+        accumulate_conv(x, w, None)
     with pytest.raises(ArgumentError, match="order='taps'"):
         neighbours("taps", 3)

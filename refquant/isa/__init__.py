@@ -10,7 +10,7 @@ instructions in hardware are `refquant.kernels.instructions`.
 """
 
 from refquant.isa import cpu
-from refquant.isa.accumulate import accumulate_conv2d, accumulate_linear
+from refquant.isa.accumulate import accumulate_conv, accumulate_linear
 from refquant.isa.amx import TileShape, tdpbssd, tdpbsud, tdpbusd, tdpbuud, tile_layout
 from refquant.isa.instructions import INSTRUCTIONS, Instruction, instruction
 from refquant.isa.neon import sdot, smmla, sqadd, sqrdmulh, sqxtn, srshl, udot, ummla, usdot, usmmla
@@ -28,5 +28,5 @@ __all__ = [
     "tdpbusd", "tdpbssd", "tdpbsud", "tdpbuud",
     "sdot", "udot", "usdot", "smmla", "ummla", "usmmla", "sqrdmulh", "srshl", "sqxtn", "sqadd",
     "SEQUENCES", "multiply", "sequence_used",
-    "saturating_product", "Product", "ConvGeometry", "accumulate_linear", "accumulate_conv2d",
+    "saturating_product", "Product", "ConvGeometry", "accumulate_linear", "accumulate_conv",
 ]  # fmt: skip

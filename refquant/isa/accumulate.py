@@ -1,5 +1,7 @@
 """Accumulators of linear layers and convolutions, as saturating products leave them: the readable reference in NumPy."""
 
+import math
+
 import numpy as np
 
 from refquant.core.rounding import Round, round_shift
@@ -7,7 +9,7 @@ from refquant.core.wrap import saturate_int16, wrap_int32
 from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.isa.products import ORDERS, Product
 
-__all__ = ["neighbours", "accumulate_linear", "accumulate_conv2d"]
+__all__ = ["neighbours", "accumulate_linear", "accumulate_conv"]
 
 
 def neighbours(order, channels, kernel=(1, 1), halves=(0, -1)):
@@ -19,14 +21,14 @@ def neighbours(order, channels, kernel=(1, 1), halves=(0, -1)):
         One of `refquant.isa.products.ORDERS`.
     channels : int
         Input channels of one group, or K of a linear layer.
-    kernel : (int, int)
+    kernel : tuple of int
     halves : (int, int)
         As in `Product`, for order ``k``.
 
     Returns
     -------
     ndarray of int64, (pairs, 2)
-        Positions in (kh, kw, ic), flattened; −1 for the partner of a product that stays alone.
+        Positions in (*kernel, ic), flattened; −1 for the partner of a product that stays alone.
 
     Examples
     --------
@@ -36,15 +38,15 @@ def neighbours(order, channels, kernel=(1, 1), halves=(0, -1)):
     [[0, 1], [2, -1], [3, 4]]
     """
     choose("isa.neighbours", "order", order, ORDERS)
-    kh, kw = kernel
-    places = np.arange(kh * kw * channels, dtype=np.int64).reshape(kh, kw, channels)
+    size = math.prod(kernel) * channels
+    places = np.arange(size, dtype=np.int64).reshape(*kernel, channels)
     if order == "columns":
-        places = places.swapaxes(0, 1)
+        places = np.moveaxis(places, -2, 0)
     if order == "k" and halves[0] <= channels <= halves[1]:
         first, second = neighbours("k", (channels + 1) // 2), neighbours("k", channels // 2)
         return np.concatenate([first, np.where(second < 0, -1, second + (channels + 1) // 2)])
-    parts = {"channels": kh * kw, "rows": kh}.get(order, 1)
-    lines = places.reshape(parts, kh * kw * channels // parts)
+    parts = {"channels": math.prod(kernel), "rows": math.prod(kernel[:-1])}.get(order, 1)
+    lines = places.reshape(parts, size // max(parts, 1))
     lines = np.pad(lines, ((0, 0), (0, lines.shape[1] % 2)), constant_values=-1)
     return lines.reshape(-1, 2)
 
@@ -112,38 +114,35 @@ def accumulate_linear(x, w, product, *, x_zero_point=0, w_zero_point=0):
 
 
 def _windows(x, kernel, stride, padding, dilation, outside):
-    """Return (N, OH, OW, KH, KW, C): what each tap of each output sees."""
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = kernel, stride, padding, dilation
-    padded = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=outside)
-    oh = (padded.shape[2] - dh * (kh - 1) - 1) // sh + 1
-    ow = (padded.shape[3] - dw * (kw - 1) - 1) // sw + 1
-    out = np.empty((x.shape[0], oh, ow, kh, kw, x.shape[1]), np.int64)
-    for i, j in np.ndindex(kh, kw):
-        seen = padded[:, :, i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
-        out[:, :, :, i, j] = np.moveaxis(seen, 1, -1)
-    return out
+    """Return (N, *out, *kernel, C): what each tap of each output sees."""
+    dims = len(kernel)
+    padded = np.pad(x.astype(np.int64), ((0, 0), (0, 0), *((p, p) for p in padding)), constant_values=outside)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, dims + 2)))
+    steps = (slice(None), slice(None), *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))
+    return np.moveaxis(windows[steps], 1, -1)
 
 
-def accumulate_conv2d(
-    x, w, product, *, x_zero_point=0, w_zero_point=0, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1
-):  # fmt: skip
+def accumulate_conv(x, w, product, *, x_zero_point=0, w_zero_point=0, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     """Compute the accumulators of a convolution as an engine does.
 
     Parameters
     ----------
-    x : ndarray of uint8 or int8, (N, C, H, W)
-    w : ndarray of int8, (OC, C / groups, KH, KW)
+    x : ndarray of uint8 or int8, (N, C, *spatial)
+    w : ndarray of int8, (OC, C / groups, *kernel)
+        One to three spatial dimensions.
     product : Product or None
         From `saturating_product`; None is exact.
     x_zero_point : int
         Also the value of the padding.
     w_zero_point : int or ndarray of int, (OC,)
-    stride, padding, dilation : (int, int)
+    stride, padding, dilation : tuple of int
+        One entry a spatial dimension.
     groups : int
 
     Returns
     -------
-    ndarray of int32, (N, OC, OH, OW)
+    ndarray of int32, (N, OC, *out)
         ``Σ (x − zx) · (w − zw)`` but for the saturation.
 
     Exactness
@@ -153,33 +152,33 @@ def accumulate_conv2d(
     Examples
     --------
     >>> x, w = np.full((1, 3, 1, 1), 255, np.uint8), np.full((1, 3, 1, 1), 127, np.int8)
-    >>> int(accumulate_conv2d(x, w, Product("channels"))[0, 0, 0, 0])
+    >>> int(accumulate_conv(x, w, Product("channels"))[0, 0, 0, 0])
     65152
     """
     x, w = np.asarray(x), np.asarray(w)
-    pairs = _check("isa.accumulate_conv2d", x, w, product)
-    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+    pairs = _check("isa.accumulate_conv", x, w, product)
+    if x.ndim < 3 or w.ndim != x.ndim or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise ShapeError(
-            f"isa.accumulate_conv2d: x has shape {x.shape}, w {w.shape} and groups={groups};"
-            " x must be (N, C, H, W) and w (OC, C / groups, KH, KW)"
+            f"isa.accumulate_conv: x has shape {x.shape}, w {w.shape} and groups={groups};"
+            " x must be (N, C, *spatial) and w (OC, C / groups, *kernel)"
         )
     shift = product.shift if pairs else 0
     zx, kernel = x_zero_point + shift, w.shape[2:]
     skips = pairs and product.fill == "nothing"
     seen = _windows(x.astype(np.int64) + shift, kernel, stride, padding, dilation, 0 if skips else zx)
     inside = _windows(np.ones(x.shape, np.int64), kernel, stride, padding, dilation, 0 if skips else 1)
-    depth = w.shape[1] * kernel[0] * kernel[1]
+    depth, out = w.shape[1] * math.prod(kernel), seen.shape[: w.ndim - 1]
     taps = np.moveaxis(_effective_weights(w, product), 1, -1).reshape(w.shape[0], depth)
     zero = np.broadcast_to(np.asarray(w_zero_point, np.int64), (w.shape[0],))
     places = neighbours(product.order, w.shape[1], kernel) if pairs else None
-    out = np.empty((*seen.shape[:3], w.shape[0]), np.int64)
+    acc = np.empty((*out, w.shape[0]), np.int64)
     per_group = w.shape[0] // groups
     for group in range(groups):
         channels = slice(group * w.shape[1], (group + 1) * w.shape[1])
-        values = seen[..., channels].reshape(*seen.shape[:3], depth)
+        values = seen[..., channels].reshape(*out, depth)
         valid = inside[..., channels].reshape(values.shape)
         for n in range(group * per_group, (group + 1) * per_group):
             raw = _sum_pairs(values * taps[n], places) if pairs else values @ taps[n]
             terms = zx * (valid @ taps[n]) + (values.sum(-1) - zx * valid.sum(-1)) * zero[n]
-            out[..., n] = raw - terms
-    return np.moveaxis(wrap_int32(out), -1, 1)
+            acc[..., n] = raw - terms
+    return np.moveaxis(wrap_int32(acc), -1, 1)

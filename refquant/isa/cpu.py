@@ -9,6 +9,7 @@ Engines choose their INT8 kernels by level, and the level decides whether produc
 from functools import lru_cache
 from typing import NamedTuple
 
+from refquant.core.levels import LEVEL_NAMES
 from refquant.errors import ArgumentError, choose
 
 __all__ = ["Extension", "EXTENSIONS", "Level", "LEVELS", "level", "features", "running_level"]
@@ -110,6 +111,9 @@ for _row in LEVELS:
     if _row.name in _BY_NAME:
         raise ArgumentError(f"isa.cpu: two levels are named {_row.name!r}; rename one")
     _BY_NAME[_row.name] = _row
+
+if tuple(_BY_NAME) != LEVEL_NAMES:
+    raise ArgumentError("isa.cpu: LEVELS and refquant.core.levels.LEVEL_NAMES disagree; list the same names in the same order")
 
 _PREFERENCE = (
     "amx_int8", "avx512_vnni", "avx512_vbmi", "avx512", "avx_vnni_int8", "avx_vnni", "avx2", "sse41", "neon_i8mm", "neon_dot",

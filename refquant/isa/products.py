@@ -36,14 +36,16 @@ engine's binary on a Haswell emulated by QEMU (ONNX Runtime 1.32, FBGEMM's group
 ``read``, its source alone.
 """
 
+import math
 from typing import NamedTuple
 
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.isa.cpu import level
 from refquant.isa.sequences import ENGINES, sequence_used
 
-__all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product"]
+__all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product", "takes_fbgemm_depthwise"]
 
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 ORDERS = ("k", "raster", "channels", "columns", "rows")
 
 
@@ -81,8 +83,8 @@ class ConvGeometry(NamedTuple):
     groups : int
     ic, oc : int
         Channels of one group.
-    kernel, stride, padding, dilation : (int, int)
-        Height before width; the padding of either side.
+    kernel, stride, padding, dilation : tuple of int
+        One entry a spatial dimension, width last; the padding of either side.
     out_width : int
     """
 
@@ -107,7 +109,7 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
     Parameters
     ----------
     engine : {"onednn", "fbgemm", "onnxruntime"}
-    op : {"linear", "conv2d"}
+    op : {"linear", "conv1d", "conv2d", "conv3d"}
         ``linear`` is every matrix product (also static, dynamic and quantized MatMul).
     name : str
         A level of `refquant.isa.cpu.LEVELS`.
@@ -143,16 +145,16 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
     True
     """
     choose("isa.saturating_product", "engine", engine, ENGINES)
-    choose("isa.saturating_product", "op", op, ("linear", "conv2d"))
+    choose("isa.saturating_product", "op", op, ("linear", *CONVOLUTIONS))
     choose("isa.saturating_product", "x_dtype", x_dtype, ("uint8", "int8"))
-    if op == "conv2d" and geometry is None:
+    if op != "linear" and geometry is None:
         raise ArgumentError(
-            "isa.saturating_product: conv2d needs its geometry, which decides the kernel; pass geometry=ConvGeometry(...)"
+            f"isa.saturating_product: {op} needs its geometry, which decides the kernel; pass geometry=ConvGeometry(...)"
         )
     sequence, evidence = sequence_used(engine, name)
     if engine == "fbgemm" and x_dtype == "int8":
         raise UnsupportedError("isa: fbgemm takes uint8 activations only; use onednn or onnxruntime")
-    if engine == "fbgemm" and op == "conv2d" and takes_fbgemm_depthwise(geometry):
+    if engine == "fbgemm" and op != "linear" and takes_fbgemm_depthwise(geometry):
         return Product("raster", "zero_point", evidence="read" if evidence == "read" else "measured")
     if sequence.exact or (engine == "onnxruntime" and x_dtype == "int8"):
         return None
@@ -162,7 +164,7 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
         return _onednn_conv(level(name), x_dtype, geometry, evidence)
     if engine == "onnxruntime" and geometry.depthwise:
         return None
-    if geometry.kernel[0] * geometry.kernel[1] * geometry.ic == 1:
+    if math.prod(geometry.kernel) * geometry.ic == 1:
         return None
     grouped = engine == "fbgemm" and geometry.groups > 1 and evidence == "measured"
     return Product("raster", "zero_point", evidence="emulated" if grouped else evidence)
@@ -198,7 +200,9 @@ def _onednn_conv(row, x_dtype, geometry, evidence):
 
 def _one_channel(geometry, evidence):
     """brgconv with one input channel: the kernel's taps become the depth of the product (relo_whi, relo_wi)."""
-    (kh, kw), (dh, dw) = geometry.kernel, geometry.dilation
+    if len(geometry.kernel) > 2:
+        raise UnsupportedError("isa: how onednn pairs the products of volumes with one channel a group is not known; use another level")
+    (kh, kw), (dh, dw) = (1, *geometry.kernel)[-2:], (1, *geometry.dilation)[-2:]
     if kh > 1 and geometry.out_width > 4 and dh == dw == 1:
         return Product("columns", evidence=evidence)
     if kw > 1 and dw == 1:
@@ -214,14 +218,15 @@ def takes_fbgemm_depthwise(geometry):
     >>> takes_fbgemm_depthwise(ConvGeometry(8, 1, 1, (3, 3), (1, 1), (1, 1), (1, 1), 14))
     True
     """
-    kh, kw = geometry.kernel
+    side = geometry.kernel[-1]
     return (
-        geometry.ic == 1
+        len(geometry.kernel) > 1
+        and geometry.ic == 1
         and geometry.oc in (1, 2)
         and geometry.groups % 8 == 0
-        and kh == kw
-        and kh in (3, 5, 7)
+        and side in (3, 5, 7)
+        and set(geometry.kernel) == {side}
         and set(geometry.stride) <= {1, 2}
-        and tuple(geometry.dilation) == (1, 1)
-        and tuple(geometry.padding) == ((kh - 1) // 2, (kw - 1) // 2)
+        and set(geometry.dilation) == {1}
+        and set(geometry.padding) == {(side - 1) // 2}
     )

@@ -19,7 +19,7 @@ from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.tile import rung_named
 from refquant.kernels.window import make_geometry, window_rows
 
-__all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize", "bind_conv"]
+__all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize", "bind_conv", "bind_windows", "merged_groups"]
 
 
 def pack_conv(w, groups=1, rung=None):
@@ -40,13 +40,13 @@ def pack_conv(w, groups=1, rung=None):
     """
     packed = PackedConv.of(w, groups, rung)
     if w.shape[1] > 1 or groups == 1:
-        merged = _merged_groups(packed, packed.no_zeros)
+        merged = merged_groups(packed, packed.no_zeros)
         *outer, width = w.shape[2:]
         _columns(packed, merged, int(np.prod(outer)) * (1 if merged == groups else width))
     return packed
 
 
-def _merged_groups(packed, zeros):
+def merged_groups(packed, zeros):
     """How many neighbouring groups are computed as one, with zeros in their weights for one another's channels.
 
     As many as fit into the 16 columns of a register, which would be there anyway. Not where weights have zero points, for their
@@ -97,7 +97,8 @@ def bind_conv(x_shape, packed, epilogue, dtype, *, stride, padding, dilation, x_
     if packed.shape[1] == 1 and packed.groups > 1 or pairs:
         fill = bind_depthwise(packed, geometry, not pairs, x_zero, zeros, kind, epilogue)
     else:
-        fill = _bind_windows(packed, geometry, x_zero, zeros, kind, epilogue)
+        merged = 1 if packed.groups == 1 else merged_groups(packed, zeros)
+        fill = bind_windows(packed, geometry, x_zero, zeros, kind, epilogue, merged)
     shape, order = geometry.memory_shape, geometry.from_memory
 
     def run(x):
@@ -109,8 +110,8 @@ def bind_conv(x_shape, packed, epilogue, dtype, *, stride, padding, dilation, x_
     return run
 
 
-def _bind_windows(packed, geometry, x_zero, zeros, kind, ep):
-    merged = 1 if packed.groups == 1 else _merged_groups(packed, zeros)
+def bind_windows(packed, geometry, x_zero, zeros, kind, ep, merged, apart=False):
+    """Prepare a convolution by windows, ``run(x, out)``: so many groups `merged` into one, and if `apart` every tap a run of its own."""
     groups = packed.groups // merged
     bound = {}
 
@@ -118,7 +119,7 @@ def _bind_windows(packed, geometry, x_zero, zeros, kind, ep):
         field, loose, field_zero = make_field(x, geometry, x_zero)
         found = bound.get((loose, field_zero))
         if found is None:
-            left = window_rows(geometry, loose, groups)
+            left = window_rows(geometry, loose, groups, apart)
             columns = _columns(packed, merged, left[0].shape[0])
             found = bound[loose, field_zero] = left, bind_multiply(columns, groups, packed, field_zero, zeros, kind, ep)
         left, multiply = found

@@ -11,16 +11,18 @@ permutation of k.
 
 import numpy as np
 
-from refquant.kernels.gemm import bind_multiply
+from refquant.core.wrap import wrap_int32
+from refquant.kernels.gemm import bind_gemm, bind_multiply
 from refquant.kernels.jit import kernel, parallel_for
 from refquant.kernels.left import matrix_rows
 from refquant.kernels.pack import PackedB, pack_b
+from refquant.kernels.requantize import requantize
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input
 from refquant.kernels.stage import RAW
 from refquant.kernels.tile import PLAIN, choose_rung
 
-__all__ = ["gemm_s16pair_s32", "pack_pairs"]
+__all__ = ["gemm_s16pair_s32", "bind_gemm_s16pair", "pack_pairs"]
 
 
 def pack_pairs(b, rung=None):
@@ -87,3 +89,35 @@ def gemm_s16pair_s32(a, b):
     else:
         bind_multiply(packed.data, 1, packed, 0, packed.no_zeros, RAW, None)(a.reshape(-1), matrix_rows(*a.shape), out)
     return out
+
+
+def bind_gemm_s16pair(packed, epilogue, dtype, *, signed=False, a_zero=0, b_zero=0):
+    """Prepare products with saturating pairs and an output stage, for many left-hand matrices.
+
+    Parameters
+    ----------
+    packed : PackedB
+        From `pack_pairs`.
+    epilogue : Epilogue
+    dtype : numpy.dtype
+    signed : bool
+        Whether the left-hand codes are int8; they enter the pairs as uint8, 128 more.
+    a_zero : int
+    b_zero : int or ndarray of int, (N,)
+
+    Returns
+    -------
+    callable
+        ``run(a)``: the saturated sums of raw codes, less the exact terms of both zero points, through the output stage.
+    """
+    if packed.rung != PLAIN:
+        return bind_gemm(packed, epilogue, dtype, signed=signed, a_zero=a_zero, b_zero=b_zero)
+    zero, b_zero = int(a_zero) + 128 * signed, np.asarray(b_zero, np.int64)
+    columns = zero * (packed.sums.astype(np.int64) - packed.k * b_zero)
+
+    def run(a):
+        codes = a.view(np.uint8) ^ np.uint8(0x80) if signed else a
+        rows = codes.sum(1, dtype=np.int64)[:, None] * b_zero
+        return requantize(wrap_int32(gemm_s16pair_s32(codes, packed) - rows - columns), epilogue, dtype)
+
+    return run

@@ -83,14 +83,14 @@ def make_geometry(x_shape, w_shape, stride, padding, dilation):
 
 
 @lru_cache(maxsize=1024)
-def window_rows(geometry, loose, groups):
-    """The windows of all output pixels, as the rows of a product: the fields of a `Left`."""
+def window_rows(geometry, loose, groups, apart=False):
+    """The windows of all output pixels, as the rows of a product: the fields of a `Left`; `apart` makes a run of every tap."""
     batch, depth, height, width, channels = geometry.field_shape
     (kd, kh, kw), (sd, sh, sw), (dd, dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
     line, plane = width * channels, height * width * channels
     runs = np.add.outer(np.arange(kd) * (dd * plane), np.arange(kh) * (dh * line))
     length = channels // groups
-    if groups == 1 and (dw == 1 or kw == 1):
+    if groups == 1 and (dw == 1 or kw == 1) and not apart:
         length *= kw
     else:
         runs = np.add.outer(runs, np.arange(kw) * (dw * channels))

@@ -7,6 +7,8 @@
 True
 """
 
+from functools import lru_cache
+
 from refquant.errors import ArgumentError, choose
 from refquant.numerics.onnx import ONNX, ONNX_REFERENCE, ONNXRUNTIME
 from refquant.numerics.profile import Numerics
@@ -33,15 +35,30 @@ def names():
 def get(numerics):
     """Return the profile of a name, or of a variant's name ``base+variant``; a `Numerics` passes through.
 
+    ``"fbgemm@avx2"`` is the profile on another processor level, see `Numerics.isa`.
+
     Raises
     ------
     ArgumentError
-        An unknown name, with the list of names.
+        An unknown name, with the list of names, or an unknown level.
+
+    Examples
+    --------
+    >>> get("fbgemm@avx2").isa
+    'avx2'
     """
     if isinstance(numerics, Numerics):
         return numerics
     if isinstance(numerics, str) and numerics in _BY_NAME:
         return _BY_NAME[numerics]
+    if isinstance(numerics, str) and "@" in numerics:
+        return _on_level(numerics)
     if isinstance(numerics, str) and "+" in numerics:
         return make_variant(numerics, _BY_NAME)
     return _BY_NAME[choose("numerics", "name", numerics, _BY_NAME)]
+
+
+@lru_cache(maxsize=256)
+def _on_level(full):
+    name, _, isa = full.partition("@")
+    return get(name).replace(isa=isa, name=full)

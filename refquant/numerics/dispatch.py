@@ -5,7 +5,7 @@ from refquant.numerics.profile import Dispatch
 __all__ = ["resolve", "uses_onednn", "uses_depthwise_volume"]
 
 
-def resolve(form, *, x_shape, w_shape, groups, zero_points):
+def resolve(form, *, x_shape, w_shape, groups, zero_points, vnni=None):
     """Return the form that a convolution is computed by: `form` itself, or what the rule of a `Dispatch` chooses.
 
     Parameters
@@ -15,13 +15,16 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points):
     groups : int
     zero_points : sequence of int
         Of the weights.
+    vnni : bool, optional
+        Whether the processor has AVX512-VNNI, where it is another than the form's.
     """
     if not isinstance(form, Dispatch):
         return form
-    if form.rule == "x86":
-        chosen = uses_onednn(groups=groups, zero_points=zero_points, vnni=form.vnni)
-    else:
+    if form.rule == "depthwise_volume":
         chosen = uses_depthwise_volume(x_shape=x_shape, w_shape=w_shape, groups=groups)
+    else:
+        asked = form.vnni if vnni is None or form.rule == "x86_held" else vnni
+        chosen = uses_onednn(groups=groups, zero_points=zero_points, vnni=asked)
     return form.yes if chosen else form.no
 
 

@@ -12,7 +12,7 @@ from refquant.errors import ArgumentError, choose
 
 __all__ = [
     "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
-    "UnaryForm", "PoolForm", "CatForm", "form_choices",
+    "UnaryForm", "PoolForm", "CatForm", "Pairing", "form_choices",
 ]  # fmt: skip
 
 
@@ -333,3 +333,25 @@ class CatForm(Form):
     channels_last: Literal["quantize", "vector"]
     copy_equal: bool
     vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing(Form):
+    """Whose rule says which integer products saturate on a processor without VNNI, see `refquant.isa.products`.
+
+    Attributes
+    ----------
+    linear, conv, conv_otherwise
+        Of linear layers, of convolutions, and of those for which the profile's `Dispatch` says no: ``onednn``, ``fbgemm`` and
+        ``onnxruntime`` multiply as these libraries do on each processor level; ``exact``: no product saturates on any;
+        ``unknown``: nobody has looked.
+    """
+
+    linear: Literal["exact", "fbgemm", "onednn", "onnxruntime", "unknown"]
+    conv: Literal["exact", "fbgemm", "onednn", "onnxruntime", "unknown"]
+    conv_otherwise: Literal["exact", "fbgemm", "onednn", "onnxruntime", "unknown"]
+
+    @classmethod
+    def by(cls, rule):
+        """One rule for everything."""
+        return cls(linear=rule, conv=rule, conv_otherwise=rule)

@@ -1,6 +1,6 @@
 """ONNX: the specification, its reference implementation, and ONNX Runtime's CPU provider."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Numerics
 
 __all__ = ["ONNX", "ONNX_REFERENCE", "ONNXRUNTIME"]
@@ -27,6 +27,7 @@ ONNX = Numerics(
     name="onnx",
     engine="the ONNX specification (opset 28), each operator as its DequantizeLinear/QuantizeLinear expansion",
     source="onnx docs/Operators.md: QuantizeLinear, DequantizeLinear, QLinearMatMul, QLinearConv",
+    pairing=Pairing.by("exact"),
     quantize=_QUANTIZE,
     quantize_channel=_QUANTIZE,
     quantize_int32=None,
@@ -50,6 +51,7 @@ ONNXRUNTIME = Numerics(
     name="onnxruntime",
     engine="ONNX Runtime 1.31/1.32 CPU, x86-64 with AVX512-VNNI",
     source="onnxruntime/core/mlas/lib (quantize.cpp, qladd_avx2.cpp, qlgavgpool.cpp), core/providers/cpu/quantization, contrib_ops/cpu/quantization",
+    pairing=Pairing.by("onnxruntime"),
     quantize=_QUANTIZE,
     quantize_channel=_QUANTIZE,
     quantize_int32=None,

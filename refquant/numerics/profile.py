@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, fields, replace
 
+from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.coverage import absence
 from refquant.numerics.forms import (
-    AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm, RealForm,
-    UnaryForm,
+    AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm,
+    RealForm, UnaryForm,
 )  # fmt: skip
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
@@ -19,9 +20,10 @@ class Dispatch(Form):
     Attributes
     ----------
     rule
-        ``x86``: PyTorch's ``should_use_onednn_quant``; ``depthwise_volume``: QNNPACK's kernel of 27 taps. See `refquant.numerics.dispatch`.
+        ``x86``: PyTorch's ``should_use_onednn_quant``; ``x86_held``: the same where the libraries, but not PyTorch, are held to a lower
+        level by their environment variables; ``depthwise_volume``: QNNPACK's kernel of 27 taps. See `refquant.numerics.dispatch`.
     vnni
-        Whether the CPU that is modelled has AVX512-VNNI, which ``x86`` asks for.
+        Whether the CPU that is modelled has AVX512-VNNI, which ``x86`` asks for; where a processor level is given, ``x86`` asks that.
     yes, no
         The form where the rule holds, and where it does not.
     """
@@ -32,7 +34,7 @@ class Dispatch(Form):
     no: ProductForm
 
     def __post_init__(self):
-        choose("Dispatch", "rule", self.rule, ["x86", "depthwise_volume"])
+        choose("Dispatch", "rule", self.rule, ["x86", "x86_held", "depthwise_volume"])
 
     def replace(self, **changes):
         own = {k: v for k, v in changes.items() if k in ("rule", "vnni", "yes", "no")}
@@ -65,6 +67,11 @@ class Numerics:
     unary : UnaryForm or None
     avg_pool, adaptive_avg_pool : PoolForm or None
     cat : CatForm
+    pairing : Pairing
+        Whose rule says which products saturate on a processor without VNNI.
+    isa : str or None
+        The processor level that is modelled, one of `refquant.core.levels.LEVEL_NAMES`; None is the processor that `engine` names.
+        It says how products add up, and where the x86 engine sends convolutions; no other arithmetic depends on it.
     """
 
     name: str
@@ -87,8 +94,11 @@ class Numerics:
     avg_pool: PoolForm
     adaptive_avg_pool: PoolForm
     cat: CatForm
+    pairing: Pairing = Pairing.by("unknown")
+    isa: str | None = None
 
     def __post_init__(self):
+        check_level(self.isa, f"Numerics[{self.name}]")
         for section, types in section_types().items():
             value = getattr(self, section)
             if value is not None and not isinstance(value, types):
@@ -102,7 +112,8 @@ class Numerics:
         ----------
         **changes
             ``linear={"rounding": "half_away"}`` changes fields of one section, ``linear=None`` takes the operation away,
-            ``rounding="half_away"`` changes that field in every section that has it, ``name="mine"`` names the result.
+            ``rounding="half_away"`` changes that field in every section that has it, ``name="mine"`` names the result,
+            ``isa="avx2"`` asks for another processor level.
 
         Raises
         ------
@@ -120,7 +131,7 @@ class Numerics:
         known_fields = {f.name for types in sections.values() for t in types if t is not Dispatch for f in fields(t)}
         new = {"name": self.name if self.name.endswith("*") else self.name + "*"}
         for name, value in changes.items():
-            if name in ("name", "engine", "source"):
+            if name in ("name", "engine", "source", "pairing", "isa"):
                 new[name] = value
             elif name in sections:
                 new[name] = _changed(self, name, value)
@@ -152,7 +163,9 @@ class Numerics:
         for section in section_types():
             mine, theirs = _flat(getattr(self, section)), _flat(getattr(other, section))
             rows += [(section, k, mine.get(k), theirs.get(k)) for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)]
-        return rows
+        mine, theirs = _flat(self.pairing), _flat(other.pairing)
+        rows += [("pairing", k, mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]]
+        return rows if self.isa == other.isa else [*rows, ("isa", "level", self.isa, other.isa)]
 
 
 def section_types():

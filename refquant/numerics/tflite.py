@@ -1,6 +1,6 @@
 """TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
 
-from refquant.numerics.forms import DequantizeForm, FixedAddForm, GemmlowpAddForm, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
+from refquant.numerics.forms import DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
 from refquant.numerics.profile import Numerics
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
@@ -21,7 +21,7 @@ _QUANTIZE_OPT = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
 _QUANTIZE_XNN = _QUANTIZE_OPT.replace(overflow="saturate", nan="qmax")
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
-_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, unary=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None)
+_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, unary=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None, pairing=Pairing.by("exact"))
 
 TFLITE_REF = Numerics(
     name="tflite_ref",

@@ -1,6 +1,6 @@
 """PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86, qnnpack; and PT2E with Inductor."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
 
 __all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
@@ -67,6 +67,7 @@ FBGEMM = Numerics(
     name="fbgemm",
     engine="FBGEMM as bundled with PyTorch 2.13.0, x86-64",
     source="aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp), fbgemm QuantUtilsAvx2.cc, OutputProcessing-inl.h",
+    pairing=Pairing.by("fbgemm"),
     linear=_FBGEMM_PRODUCT.replace(accumulator="exact"),
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="fma"),
     conv=_FBGEMM_PRODUCT,
@@ -77,6 +78,7 @@ ONEDNN = Numerics(
     name="onednn",
     engine="oneDNN 3.12 as bundled with PyTorch 2.13.0, x86-64 with AVX512-VNNI",
     source="aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp, OnednnUtils.h), ideep, oneDNN jit_brgemm_kernel.cpp",
+    pairing=Pairing.by("onednn"),
     linear=_ONEDNN_LINEAR,
     linear_real=RealForm(multiplier="x,w", x_scale="reciprocals", w_scale="reciprocals", bias="add"),
     conv=_ONEDNN_CONV,
@@ -87,6 +89,7 @@ X86 = Numerics(
     name="x86",
     engine="the unified x86 engine of PyTorch 2.13.0 on a CPU with AVX512-VNNI",
     source="OnednnUtils.h, should_use_onednn_quant: convolutions by rule, linear always FBGEMM",
+    pairing=Pairing(linear="fbgemm", conv="onednn", conv_otherwise="fbgemm"),
     linear=FBGEMM.linear,
     linear_real=FBGEMM.linear_real,
     conv=Dispatch(rule="x86", vnni=True, yes=_ONEDNN_CONV, no=_FBGEMM_PRODUCT),
@@ -104,6 +107,7 @@ QNNPACK = Numerics(
     name="qnnpack",
     engine="QNNPACK as bundled with PyTorch 2.13.0, x86-64",
     source="aten/src/ATen/native/quantized/cpu/qnnpack (requantization.h, q8gemm, q8vadd, q8avgpool), QnnpackUtils.h",
+    pairing=Pairing.by("exact"),
     linear=_QNNPACK_PRODUCT,
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
     # q8dwconv/mp8x27-sse2.c alone multiplies in double.
@@ -126,6 +130,7 @@ INDUCTOR = Numerics(
     name="inductor",
     engine="PT2E lowered by TorchInductor, PyTorch 2.13.0 with oneDNN 3.12, x86-64 with AVX512-VNNI",
     source="torch/ao/quantization/fx/_decomposed.py, aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp: onednn.*_pointwise)",
+    pairing=Pairing.by("onednn"),
     quantize=_DECOMPOSED,
     quantize_channel=_DECOMPOSED.replace(scaling="reciprocal"),
     quantize_int32=_DECOMPOSED,

@@ -8,13 +8,17 @@ from refquant import numerics as profiles
 from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.layout import empty_channels_last
 from refquant.core.qtensor import QTensor
-from refquant.core.wrap import saturate_int16, wrap_int32
+from refquant.core.wrap import wrap_int32
 from refquant.errors import ArgumentError, ShapeError
+from refquant.isa.accumulate import accumulate_conv, neighbours
+from refquant.isa.products import Product
 from refquant.kernels.conv import bind_conv
+from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
+from refquant.ops.pairing import asked_level, conv_product, halved, has_vnni
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference"]
@@ -26,23 +30,22 @@ class _Plan(NamedTuple):
     packed: object
     groups: int
     geometry: dict
-    pairs: bool
+    product: Product
     epilogue: Epilogue
     dtype: np.dtype
-    pairs_epilogue: Epilogue = None
 
 
-def _bound(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, activation):
+def _bound(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa):
     """The layer as a function of the codes alone, remembered by packed weights."""
     profile = profiles.get(numerics)
-    make = lambda: _bind(_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation))  # noqa: E731
+    make = lambda: _bind(_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation, isa))  # noqa: E731
     if not is_reusable(x, w, bias):
         return make()
-    values = (dims, x.shape, x.values.dtype, stride, padding, dilation, groups, activation)
+    values = (dims, x.shape, x.values.dtype, stride, padding, dilation, groups, activation, isa)
     return w.memo.get((x.qparams, out, profile, bias), values, make)
 
 
-def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation):
+def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation, isa):
     place = f"conv{dims}d[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -52,19 +55,19 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
         raise ArgumentError(f"{place}: w was packed for groups={packed.groups} but groups={groups}; pack it with groups={groups}")
     channels = w.shape[0]
     bias = check_bias(bias, channels, place)
+    isa = asked_level(isa, profile, place)
+    name = place.partition("[")[0]
     if out is None:
-        form = profile.section("conv_real", place.partition("[")[0])
-        epilogue = real_stage(form, x.qparams, w.qparams, bias, channels, activation, place)
-        return _Plan(x, w, packed, groups, geometry, False, epilogue, np.dtype(np.float32))
-    check_out(out, place)
-    zeros = np.atleast_1d(w.qparams.zero_point)
-    form = resolve(profile.section("conv", place.partition("[")[0]), x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros)
-    pairs = form.accumulator == "fbgemm_depthwise" and _takes_depthwise_path(x, w, groups, geometry)
-    epilogue = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place)
-    plan = _Plan(x, w, packed, groups, geometry, pairs, epilogue, out.storage)
-    if not pairs:
-        return plan
-    return plan._replace(pairs_epilogue=epilogue._replace(bias_i=wrap_int32(epilogue.bias_i.astype(np.int64) + _pairs_compensation(plan))))
+        form, otherwise = profile.section("conv_real", name), False
+        epilogue, dtype = real_stage(form, x.qparams, w.qparams, bias, channels, activation, place), np.dtype(np.float32)
+    else:
+        check_out(out, place)
+        zeros, section = np.atleast_1d(w.qparams.zero_point), profile.section("conv", name)
+        form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros, vnni=has_vnni(isa))
+        otherwise = form is getattr(section, "no", None)
+        epilogue, dtype = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place), out.storage
+    product = conv_product(profile, form, otherwise, isa, x, w, groups, geometry, place)
+    return _Plan(x, w, packed, groups, geometry, product, epilogue, dtype)
 
 
 def _geometry(dims, x_shape, w_shape, stride, padding, dilation, groups, place):
@@ -87,57 +90,33 @@ def _geometry(dims, x_shape, w_shape, stride, padding, dilation, groups, place):
     return {"stride": stride, "padding": tuple((p, p) for p in padding), "dilation": dilation}
 
 
-def _takes_depthwise_path(x, w, groups, geometry):
-    """FBGEMM's rule for its depthwise kernels (FbgemmConv.cc, takeDepthWiseFastPath), which saturate pairs of taps."""
-    ic, oc, kernel = x.shape[1], w.shape[0], w.shape[2:]
-    side = kernel[-1]
-    return (
-        len(kernel) > 1
-        and groups == ic
-        and oc in (ic, 2 * ic)
-        and ic % 8 == 0
-        and x.values.dtype == np.uint8
-        and w.values.dtype == np.int8
-        and side in (3, 5, 7)
-        and all(k == side for k in kernel)
-        and all(s in (1, 2) for s in geometry["stride"])
-        and all(d == 1 for d in geometry["dilation"])
-        and all(p == ((side - 1) // 2,) * 2 for p in geometry["padding"])
-    )
-
-
-def _pairs_compensation(plan):
-    """Zero-point terms that FBGEMM subtracts after its saturating depthwise sum, but for those of `_row_offsets`."""
-    w = plan.w.values.astype(np.int64).reshape(plan.w.shape[0], -1)
-    return -plan.x.qparams.zero_point * (w - np.reshape(plan.w.qparams.zero_point, (-1, 1))).sum(1)
-
-
-def _row_offsets(plan):
-    """What weights' zero points take from the saturating depthwise sum: ``zw[o]`` times the sum of raw codes in the window."""
-    windows = _windows(plan).sum(tuple(range(-len(plan.geometry["stride"]), 0)))
-    windows = np.repeat(windows, plan.w.shape[0] // plan.x.shape[1], axis=1)
-    zero = np.broadcast_to(plan.w.qparams.zero_point, (plan.w.shape[0],))
-    return windows * zero.reshape(1, -1, *[1] * (windows.ndim - 2))
-
-
 def _bind(plan):
-    packed, qx, qw = plan.packed or pack_weights(plan.w, groups=plan.groups), plan.x.qparams, plan.w.qparams
-    shape, zeros = plan.x.shape, {"x_zero": qx.zero_point, "w_zero": qw.zero_point}
-    if not plan.pairs:
-        return bind_conv(shape, packed.packed, plan.epilogue, plan.dtype, **plan.geometry, **zeros)
-    if qw.symmetric:
-        return bind_conv(shape, packed.packed, plan.pairs_epilogue, plan.dtype, **plan.geometry, **zeros, pairs=True)
-    pairs = bind_conv(shape, packed.packed, None, np.dtype(np.int32), **plan.geometry, **zeros, pairs=True)
+    zeros = {"x_zero": plan.x.qparams.zero_point, "w_zero": plan.w.qparams.zero_point}
+    if plan.product is not None:
+        return _bind_halved(plan) if plan.product.halved else _bind_paired(plan, zeros)
+    packed = plan.packed or pack_weights(plan.w, groups=plan.groups)
+    return bind_conv(plan.x.shape, packed.packed, plan.epilogue, plan.dtype, **plan.geometry, **zeros)
 
-    def run(codes):
-        acc = wrap_int32(pairs(codes).astype(np.int64) - _row_offsets(plan._replace(x=QTensor(codes, qx))))
-        return np.moveaxis(requantize(np.moveaxis(acc, 1, -1), plan.pairs_epilogue, plan.dtype), -1, 1)
 
-    return run
+def _bind_paired(plan, zeros):
+    geometry, skips = plan.geometry, plan.product.fill == "nothing"
+    places = neighbours(plan.product.order, plan.w.shape[1], plan.w.shape[2:])
+    w = pack_paired(plan.w.values, plan.groups, places, skips, padding=geometry["padding"], dilation=geometry["dilation"])
+    return bind_conv_s16pair(plan.x.shape, w, plan.epilogue, plan.dtype, **geometry, **zeros)
+
+
+def _bind_halved(plan):
+    """oneDNN's way with signed activations: the exact convolution by half of the weights, doubled."""
+    finish = lambda acc: np.moveaxis(requantize(np.moveaxis(acc, 1, -1), plan.epilogue, plan.dtype), -1, 1)  # noqa: E731
+    if np.any(plan.w.qparams.zero_point):
+        return lambda codes: finish(_accumulate(plan, codes))
+    packed = pack_weights(QTensor(halved(plan.w.values), plan.w.qparams), groups=plan.groups).packed
+    half = bind_conv(plan.x.shape, packed, None, np.dtype(np.int32), **plan.geometry, x_zero=plan.x.qparams.zero_point)
+    return lambda codes: finish(wrap_int32(2 * half(codes).astype(np.int64)))
 
 
 def conv2d(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a two-dimensional convolution on codes.
 
@@ -159,6 +138,9 @@ def conv2d(
     numerics : str or Numerics
         Whose arithmetic. The x86 profile chooses between oneDNN and FBGEMM as PyTorch does.
     activation : {None, "relu"}
+    isa : str, optional
+        The processor level of the engine, such as ``"avx2"``: where it has no VNNI, products saturate in pairs as the engine adds them
+        there, and the x86 profile sends everything to FBGEMM. Unless given, the processor that the profile describes.
 
     Returns
     -------
@@ -170,12 +152,12 @@ def conv2d(
     ShapeError, ArgumentError, RangeError
         Shapes that do not fit, a kernel larger than the padded input, strides below 1.
     UnsupportedError
-        The engine has no float32 output.
+        The engine has no float32 output, or what it does on that level is not known.
 
     Exactness
     ---------
     The accumulator is exact modulo 2**32, but for FBGEMM's depthwise kernels, which add pairs of taps with int16 saturation even
-    on CPUs with VNNI. The output stage rounds as the profile's `ProductForm` says; bit-exact.
+    on CPUs with VNNI, and for what `isa` makes saturate (see `refquant.isa.products`). The output stage rounds as the profile's `ProductForm` says; bit-exact.
 
     Examples
     --------
@@ -187,68 +169,44 @@ def conv2d(
            [6, 9, 6],
            [4, 6, 4]], dtype=uint8)
     """
-    run = _bound(2, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
+    run = _bound(2, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
 def conv1d(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a one-dimensional convolution on codes: `conv2d` with x (N, IC, W) and w (OC, IC / groups, KW)."""
-    run = _bound(1, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
+    run = _bound(1, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
 def conv3d(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a three-dimensional convolution on codes: `conv2d` with x (N, IC, D, H, W) and w (OC, IC / groups, KD, KH, KW)."""
-    run = _bound(3, x, w, bias, stride, padding, dilation, groups, out, numerics, activation)
+    run = _bound(3, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
 def conv_reference(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Same result as `conv1d`, `conv2d` and `conv3d`, in NumPy."""
     dims = w.ndim - 2
-    plan = _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profiles.get(numerics), activation)
-    acc = np.moveaxis(_accumulate(plan), 1, -1)
+    plan = _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profiles.get(numerics), activation, isa)
+    acc = np.moveaxis(_accumulate(plan, plan.x.values), 1, -1)
     y = empty_channels_last((acc.shape[0], acc.shape[-1], *acc.shape[1:-1]), plan.dtype)
     np.moveaxis(y, 1, -1)[...] = apply_epilogue(acc, plan.epilogue, plan.dtype)
     return y if out is None else QTensor(y, out)
 
 
-def _windows(plan):
-    """Return the raw codes that each output sees, (N, IC, *out, *kernel), padded with the zero point."""
-    g = plan.geometry
-    x = np.pad(plan.x.values, ((0, 0), (0, 0), *g["padding"]), constant_values=plan.x.qparams.zero_point).astype(np.int64)
-    reach = [d * (k - 1) + 1 for k, d in zip(plan.w.shape[2:], g["dilation"])]
-    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(2, x.ndim)))
-    steps = (slice(None), slice(None), *(slice(None, None, s) for s in g["stride"]), *(slice(None, None, d) for d in g["dilation"]))
-    return windows[steps]
-
-
-def _accumulate(plan):
-    w = plan.w.values.astype(np.int64)
-    windows = _windows(plan)
-    n, _, *out = windows.shape[: w.ndim]
-    windows = windows.reshape(n, plan.groups, -1, *out, int(np.prod(w.shape[2:])))
-    w = w.reshape(plan.groups, w.shape[0] // plan.groups, w.shape[1], -1)
-    if plan.pairs:
-        acc = _pair_sums(windows, w) + _pairs_compensation(plan).reshape(1, plan.groups, -1, *[1] * len(out))
-        acc = acc.reshape(n, plan.w.shape[0], *out) - _row_offsets(plan)
-    else:
-        zero = np.broadcast_to(plan.w.qparams.zero_point, (plan.w.shape[0],)).reshape(plan.groups, -1, 1, 1)
-        acc = np.einsum("ngc...t,goct->ngo...", windows - plan.x.qparams.zero_point, w - zero)
-    return wrap_int32(acc.reshape(n, plan.w.shape[0], *out))
-
-
-def _pair_sums(windows, w):
-    products = np.expand_dims(windows[:, :, 0], 2) * w[:, :, 0].reshape(1, *w.shape[:2], *[1] * (windows.ndim - 4), -1)
-    even = products.shape[-1] // 2 * 2
-    pairs = saturate_int16(products[..., 0:even:2] + products[..., 1:even:2])
-    return pairs.sum(-1) + products[..., even:].sum(-1)
+def _accumulate(plan, codes):
+    w, zero, geometry = plan.w.values, plan.w.qparams.zero_point, plan.geometry
+    if w.dtype == np.uint8:
+        w, zero = (w ^ 0x80).view(np.int8), np.asarray(zero) - 128
+    sides = {"stride": geometry["stride"], "dilation": geometry["dilation"], "padding": tuple(low for low, _ in geometry["padding"])}
+    return accumulate_conv(codes, w, plan.product, x_zero_point=plan.x.qparams.zero_point, w_zero_point=zero, groups=plan.groups, **sides)

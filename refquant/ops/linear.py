@@ -10,9 +10,14 @@ from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import wrap_int32
 from refquant.errors import ShapeError
+from refquant.isa.accumulate import accumulate_linear
+from refquant.isa.products import Product
 from refquant.kernels.gemm import bind_gemm
+from refquant.kernels.pairs import bind_gemm_s16pair, pack_pairs
+from refquant.kernels.requantize import requantize
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
+from refquant.ops.pairing import asked_level, linear_product, rearrange
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
 __all__ = ["linear", "linear_reference"]
@@ -24,23 +29,26 @@ class _Plan(NamedTuple):
     packed: object
     epilogue: Epilogue
     dtype: np.dtype
+    product: Product
 
 
-def _bound(x, w, bias, out, numerics, activation):
+def _bound(x, w, bias, out, numerics, activation, isa):
     """The layer as a function of the codes alone, remembered by packed weights."""
     profile = profiles.get(numerics)
-    make = lambda: _bind(_plan(x, w, bias, out, profile, activation))  # noqa: E731
+    make = lambda: _bind(_plan(x, w, bias, out, profile, activation, isa))  # noqa: E731
     if not is_reusable(x, w, bias):
         return make()
-    return w.memo.get((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation), make)
+    return w.memo.get((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation, isa), make)
 
 
 def _bind(plan):
-    packed, (channels, k) = plan.packed or pack_weights(plan.w), plan.w.shape
-    product = bind_gemm(
-        packed.packed, plan.epilogue, plan.dtype, signed=plan.x.values.dtype == np.int8, a_zero=plan.x.qparams.zero_point,
-        b_zero=plan.w.qparams.zero_point,
-    )  # fmt: skip
+    channels, k = plan.w.shape
+    how = {"signed": plan.x.values.dtype == np.int8, "a_zero": plan.x.qparams.zero_point, "b_zero": plan.w.qparams.zero_point}
+    if plan.product is not None:
+        product = _bind_paired(plan, how)
+    else:
+        packed = plan.packed or pack_weights(plan.w)
+        product = bind_gemm(packed.packed, plan.epilogue, plan.dtype, **how)
 
     def run(codes):
         rows = codes.shape[:-1]
@@ -49,7 +57,25 @@ def _bind(plan):
     return run
 
 
-def _plan(x, w, bias, out, profile, activation):
+def _bind_paired(plan, how):
+    """The kernel that saturates; where an engine's neighbours are not those of memory, k is put into its order first."""
+    order, w = rearrange(plan.product, plan.w.shape[1]), plan.w.values
+    if order is None:
+        return bind_gemm_s16pair(pack_pairs(w.T), plan.epilogue, plan.dtype, **how)
+    if np.any(how["b_zero"]):
+        return lambda codes: requantize(_accumulate(plan, codes), plan.epilogue, plan.dtype)
+    product = bind_gemm_s16pair(pack_pairs(np.where(order < 0, np.int8(0), w[:, order]).T), plan.epilogue, plan.dtype, **how)
+    return lambda codes: product(codes[:, np.maximum(order, 0)])
+
+
+def _accumulate(plan, codes):
+    qx, qw = plan.x.qparams, plan.w.qparams
+    if plan.product is not None:
+        return accumulate_linear(codes, plan.w.values, plan.product, x_zero_point=qx.zero_point, w_zero_point=qw.zero_point)
+    return wrap_int32((codes.astype(np.int64) - qx.zero_point) @ (plan.w.values.astype(np.int64) - np.reshape(qw.zero_point, (-1, 1))).T)
+
+
+def _plan(x, w, bias, out, profile, activation, isa):
     place = f"linear[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -58,17 +84,18 @@ def _plan(x, w, bias, out, profile, activation):
         k = x.shape[-1] if x.ndim else "no axis"
         raise ShapeError(f"{place}: w has K={w.shape[1]} but x has K={k} (x {x.shape}, w {w.shape}); w must be (OC, K)")
     bias = check_bias(bias, w.shape[0], place)
+    product = linear_product(profile, asked_level(isa, profile, place), x, w, place)
     if out is None:
         form = profile.section("linear_real", "linear")
         epilogue = real_stage(form, x.qparams, w.qparams, bias, w.shape[0], activation, place)
-        return _Plan(x, w, packed, epilogue, np.dtype(np.float32))
+        return _Plan(x, w, packed, epilogue, np.dtype(np.float32), product)
     check_out(out, place)
     form = profile.section("linear", "linear")
     epilogue = output_stage(form, x.qparams, w.qparams, out, bias, w.shape[0], activation, place)
-    return _Plan(x, w, packed, epilogue, out.storage)
+    return _Plan(x, w, packed, epilogue, out.storage, product)
 
 
-def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
+def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None):
     """Compute a fully connected layer on codes: ``y = x @ w.T + bias``.
 
     ``acc[m, n] = Σ_k (x[m, k] − zx) · (w[n, k] − zw[n])`` in int32, then the profile's output stage.
@@ -86,6 +113,9 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
     numerics : str or Numerics
         Whose arithmetic.
     activation : {None, "relu"}
+    isa : str, optional
+        The processor level of the engine, such as ``"avx2"``: where it has no VNNI, products saturate in pairs as the engine adds them
+        there. Unless given, the processor that the profile describes.
 
     Returns
     -------
@@ -96,11 +126,11 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
     ShapeError, ArgumentError
         With the shapes, the rule and the remedy.
     UnsupportedError
-        The engine has no float32 output.
+        The engine has no float32 output, or what it does on that level is not known.
 
     Exactness
     ---------
-    The accumulator is exact modulo 2**32. The output stage rounds as the profile's `ProductForm` says; bit-exact.
+    The accumulator is exact modulo 2**32, but for what `isa` makes saturate (see `refquant.isa.products`). The output stage rounds as the profile's `ProductForm` says; bit-exact.
 
     Examples
     --------
@@ -109,17 +139,17 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
     >>> w = rq.QTensor(np.array([[2, 1], [-1, 4]], np.int8), rq.QParams(0.25, 0, "int8"))
     >>> rq.ops.linear(x, w, out=rq.QParams(0.5, 0, "uint8"), numerics="onednn").values
     array([[2, 0]], dtype=uint8)
+    >>> x, w = rq.QTensor(np.full((1, 2), 255, np.uint8), x.qparams), rq.QTensor(np.full((1, 2), 127, np.int8), w.qparams)
+    >>> [int(rq.ops.linear(x, w, numerics="onednn", isa=isa)[0, 0] * 8) for isa in ("avx512_vnni", "avx2")]
+    [32258, 255]
     """
-    run = _bound(x, w, bias, out, numerics, activation)
+    run = _bound(x, w, bias, out, numerics, activation, isa)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 
 
-def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None):
+def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None):
     """Same result as `linear`, in NumPy."""
-    plan = _plan(x, w, bias, out, profiles.get(numerics), activation)
-    zero = np.reshape(plan.w.qparams.zero_point, (-1, 1))
-    a = plan.x.values.astype(np.int64) - plan.x.qparams.zero_point
-    acc = wrap_int32(a @ (plan.w.values.astype(np.int64) - zero).T)
-    y = apply_epilogue(acc, plan.epilogue, plan.dtype)
+    plan = _plan(x, w, bias, out, profiles.get(numerics), activation, isa)
+    y = apply_epilogue(_accumulate(plan, plan.x.values), plan.epilogue, plan.dtype)
     return y if out is None else QTensor(y, out)

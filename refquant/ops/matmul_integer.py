@@ -4,20 +4,19 @@ import math
 
 import numpy as np
 
+from refquant.core.levels import check_level
 from refquant.core.wrap import saturate_int16, wrap_int32
-from refquant.errors import ArgumentError, RangeError, ShapeError, choose
+from refquant.errors import ArgumentError, RangeError, ShapeError
+from refquant.isa.cpu import level
 from refquant.kernels.gemm import gemm_s32
 from refquant.ops.pack_weights import PackedWeights, pack_weights
 
 __all__ = ["matmul_integer", "matmul_integer_reference"]
 
-_EXACT = (None, "avx512_vnni", "avx_vnni")
-_PAIRS = ("avx2", "avx512")
-
 
 def _plan(a, b, a_zero_point, b_zero_point, isa):
     place = "matmul_integer"
-    choose(place, "isa", isa, [*_EXACT, *_PAIRS])
+    check_level(isa, place)
     a = np.asarray(a)
     packed = b if isinstance(b, PackedWeights) else None
     values = b.values if packed is not None else np.asarray(b)
@@ -34,7 +33,8 @@ def _plan(a, b, a_zero_point, b_zero_point, isa):
         info = np.iinfo(v.dtype)
         if zero.size and (zero.min() < info.min or zero.max() > info.max):
             raise RangeError(f"{place}: {name} spans [{zero.min()}, {zero.max()}] outside of {v.dtype} [{info.min}, {info.max}]; clamp it")
-    return a, values, packed, int(a_zero), b_zero
+    pairs = isa is not None and not level(isa).vnni and a.dtype == np.uint8 and values.dtype == np.int8
+    return a, values, packed, int(a_zero), b_zero, pairs
 
 
 def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
@@ -47,9 +47,9 @@ def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
     a_zero_point : int
     b_zero_point : int or array_like of int, (N,)
     isa : str, optional
-        None (or a VNNI level) gives the exact product modulo 2**32. ``"avx2"`` (or ``"avx512"``, without VNNI) gives what ``vpmaddubsw`` does with
-        unsigned `a` and signed `b`: products of neighbouring k are added in int16 with saturation. Other sign combinations are
-        computed on 16 bits by engines, and are exact.
+        A processor level of `refquant.core.levels.LEVEL_NAMES`. None, or a level with VNNI or dot products, gives the exact product modulo
+        2**32. One without, such as ``"avx2"``, gives what ``vpmaddubsw`` does with unsigned `a` and signed `b`: products of neighbouring k are
+        added in int16 with saturation. Other sign combinations are computed on 16 bits by engines, and are exact.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
     >>> int(matmul_integer(a, b)[0, 0]), int(matmul_integer(a, b, isa="avx2")[0, 0])
     (129540, 65534)
     """
-    a, values, packed, za, zb = _plan(a, b, a_zero_point, b_zero_point, isa)
-    if isa in _PAIRS and a.dtype == np.uint8 and values.dtype == np.int8:
+    a, values, packed, za, zb, pairs = _plan(a, b, a_zero_point, b_zero_point, isa)
+    if pairs:
         return _saturating(a, values, za, zb)
     packed = packed or pack_weights(values)
     acc = gemm_s32(_rows(a), packed.packed, a_zero=za, b_zero=zb[()])
@@ -92,9 +92,9 @@ def _zero_terms(a, b, za, zb):
 
 def matmul_integer_reference(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
     """Same result as `matmul_integer`, in NumPy."""
-    a, b, _, za, zb = _plan(a, b, a_zero_point, b_zero_point, isa)
+    a, b, _, za, zb, pairs = _plan(a, b, a_zero_point, b_zero_point, isa)
     wide_a, wide_b = a.astype(np.int64), b.astype(np.int64)
-    if isa not in _PAIRS or a.dtype != np.uint8 or b.dtype != np.int8:
+    if not pairs:
         return wrap_int32((wide_a - za) @ (wide_b - zb))
     products = wide_a[..., None] * wide_b
     even = products.shape[-2] // 2 * 2

@@ -1,0 +1,84 @@
+"""What an operator's ``isa=`` means: which of its products saturate, by the profile's pairing and the processor level."""
+
+import numpy as np
+
+from refquant.core.levels import check_level
+from refquant.core.rounding import Round, round_shift
+from refquant.errors import UnsupportedError
+from refquant.isa.accumulate import neighbours
+from refquant.isa.cpu import level
+from refquant.isa.products import ConvGeometry, Product, saturating_product, takes_fbgemm_depthwise
+
+__all__ = ["asked_level", "has_vnni", "linear_product", "conv_product", "conv_geometry", "rearrange", "halved"]
+
+
+def asked_level(isa, profile, place):
+    """Return the processor level that a call asks for: its own argument's, else the profile's; None is the processor the profile describes."""
+    return profile.isa if isa is None else check_level(isa, place)
+
+
+def has_vnni(isa):
+    """Return whether a level has AVX512-VNNI, or None for none."""
+    return None if isa is None else "AVX512-VNNI" in level(isa).extensions
+
+
+def _by_rule(rule, op, isa, x, w, place, geometry=None):
+    if rule == "exact":
+        return None
+    if rule == "unknown":
+        raise UnsupportedError(f"{place}: how this engine adds up products on {isa} is not known; leave isa out, or choose another profile")
+    if w.values.dtype == np.uint8:
+        if rule == "onnxruntime":
+            return None
+        raise UnsupportedError(f"{place}: {rule} multiplies int8 weights, so with uint8 weights nothing is known about {isa}; leave isa out")
+    return saturating_product(rule, op, isa, x_dtype=x.dtype, x_zero_point=x.qparams.zero_point, geometry=geometry)
+
+
+def linear_product(profile, isa, x, w, place):
+    """Return the `Product` of a linear layer on a level, None if it is exact."""
+    return None if isa is None else _by_rule(profile.pairing.linear, "linear", isa, x, w, place)
+
+
+def conv_geometry(x_shape, w_shape, groups, geometry):
+    """Return the `ConvGeometry` of a checked call."""
+    kernel, stride, dilation = tuple(w_shape[2:]), geometry["stride"], geometry["dilation"]
+    padding = tuple(low for low, _ in geometry["padding"])
+    width = (x_shape[-1] + 2 * padding[-1] - dilation[-1] * (kernel[-1] - 1) - 1) // stride[-1] + 1
+    return ConvGeometry(groups, w_shape[1], w_shape[0] // groups, kernel, stride, padding, dilation, width)
+
+
+def conv_product(profile, form, otherwise, isa, x, w, groups, geometry, place):
+    """Return the `Product` of a convolution, None if it is exact.
+
+    Parameters
+    ----------
+    profile : Numerics
+    form : ProductForm or RealForm
+        In force for this call.
+    otherwise : bool
+        Whether a `Dispatch` said no.
+    isa : str or None
+    x, w : QTensor
+    groups : int
+    geometry : dict
+        ``stride``, ``padding`` and ``dilation``.
+    place : str
+    """
+    shape = conv_geometry(x.shape, w.shape, groups, geometry)
+    if isa is not None:
+        rule = profile.pairing.conv_otherwise if otherwise else profile.pairing.conv
+        return _by_rule(rule, f"conv{w.ndim - 2}d", isa, x, w, place, shape)
+    if getattr(form, "accumulator", "exact") == "exact" or x.dtype != "uint8" or w.dtype != "int8":
+        return None
+    return Product("raster", "zero_point") if takes_fbgemm_depthwise(shape) else None
+
+
+def rearrange(product, k):
+    """Return which k to take, in which order, so that a linear layer's neighbours lie side by side; −1 is none, and None is as they are."""
+    order = neighbours("k", k, halves=product.halves).reshape(-1)
+    return None if np.array_equal(order[:k], np.arange(k)) else order
+
+
+def halved(values):
+    """Return int8 weights as half of what oneDNN makes of them: ``round_half_even(w / 2)``."""
+    return round_shift(values.astype(np.int64), 1, Round.HALF_EVEN).astype(np.int8)

@@ -1,0 +1,132 @@
+"""``isa=``: products saturate as each engine's do on each processor level; fast path and reference give the same bits."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import refquant as rq
+from refquant import numerics
+from refquant.core.levels import LEVEL_NAMES
+from refquant.errors import ArgumentError, UnsupportedError
+from refquant.verify import Problem, build, oracle
+from refquant.verify.default_cases import case_stream
+
+OPS = ("linear", "conv1d", "conv2d", "conv3d")
+LEVELS = ("sse41", "avx2", "avx512", "avx512_vbmi", "amx_int8")
+ENGINES = ("fbgemm", "onednn", "onnxruntime")
+HERE = ("x86", "inductor", "qnnpack", *ENGINES)
+
+# What the default cases have too little of: one channel, odd channels on a border that saturates, taps that pair across rows.
+GEOMETRIES = (
+    "conv2d/any/n2c1h9w9-oc6k3p1/pairs/seed=1/channels_last", "conv2d/any/n1c1h9w4-oc5k3p1/pairs/seed=2", "conv2d/any/n1c3h8w8-oc7k3p1/pairs/seed=3/per_channel",
+    "conv2d/any/n1c1h8w9-oc3k3d2/pairs/seed=40", "conv2d/any/n1c8h7w7-oc16k3p2g8/pairs/seed=5", "conv2d/any/n2c10h6w6-oc4k3p1g2/pairs/seed=61/asymmetric",
+    "conv2d/any/n1c6h9w9-oc6k3p1g6/pairs/seed=7/asymmetric", "conv1d/any/n2c5w31-oc6k3p1d2/pairs/seed=8", "conv2d/any/n1c1h6w9-oc4k1x5/pairs/seed=9",
+    "conv2d/any/n1c4h8w8-oc8k3p1g2/pairs/seed=10/int8/nobias", "conv2d/any/n2c8h6w6-oc24k3p1g4/pairs/seed=11/relu", "linear/any/m3k259n6/pairs/seed=12/asymmetric/per_channel",
+    "linear/any/m3k257n6/pairs/seed=13", "linear/any/m3k300n6/pairs/seed=3/int8", "linear/any/m4k258n3/pairs/seed=15/float",
+)  # fmt: skip
+
+
+def answer(problem, profile, reference=False):
+    try:
+        return oracle(problem, profile, reference=reference)
+    except UnsupportedError as error:
+        return str(error)
+
+
+def same(problem, profile, case):
+    fast, slow = answer(problem, profile), answer(problem, profile, reference=True)
+    if isinstance(slow, str):
+        assert fast == slow, case
+        return False
+    assert fast.dtype == slow.dtype and fast.shape == slow.shape, case
+    assert np.array_equal(fast.view(np.uint8), slow.view(np.uint8)), (case, profile, int((fast != slow).sum()))
+    return not np.array_equal(slow, oracle(problem, profile.partition("@")[0]))
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fast_equals_reference(engine, op):
+    told = 0
+    for case in itertools.islice(case_stream(op, engine, seed=3), 14):
+        if case["n"] * case["c" if op != "linear" else "k"] < (4000 if op != "conv3d" else 13):
+            told += sum(same(build(case), f"{engine}@{level}", case) for level in LEVELS)
+    assert told > 1, "the data saturate nothing"
+
+
+@pytest.mark.parametrize("line", GEOMETRIES)
+def test_odd_geometries(line):
+    told = sum(same(build(line), f"{engine}@{level}", line) for engine in ENGINES for level in LEVELS)
+    assert told
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", HERE)
+def test_an_argument_is_the_same_as_a_profile(name, level):
+    problem = build("conv2d/any/n1c6h7w7-oc8k3p1/pairs/seed=0")
+    asked = Problem(problem.op, {**problem.arguments, "isa": level})
+    by_argument, by_profile = answer(asked, name), answer(problem, f"{name}@{level}")
+    assert np.array_equal(by_argument, by_profile) or str(by_argument).split("]")[1:] == str(by_profile).split("]")[1:]
+
+
+def test_packed_weights_give_the_same_bits_on_every_level():
+    problem = build("conv2d/any/n1c6h7w7-oc8k3p1/pairs/seed=0")
+    bias = np.array(problem["bias"])
+    bias.setflags(write=False)
+    packed = rq.ops.pack_weights(problem["w"])
+    for level in (None, *LEVELS, None, *LEVELS):
+        arguments = {**problem.arguments, "isa": level, "bias": bias}
+        y = rq.ops.conv2d(**{**arguments, "w": packed}, numerics="onednn").values
+        assert np.array_equal(y, rq.ops.conv2d(**arguments, numerics="onednn").values)
+
+
+def test_levels_with_vnni_are_exact():
+    problem = build("linear/any/m5k64n17/pairs/seed=7")
+    for name, level in (("onednn", "avx512_vnni"), ("onednn", "avx_vnni"), ("fbgemm", "amx_int8"), ("onnxruntime", "sse41"), ("qnnpack", "avx2"), ("tflite_ref", "avx2")):
+        assert np.array_equal(oracle(problem, f"{name}@{level}"), oracle(problem, name))
+    assert not np.array_equal(oracle(problem, "fbgemm@avx_vnni"), oracle(problem, "fbgemm")), "FBGEMM has no AVX-VNNI kernels"
+
+
+def test_fbgemm_depthwise_saturates_on_every_level():
+    problem = build("conv2d/any/n1c8h7w7-oc8k3p1g8/pairs/seed=5/nobias")
+    exact = oracle(problem, numerics.get("fbgemm").replace(conv={"accumulator": "exact"}))
+    bits = [oracle(problem, name) for name in ("fbgemm", "fbgemm@avx2", "fbgemm@avx512_vnni", "x86@avx2")]
+    assert all(np.array_equal(bits[0], other) for other in bits) and not np.array_equal(bits[0], exact)
+
+
+def test_the_x86_engine_leaves_onednn_without_vnni():
+    problem = build("conv2d/any/n1c6h7w7-oc8k3p1/neartie/seed=3")
+    assert np.array_equal(oracle(problem, "x86@avx2"), oracle(problem, "fbgemm@avx2"))
+    assert np.array_equal(oracle(problem, "x86@avx512_vnni"), oracle(problem, "onednn"))
+    assert not np.array_equal(oracle(problem, "fbgemm"), oracle(problem, "onednn"))
+
+
+def test_an_unknown_level_is_listed():
+    problem = build("linear/any/m2k4n3/random/seed=0")
+    for call in (lambda: oracle(problem, "fbgemm@avx9"), lambda: rq.ops.linear(**problem.arguments, isa="avx9"), lambda: rq.ops.matmul_integer(np.zeros((1, 2), np.uint8), np.zeros((2, 1), np.int8), isa="avx9")):
+        with pytest.raises(ArgumentError, match="did you mean 'avx2'.*" + ", ".join(repr(n) for n in LEVEL_NAMES)):
+            call()
+
+
+def test_an_unknown_behaviour_is_said():
+    problem = build("linear/any/m2k4n3/random/seed=0")
+    with pytest.raises(UnsupportedError, match="fbgemm has no known INT8 kernels on sse41"):
+        oracle(problem, "fbgemm@sse41")
+    nobody = numerics.get("onnx").replace(pairing=numerics.get("onnx").pairing.replace(linear="unknown"))
+    with pytest.raises(UnsupportedError, match="how this engine adds up products on avx2 is not known"):
+        rq.ops.linear(**problem.arguments, numerics=nobody, isa="avx2")
+    unsigned = build("linear/any/m2k4n3/random/seed=0/uint8")
+    with pytest.raises(UnsupportedError, match="int8 weights"):
+        oracle(unsigned, "fbgemm@avx2")
+    assert oracle(unsigned, "onnxruntime@avx2").shape == (2, 3)
+
+
+@pytest.mark.parametrize("level", LEVEL_NAMES)
+def test_integer_products_take_every_level(level):
+    rng = np.random.default_rng(0)
+    a, b = rng.choice(np.array([0, 254, 255], "u1"), (5, 37)), rng.choice(np.array([-128, 127], "i1"), (37, 6))
+    fast = rq.ops.matmul_integer(a, b, a_zero_point=3, isa=level)
+    assert np.array_equal(fast, rq.ops.matmul_integer(a, b, a_zero_point=3)) == rq.isa.cpu.level(level).vnni
+    from refquant.ops.matmul_integer import matmul_integer_reference
+
+    assert np.array_equal(fast, matmul_integer_reference(a, b, a_zero_point=3, isa=level))
