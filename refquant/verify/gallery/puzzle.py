@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refquant.errors import BackendMissing
-from refquant.verify.older_cpu import oracle_on
 from refquant.verify.problem import oracle
 
 __all__ = ["Claim", "Puzzle", "Row", "Solution", "solve", "by_profile", "by_level"]
@@ -125,7 +124,7 @@ def by_profile(who, reported, problem, profile, *, engine=None, own=False):
 
 def by_level(who, reported, problem, profile, level, *, engine=None, own=False):
     """Same as `by_profile`, on a processor level such as ``"avx2"``."""
-    return Claim(who, reported, lambda: oracle_on(problem, profile, level), engine, problem if engine else None, own)
+    return Claim(who, reported, lambda: oracle(problem, f"{profile}@{level}"), engine, problem if engine else None, own)
 
 
 def solve(puzzle, load=None):
