@@ -309,3 +309,72 @@ def test_a_dask_cluster_carries_out(through, tmp_path):
 
 def test_the_engine_of_these_tests_differs_somewhere(through):
     assert Counter(row[4] for row in outcomes(through))["DIFFERENT"] > 3 and journal_engine.OPS == OPS
+
+
+# The command
+
+
+def call(capsys, *arguments):
+    from refquant.cli.main import main
+
+    status = main(["campaign", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_the_command_shows_asks_and_reports(through, tmp_path, capsys):
+    status, text, _ = call(capsys, "show", through)
+    assert status == 1 and "DIFFERENT" in text and "refquant verify --engine onnx --case" in text and "finished; 1 session" in text
+    status, text, _ = call(capsys, "query", through, "--sql", "SELECT op, SUM(outputs) AS total FROM results GROUP BY op", "--json")
+    assert status == 0 and [line.split('"')[3] for line in text.splitlines()] == sorted(OPS)
+    for name in ("progress", "failures", "reasons", "engines", "sessions", "slowest"):
+        status, text, _ = call(capsys, "query", through, name)
+        assert status == 0 and len(text.splitlines()) > 1 and "Traceback" not in text
+    page = tmp_path / "report.html"
+    assert call(capsys, "report", through, "--html", page)[0] == 1
+    assert_self_contained(page.read_text(encoding="utf-8"))
+
+
+def assert_self_contained(text):
+    from html.parser import HTMLParser
+
+    open_, void = [], {"meta", "rect", "line", "circle"}
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            assert not {name for name, _ in attributes} & {"src", "href"}
+            open_.extend([tag] if tag not in void else [])
+
+        def handle_endtag(self, tag):
+            assert tag in void or open_.pop() == tag
+
+    Checker().feed(text)
+    assert open_ == [] and "Bits differ in" in text and "no multiples of seven" in text and "process" in text and "sloppy 1" in text
+
+
+def test_the_command_runs_and_goes_on(tmp_path, capsys, monkeypatch):
+    from refquant import backends
+
+    monkeypatch.setattr(backends, "load", load)
+    monkeypatch.setattr(backends, "installed", lambda name: True)
+    monkeypatch.setattr(backends, "names", lambda: ("onnx",))
+    path = tmp_path / "run.journal"
+    assert call(capsys, "run", path, "--op", "relu", "--outputs", 3000)[0] == 0
+    status, text, _ = call(capsys, "run", path)
+    assert status == 0 and text.startswith("0 cases tried now")
+    status, text, _ = call(capsys, "run", path, "--outputs", 6000)
+    assert status == 0 and not text.startswith("0 cases")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["qurey", "x"], "did you mean 'query'"), (["show"], "the following arguments are required: JOURNAL"), (["show", "missing.journal"], "must be a readable file"),
+        (["show", "x", "--workers", "2"], "--workers belongs to campaign run"), (["run", "x", "failures"], "'failures' belongs to campaign query"),
+        (["query", "{}"], "give one question"), (["query", "{}", "failure"], "did you mean 'failures'"), (["query", "{}", "--sql", "DROP TABLE cases"], "cannot be answered"),
+        (["run", "{}", "--seed", "4"], "begun with seed=0"), (["report", "{}", "--html", "no/where.html"], "its folder must exist"), (["run", "{}", "--workers", "0"], "at least 1"),
+    ],
+)  # fmt: skip
+def test_the_command_refuses_in_one_line(through, capsys, arguments, message):
+    status, out, err = call(capsys, *(a.format(through) for a in arguments))
+    assert status == 2 and message in err and err.count("\n") == 1 and not out

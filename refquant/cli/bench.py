@@ -1,12 +1,12 @@
 """Time refquant beside the engines, in one process and in turn, after proving equal bits."""
 
-import argparse
 import io
 import json
 import sys
 from pathlib import Path
 
 from refquant.cli.console import Progress, paint
+from refquant.cli.numbers import count
 from refquant.core.files import check_writable, write_whole
 from refquant.errors import choose
 
@@ -28,21 +28,11 @@ _ROUNDS = 20_000
 _ACCUMULATORS = 24
 
 
-def _count(text):
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
-    return value
-
-
 def add_arguments(parser):
     """Declare the options."""
-    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="threads of refquant and of every engine (1)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads of refquant and of every engine (1)")
     parser.add_argument("--filter", metavar="TEXT", help="run the cases whose work/case holds it, and print each of them")
-    parser.add_argument("--turns", type=_count, default=7, metavar="N", help="turns of each contender, at least 5 (7)")
+    parser.add_argument("--turns", type=count, default=7, metavar="N", help="turns of each contender, at least 5 (7)")
     parser.add_argument("--json", metavar="OUT", help="write all figures to a file")
     parser.add_argument("--plot", metavar="OUT", help="draw the ratios: a .png or .svg")
     parser.add_argument("--list", action="store_true", help="list works, what they have to reach, and their cases")

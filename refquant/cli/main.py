@@ -31,6 +31,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("verify", "refquant.cli.verify", "engines against the oracle, or the oracle against recorded bits"),
+    Command("campaign", "refquant.cli.campaign", "long runs that keep a journal, survive being killed, and can be asked about"),
     Command("drift", "refquant.cli.drift", "where INT8 costs a network accuracy, layer by layer"),
     Command("bench", "refquant.cli.bench", "the oracle's speed beside the engines', in one run"),
     Command("diagnose", "refquant.cli.diagnose", "why bits differ: the smallest set of causes that explains a case file"),

@@ -1,9 +1,9 @@
 """Hold engines against the oracle, bit for bit; where an engine is not installed, hold the oracle against bits recorded from it."""
 
-import argparse
 
 from refquant import backends
 from refquant.cli.console import Progress, paint
+from refquant.cli.numbers import count, seed
 from refquant.errors import ArgumentError, BackendMissing, choose
 from refquant.verify import STREAMS, Case, Status, campaign, check_vectors, read_index, try_case
 
@@ -25,28 +25,12 @@ _SHOWN = 3
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
-def _count(text):
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
-    return value
-
-
-def _seed(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
-    return int(text)
-
-
 def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("--engine", action="append", metavar="NAME", help="an engine (may be repeated); all unless given")
     parser.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated); all unless given")
-    parser.add_argument("--outputs", type=_count, default=50000, metavar="N", help="outputs to compare for each operator and engine (50000)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="seed of the cases (0)")
+    parser.add_argument("--outputs", type=count, default=50000, metavar="N", help="outputs to compare for each operator and engine (50000)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of the cases (0)")
     parser.add_argument("--case", metavar="LINE", help="try one case, as a failure prints it")
     parser.add_argument("--recorded", action="store_true", help="check golden vectors only, also of engines that are installed")
     parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")

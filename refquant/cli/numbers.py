@@ -1,0 +1,23 @@
+"""Numbers on the command line: a bad one is refused with the rule it breaks."""
+
+import argparse
+
+__all__ = ["count", "seed"]
+
+
+def count(text):
+    """Return a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return value
+
+
+def seed(text):
+    """Return a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
+    return int(text)
