@@ -93,6 +93,11 @@ class Emitter:
     def store(self, value, address, align=1):
         self.builder.store(value, self.pointer(address, value.type), align=align)
 
+    def prefetch(self, address):
+        """Ask for the cache line at an address, which need not exist, to be brought into the L2 cache."""
+        flags = self.constant(0, I32), self.constant(2, I32), self.constant(1, I32)
+        self.call("llvm.prefetch.p0", ir.VoidType(), self.pointer(address, I8), *flags)
+
     def _first(self, count, lanes):
         index = ir.Constant(vector(I64, lanes), list(range(lanes)))
         return self.less(index, self.splat(count, lanes))
