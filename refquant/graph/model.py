@@ -8,10 +8,13 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RefquantError, ShapeError, choose
 from refquant.graph.node import Node
 from refquant.graph.opset import Context, graph_op
+from refquant.graph.plan import make_step, signature
 from refquant.graph.table import model_table
 from refquant.ops.real import ORDERS
 
 __all__ = ["Model"]
+
+_MOST_PLANS = 8
 
 
 class Model:
@@ -58,6 +61,9 @@ class Model:
             raise ArgumentError(f"Model {name!r}: outputs is empty; name the nodes whose values are wanted")
         for output in self.outputs:
             choose(f"Model {name!r}", "output", output, self._by_name)
+        self._place = {node.name: i for i, node in enumerate(self.nodes)}
+        self._uses = _uses(self.nodes, self._place, self.outputs)
+        self._plans = {}
 
     def node(self, name):
         """Return the node of a name.
@@ -153,17 +159,59 @@ class Model:
         context = Context(self.numerics if numerics is None else numerics, order, threads)
         hooks = (hooks,) if callable(hooks) else tuple(hooks)
         values = self._bind(inputs)
-        last_use = {i: n.name for n in self.nodes for i in n.inputs}
-        for node in self.nodes:
-            value = values.pop(node.name) if node.op == "input" else self._evaluate(context, node, [values[i] for i in node.inputs])
+        if hooks:
+            return self._run_with_hooks(context, values, hooks)
+        key = (id(context.numerics), order, threads, *map(signature, values))
+        plan = self._plans.get(key)
+        if plan is None:
+            return self._run_and_plan(context, values, key)
+        return self._run_plan(plan[0], values)
+
+    def _run_with_hooks(self, context, given, hooks):
+        values = dict(zip(self.inputs, given))
+        for node, (_, dropped) in zip(self.nodes, self._uses):
+            value = values[node.name] if node.op == "input" else self._evaluate(context, node, [values[i] for i in node.inputs])
             for hook in hooks:
                 other = hook(node, value)
                 value = value if other is None else other
             values[node.name] = value
-            for i in set(node.inputs):
-                if last_use[i] == node.name and i not in self.outputs:
-                    del values[i]
+            for i in dropped:
+                del values[self.nodes[i].name]
         return tuple(values[name] for name in self.outputs)
+
+    def _run_and_plan(self, context, given, key):
+        values, steps = self._places(given), []
+        for place, (node, (sources, dropped)) in enumerate(zip(self.nodes, self._uses)):
+            if node.op == "input":
+                continue
+            inputs = [values[i] for i in sources]
+            values[place] = self._evaluate(context, node, inputs)
+            steps.append(make_step(context, node, inputs, sources, place, dropped))
+            for i in dropped:
+                values[i] = None
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        # What is told by its identity is kept, so that nothing else can take its place.
+        self._plans[key] = steps, (context.numerics, [v.qparams for v in given if isinstance(v, QTensor)])
+        return tuple(values[self._place[name]] for name in self.outputs)
+
+    def _run_plan(self, steps, given):
+        values = self._places(given)
+        place = None
+        try:
+            for function, sources, place, dropped in steps:
+                values[place] = function(*[values[i] for i in sources])
+                for i in dropped:
+                    values[i] = None
+        except RefquantError as error:
+            raise self._located(error, self.nodes[place]) from error
+        return tuple(values[self._place[name]] for name in self.outputs)
+
+    def _places(self, given):
+        values = [None] * len(self.nodes)
+        for name, value in zip(self.inputs, given):
+            values[self._place[name]] = value
+        return values
 
     def _evaluate(self, context, node, inputs):
         if context.numerics is None and any(isinstance(v, QTensor) for v in inputs):
@@ -171,13 +219,19 @@ class Model:
         try:
             return graph_op(node.op, self.name).run(context, node, *inputs)
         except RefquantError as error:
-            raise type(error)(f"Model {self.name!r}, node {node.name!r}: {error}") from error
+            raise self._located(error, node) from error
+
+    def _located(self, error, node):
+        return type(error)(f"Model {self.name!r}, node {node.name!r}: {error}")
+
+    def __getstate__(self):
+        return {**self.__dict__, "_plans": {}}
 
     def _bind(self, inputs):
-        """Return ``{input name: value}``, checked."""
+        """Return the value of each input, checked."""
         if len(inputs) != len(self.inputs):
             raise ArgumentError(f"Model {self.name!r}: {len(inputs)} inputs given but it has {len(self.inputs)} ({', '.join(self.inputs)}); give one each")
-        return {name: self._checked_input(self.node(name), x) for name, x in zip(self.inputs, inputs)}
+        return [self._checked_input(self._by_name[name], x) for name, x in zip(self.inputs, inputs)]
 
     def _checked_input(self, node, x):
         place = f"Model {self.name!r}, input {node.name!r}"
@@ -224,6 +278,17 @@ def _check_node(node, by_name, model):
     for key, required in kind.params.items():
         if required and key not in node.params:
             raise ArgumentError(f"{place}: parameter {key!r} is missing; give params={{{key!r}: array}}")
+
+
+def _uses(nodes, place, outputs):
+    """Return, for each node, the places of its inputs and of the values that are read for the last time."""
+    last = {place[name]: i for i, node in enumerate(nodes) for name in node.inputs}
+    kept = {place[name] for name in outputs}
+    uses = []
+    for i, node in enumerate(nodes):
+        sources = tuple(place[name] for name in node.inputs)
+        uses.append((sources, tuple(p for p in sorted(set(sources)) if last[p] == i and p not in kept)))
+    return uses
 
 
 def _sorted(nodes, model):

@@ -3,6 +3,7 @@
 The same operation runs on float32 arrays and on QTensors: which of the two comes in decides.
 """
 
+from functools import partial
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -13,6 +14,10 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, choose
 from refquant.graph import shapes
 from refquant.ops import real
+from refquant.ops.add import bind_add
+from refquant.ops.conv import bind_convolution
+from refquant.ops.linear import bind_linear
+from refquant.ops.pack_weights import is_reusable
 
 __all__ = ["GraphOp", "OPS", "REQUIRED", "Context", "graph_op", "checked_attrs", "op_of_target"]
 
@@ -37,6 +42,8 @@ class GraphOp(NamedTuple):
         ``run(context, node, *inputs)`` returns the value.
     shape : callable
         ``shape(node, *input shapes)`` returns the shape.
+    bind : callable, optional
+        ``bind(context, node, *inputs)`` returns ``run`` for inputs like these with all but their values worked out, or None.
     """
 
     name: str
@@ -46,6 +53,7 @@ class GraphOp(NamedTuple):
     targets: tuple
     run: Callable
     shape: Callable
+    bind: Callable = None
 
 
 class Context(NamedTuple):
@@ -56,22 +64,45 @@ class Context(NamedTuple):
     threads: int
 
 
-def _conv(function, real_function):
-    def run(ctx, node, x):
-        a, p = node.attrs, node.params
-        geometry = {k: a[k] for k in ("stride", "padding", "dilation", "groups")}
-        if isinstance(x, QTensor):
-            return function(x, p["weight"], p.get("bias"), out=a["out"], numerics=ctx.numerics, activation=a["activation"], **geometry)
-        return real_function(x, p["weight"], p.get("bias"), order=ctx.real, activation=a["activation"], **geometry)
+def _conv(dims, function, real_function):
+    def settings(ctx, node):
+        geometry = {k: node.attrs[k] for k in ("stride", "padding", "dilation", "groups")}
+        return {**_layer_settings(ctx, node), **geometry}
 
-    return run
+    def run(ctx, node, x):
+        p = node.params
+        if isinstance(x, QTensor):
+            return function(x, p["weight"], p.get("bias"), **settings(ctx, node))
+        a = {k: v for k, v in settings(ctx, node).items() if k not in ("out", "numerics")}
+        return real_function(x, p["weight"], p.get("bias"), order=ctx.real, **a)
+
+    def bind(ctx, node, x):
+        return _bind_layer(partial(bind_convolution, dims), x, node, settings(ctx, node))
+
+    return {"run": run, "bind": bind}
+
+
+def _layer_settings(ctx, node):
+    return {"out": node.attrs["out"], "numerics": ctx.numerics, "activation": node.attrs["activation"]}
+
+
+def _bind_layer(binder, x, node, settings):
+    weight, bias, out = node.params["weight"], node.params.get("bias"), settings["out"]
+    if not is_reusable(x, weight, bias):
+        return None
+    codes_to_codes = binder(x, weight, bias, **settings)
+    return lambda x: codes_to_codes(x.values) if out is None else QTensor(codes_to_codes(x.values), out)
 
 
 def _linear(ctx, node, x):
-    a, p = node.attrs, node.params
+    p = node.params
     if isinstance(x, QTensor):
-        return ops.linear(x, p["weight"], p.get("bias"), out=a["out"], numerics=ctx.numerics, activation=a["activation"])
-    return real.linear(x, p["weight"], p.get("bias"), order=ctx.real, activation=a["activation"])
+        return ops.linear(x, p["weight"], p.get("bias"), **_layer_settings(ctx, node))
+    return real.linear(x, p["weight"], p.get("bias"), order=ctx.real, activation=node.attrs["activation"])
+
+
+def _bind_linear(ctx, node, x):
+    return _bind_layer(bind_linear, x, node, _layer_settings(ctx, node))
 
 
 def _batch_norm(ctx, node, x):
@@ -88,6 +119,13 @@ def _add(ctx, node, a, b):
     if isinstance(a, QTensor):
         return ops.add(a, b, out=node.attrs["out"], numerics=ctx.numerics, activation=node.attrs["activation"], threads=ctx.threads)
     return real.add(a, b, activation=node.attrs["activation"])
+
+
+def _bind_add(ctx, node, a, b):
+    if not (isinstance(a, QTensor) and isinstance(b, QTensor)):
+        return None
+    codes_to_codes, out = bind_add(a, b, **_layer_settings(ctx, node), threads=ctx.threads), node.attrs["out"]
+    return lambda a, b: QTensor(codes_to_codes(a.values, b.values), out)
 
 
 def _cat(ctx, node, *xs):
@@ -157,12 +195,12 @@ _NORM = {"weight": True, "bias": True, "running_mean": True, "running_var": True
 # fmt: off
 OPS = (
     GraphOp("input", (0, 0), {"shape": None}, {}, ("input",), _identity, shapes.same),
-    GraphOp("conv1d", (1, 1), _CONV, _WEIGHT, ("nn.Conv1d", "nni.ConvReLU1d"), _conv(ops.conv1d, real.conv1d), shapes.conv),
-    GraphOp("conv2d", (1, 1), _CONV, _WEIGHT, ("nn.Conv2d", "nni.ConvReLU2d"), _conv(ops.conv2d, real.conv2d), shapes.conv),
-    GraphOp("linear", (1, 1), {"activation": None, "out": None}, _WEIGHT, ("nn.Linear", "nni.LinearReLU"), _linear, shapes.linear),
+    GraphOp("conv1d", (1, 1), _CONV, _WEIGHT, ("nn.Conv1d", "nni.ConvReLU1d"), shape=shapes.conv, **_conv(1, ops.conv1d, real.conv1d)),
+    GraphOp("conv2d", (1, 1), _CONV, _WEIGHT, ("nn.Conv2d", "nni.ConvReLU2d"), shape=shapes.conv, **_conv(2, ops.conv2d, real.conv2d)),
+    GraphOp("linear", (1, 1), {"activation": None, "out": None}, _WEIGHT, ("nn.Linear", "nni.LinearReLU"), _linear, shapes.linear, _bind_linear),
     GraphOp("batch_norm", (1, 1), {"eps": 1e-5, "activation": None}, _NORM, ("nn.BatchNorm2d", "nn.BatchNorm1d", "nni.BNReLU2d"), _batch_norm, shapes.per_channel),
     GraphOp("relu", (1, 1), {}, {}, ("nn.ReLU", "F.relu", "torch.relu", ".relu"), _relu, shapes.same),
-    GraphOp("add", (2, 2), {"activation": None, "out": None}, {}, ("operator.add", "torch.add", "operator.iadd"), _add, shapes.add),
+    GraphOp("add", (2, 2), {"activation": None, "out": None}, {}, ("operator.add", "torch.add", "operator.iadd"), _add, shapes.add, _bind_add),
     GraphOp("cat", (1, None), {"dim": 1, "out": None}, {}, ("torch.cat",), _cat, shapes.cat),
     GraphOp("max_pool2d", (1, 1), {**_POOL, "dilation": 1, "ceil_mode": False}, {}, ("nn.MaxPool2d", "F.max_pool2d"), _max_pool2d, shapes.pool),
     GraphOp("avg_pool2d", (1, 1), {**_POOL, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}, {},

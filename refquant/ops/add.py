@@ -18,7 +18,7 @@ from refquant.ops.lookup import pair_table, take_pairs
 from refquant.ops.memo import Memo
 from refquant.ops.output_stage import quantized_multiplier
 
-__all__ = ["add", "add_reference", "segments", "body_mask"]
+__all__ = ["add", "add_reference", "bind_add", "segments", "body_mask"]
 
 
 def _plan(a, b, out, profile, activation, threads):
@@ -167,8 +167,8 @@ def _segments(form, a, b, threads):
     return segments(a.size, vector, grain, threads)
 
 
-def _bound(a, b, out, numerics, activation, threads):
-    """The sum as a function of the codes alone, remembered."""
+def bind_add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
+    """Return the sum as a function of the codes of `a` and `b` alone, for any of these shapes, strides and dtypes; remembered."""
     profile = profiles.get(numerics)
     make = lambda: _bind(a, b, out, profile, activation, threads, _step)  # noqa: E731
     if not (isinstance(a, QTensor) and isinstance(b, QTensor)):
@@ -296,7 +296,7 @@ def add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
     >>> add(a, a, out=rq.QParams(8.0, 1, "uint8"), numerics="onnxruntime").values
     array([2], dtype=uint8)
     """
-    run = _bound(a, b, out, numerics, activation, threads)
+    run = bind_add(a, b, out=out, numerics=numerics, activation=activation, threads=threads)
     return QTensor(run(a.values, b.values), out)
 
 

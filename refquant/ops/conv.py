@@ -21,7 +21,7 @@ from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import asked_level, conv_product, halved, has_vnni
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
-__all__ = ["conv1d", "conv2d", "conv3d", "conv_reference"]
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]
 
 
 class _Plan(NamedTuple):
@@ -35,8 +35,10 @@ class _Plan(NamedTuple):
     dtype: np.dtype
 
 
-def _bound(dims, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa):
-    """The layer as a function of the codes alone, remembered by packed weights."""
+def bind_convolution(
+    dims, x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
+):  # fmt: skip
+    """Return a convolution as a function of the codes of `x` alone, for any of this shape and dtype; packed weights remember it."""
     profile = profiles.get(numerics)
     make = lambda: _bind(_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation, isa))  # noqa: E731
     if not is_reusable(x, w, bias):
@@ -169,7 +171,8 @@ def conv2d(
            [6, 9, 6],
            [4, 6, 4]], dtype=uint8)
     """
-    run = _bound(2, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
+    run = bind_convolution(2, x, w, bias, out=out, numerics=numerics, isa=isa, **settings)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 
@@ -178,7 +181,8 @@ def conv1d(
     x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a one-dimensional convolution on codes: `conv2d` with x (N, IC, W) and w (OC, IC / groups, KW)."""
-    run = _bound(1, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
+    run = bind_convolution(1, x, w, bias, out=out, numerics=numerics, isa=isa, **settings)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 
@@ -187,7 +191,8 @@ def conv3d(
     x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a three-dimensional convolution on codes: `conv2d` with x (N, IC, D, H, W) and w (OC, IC / groups, KD, KH, KW)."""
-    run = _bound(3, x, w, bias, stride, padding, dilation, groups, out, numerics, activation, isa)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
+    run = bind_convolution(3, x, w, bias, out=out, numerics=numerics, isa=isa, **settings)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 

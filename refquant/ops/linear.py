@@ -20,7 +20,7 @@ from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import asked_level, linear_product, rearrange
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
-__all__ = ["linear", "linear_reference"]
+__all__ = ["linear", "linear_reference", "bind_linear"]
 
 
 class _Plan(NamedTuple):
@@ -32,8 +32,8 @@ class _Plan(NamedTuple):
     product: Product
 
 
-def _bound(x, w, bias, out, numerics, activation, isa):
-    """The layer as a function of the codes alone, remembered by packed weights."""
+def bind_linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None):
+    """Return a layer as a function of the codes of `x` alone, for any of this K and dtype; packed weights remember it."""
     profile = profiles.get(numerics)
     make = lambda: _bind(_plan(x, w, bias, out, profile, activation, isa))  # noqa: E731
     if not is_reusable(x, w, bias):
@@ -143,7 +143,7 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa
     >>> [int(rq.ops.linear(x, w, numerics="onednn", isa=isa)[0, 0] * 8) for isa in ("avx512_vnni", "avx2")]
     [32258, 255]
     """
-    run = _bound(x, w, bias, out, numerics, activation, isa)
+    run = bind_linear(x, w, bias, out=out, numerics=numerics, activation=activation, isa=isa)
     y = run(x.values)
     return y if out is None else QTensor(y, out)
 
