@@ -3,7 +3,7 @@
 import os
 import sys
 
-__all__ = ["paint", "table", "Progress"]
+__all__ = ["paint", "table", "bar", "Progress"]
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 
@@ -33,6 +33,17 @@ def table(rows, right=()):
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     cells = (((cell.rjust if i in right else cell.ljust)(width) for i, (cell, width) in enumerate(zip(row, widths))) for row in rows)
     return ["  ".join(row).rstrip() for row in cells]
+
+
+def bar(share, width=24):
+    """Return a bar of the part that is done, with its percentage.
+
+    Examples
+    --------
+    >>> bar(0.5, 8)
+    '[####    ]  50 %'
+    """
+    return f"[{'#' * int(share * width):<{width}}] {100 * share:>3.0f} %"
 
 
 class Progress:

@@ -2,7 +2,7 @@
 
 import argparse
 
-__all__ = ["count", "seed"]
+__all__ = ["count", "minutes", "seed"]
 
 
 def count(text):
@@ -21,3 +21,14 @@ def seed(text):
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")
     return int(text)
+
+
+def minutes(text):
+    """Return a positive number of minutes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a positive number of minutes")
+    return value

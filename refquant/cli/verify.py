@@ -1,9 +1,8 @@
 """Hold engines against the oracle, bit for bit; where an engine is not installed, hold the oracle against bits recorded from it."""
 
-
 from refquant import backends
 from refquant.cli.console import Progress, paint
-from refquant.cli.numbers import count, seed
+from refquant.cli.numbers import count, minutes, seed
 from refquant.errors import ArgumentError, BackendMissing, choose
 from refquant.verify import STREAMS, Case, Status, campaign, check_vectors, read_index, try_case
 
@@ -15,6 +14,8 @@ EXAMPLES = """examples:
   refquant verify --recorded                             golden vectors alone, no engine is asked
   refquant verify --case linear/fbgemm/m5k64n17/neartie/seed=7/per_channel
   refquant verify --model digits_resnet --engine x86     a network, layer by layer
+  refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
+  refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
   refquant verify --list                                 engines, operators, golden vectors
 
 exit status: 0 all bits agree, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
@@ -22,6 +23,7 @@ exit status: 0 all bits agree, 1 a bit is unexplained, 2 wrong usage, or nothing
 
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
 _SHOWN = 3
+_OUTPUTS = 50000
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
@@ -29,12 +31,16 @@ def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("--engine", action="append", metavar="NAME", help="an engine (may be repeated); all unless given")
     parser.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated); all unless given")
-    parser.add_argument("--outputs", type=count, default=50000, metavar="N", help="outputs to compare for each operator and engine (50000)")
-    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of the cases (0)")
+    parser.add_argument("--outputs", type=count, metavar="N", help="outputs to compare for each operator and engine (50000; 1000000 with --matrix)")
+    parser.add_argument("--seed", type=seed, metavar="S", help="seed of the cases (0; a fresh one with --matrix)")
     parser.add_argument("--case", metavar="LINE", help="try one case, as a failure prints it")
     parser.add_argument("--recorded", action="store_true", help="check golden vectors only, also of engines that are installed")
     parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")
     parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer")
+    parser.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
+    parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix: stop after so many minutes, shared among all cells")
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help="processes (1)")
+    parser.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")
     parser.add_argument("--reasons", action="store_true", help="say why cases were not asked of an engine")
     parser.add_argument("--list", action="store_true", help="list engines, operators and golden vectors")
 
@@ -51,6 +57,14 @@ def run(arguments):
         from refquant.cli.verify_model import compare_model
 
         return compare_model(arguments.model, arguments.engine)
+    if arguments.matrix:
+        from refquant.cli.verify_matrix import verify_matrix
+
+        return verify_matrix(arguments, engines, ops)
+    for name in ("minutes", "log"):
+        if getattr(arguments, name) is not None:
+            raise ArgumentError(f"verify: --{name} belongs to --matrix; add it, or leave --{name} out")
+    arguments.outputs, arguments.seed = arguments.outputs or _OUTPUTS, arguments.seed or 0
     return _tables(arguments, engines, ops)
 
 

@@ -114,7 +114,7 @@ def dequantize_codes(q, scale, zero_point, formula):
     scale : float64, broadcastable
     zero_point : int64, broadcastable
     formula : {"sub_mul", "sub_mul64", "mul_add", "fma"}
-        ``f32(q - z) * s``, ``(f32(q) - f32(z)) * s`` with a float64 scale, ``q*s + f32(-z*s)`` with two roundings, or
+        ``f32(q - z) * s`` with the difference of int32 codes modulo 2**32, ``(f32(q) - f32(z)) * s`` with a float64 scale, ``q*s + f32(-z*s)`` with two roundings, or
         ``fma(q, s, f32(-z*s))``.
 
     Returns
@@ -131,7 +131,8 @@ def dequantize_codes(q, scale, zero_point, formula):
     z = np.asarray(zero_point, np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
         if formula == "sub_mul":
-            return (q.astype(np.int64) - z).astype(np.float32) * s
+            centred = q.astype(np.int64) - z
+            return (wrap_int32(centred) if q.dtype == np.int32 else centred).astype(np.float32) * s
         if formula == "sub_mul64":
             centred = q.astype(np.float32) - z.astype(np.float32)
             return (centred.astype(np.float64) * np.asarray(scale, np.float64)).astype(np.float32)

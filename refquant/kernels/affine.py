@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.kernels.jit import kernel, parallel_for
-from refquant.kernels.scalar import fused_multiply_add, half_even
+from refquant.kernels.scalar import fused_multiply_add, half_even, wrap32
 
 __all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_reals", "AFTER", "BEFORE", "FUSED", "SATURATE", "BY_INT64", "INDEFINITE", "SUB_MUL", "SUB_MUL64", "MUL_ADD", "FMA"]
 
@@ -106,7 +106,7 @@ def _dequantizer(formula, across, wide):
                 if formula == SUB_MUL64:
                     target[i] = np.float32(np.float64(code - zf) * s64)
                 elif formula == SUB_MUL:
-                    target[i] = (np.float32(np.int64(source[i]) - z) if wide else code - zf) * s
+                    target[i] = (np.float32(wrap32(np.int64(source[i]) - z)) if wide else code - zf) * s
                 elif formula == MUL_ADD:
                     target[i] = code * s + s * -zf
                 else:

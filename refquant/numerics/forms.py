@@ -90,7 +90,7 @@ class DequantizeForm(Form):
     Attributes
     ----------
     formula
-        ``sub_mul``: f32(q − z) · s; ``sub_mul64``: (f32(q) − f32(z)) · s with the scale in float64, rounded once;
+        ``sub_mul``: f32(q − z) · s, the difference of int32 codes modulo 2³²; ``sub_mul64``: (f32(q) − f32(z)) · s with the scale in float64, rounded once;
         ``mul_add``: q·s + f32(−z·s), two roundings; ``fma``: fma(q, s, f32(−z·s)).
     """
 

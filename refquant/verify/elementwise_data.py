@@ -86,7 +86,8 @@ def build_dequantize(case, rng):
     shape, dtype = _shape(case), _dtype(case)
     qparams = _qparams(case, rng, shape, dtype)
     kind = int_type(dtype)
-    codes = rng.integers(kind.qmin, kind.qmax + 1, shape).astype(kind.storage)
+    ends = [kind.qmin, kind.qmin + 1, kind.qmax - 1, kind.qmax]
+    codes = (rng.choice(ends, shape) if case.strategy == "saturate" else rng.integers(kind.qmin, kind.qmax + 1, shape)).astype(kind.storage)
     return Problem("dequantize", {"q": QTensor(_laid_out(case, codes), qparams)})
 
 
