@@ -51,7 +51,7 @@ def test_wrong_checks(arguments, message):
 def test_exact_bits():
     seen = []
     result = check(perfect, ("linear", "add"), numerics="onnx", outputs=3000, progress=lambda row: seen.append(row.op))
-    assert result.exact and result.outputs > 6000 and result.differing == 0 and result.diagnosis is result.shrunk is result.case is None
+    assert result.exact and result.outputs > 6000 and result.differing == 0 and result.diagnosis is result.shrunk is None and result.reasons == ()
     assert [row.status for row in result.rows] == [Status.EXACT] * 2 and set(seen) == {"linear", "add"}
     result.assert_exact()
     assert "linear: EXACT" in str(result)
@@ -61,7 +61,7 @@ def test_a_difference_gets_its_reason_and_its_smallest_case(tmp_path):
     result = check(away, "linear", numerics="onnx", outputs=20_000)
     assert not result.exact and result.diagnosis.causes == ("rounds half away from zero",)
     # Each failure alone leaves several explanations; together they leave one.
-    assert not result.diagnosis.alternatives and len(result.rows[0].failures) > 1
+    assert not result.diagnosis.alternatives and len(result.rows[0].failures) > 1 and result.reasons[0].others
     assert result.shrunk.expected.size == 1 and result.shrunk.actual.tobytes() == away(result.shrunk.problem).tobytes()
     with pytest.raises(AssertionError, match="EXPLAINED: rounds half away from zero"):
         result.assert_exact()
@@ -69,6 +69,15 @@ def test_a_difference_gets_its_reason_and_its_smallest_case(tmp_path):
     assert path.name == "test_away_linear.py" and load_case(tmp_path / "away_linear.npz").profile == "onnx"
     run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)], capture_output=True, text=True)
     assert run.returncode == 1 and "1 of 1 outputs differ" in run.stdout
+
+
+def test_two_faults_are_two_reasons():
+    def mine(problem):
+        return oracle(problem, numerics.get("onnx").replace(rounding="truncate" if problem["w"].qparams.per_channel else "ceil"))
+
+    result = check(mine, "linear", numerics="onnx", cases=[f"linear/onnx/m64k31n100/neartie/seed={seed}{option}" for seed in (1, 2, 3) for option in ("", "/per_channel")])
+    assert {reason.diagnosis.causes for reason in result.reasons} == {("truncates in place of rounding",), ("rounds up (ceiling)",)}
+    assert "why, on" in str(result) and "and, on" in str(result)
 
 
 def test_lines_in_place_of_default_cases():

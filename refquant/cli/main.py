@@ -36,6 +36,8 @@ COMMANDS = (
     Command("bench", "refquant.cli.bench", "the oracle's speed beside the engines', in one run"),
     Command("diagnose", "refquant.cli.diagnose", "why bits differ: the smallest set of causes that explains a case file"),
     Command("gallery", "refquant.cli.gallery", "published puzzles of INT8 inference, solved"),
+    Command("gen", "refquant.cli.gen", "cases made to hurt, into a pipe, for a program in any language"),
+    Command("check", "refquant.cli.check", "that program's results, from a pipe, against the oracle"),
     Command("profiles", "refquant.cli.profiles", "what a profile says, or how two differ"),
 )
 

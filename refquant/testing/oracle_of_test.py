@@ -6,7 +6,7 @@ from pathlib import Path
 
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.verify import Problem, assert_bitexact, build, compare, oracle, save_case
-from refquant.verify.check import explain
+from refquant.verify.reasons import reasons
 
 __all__ = ["OracleOfTest"]
 
@@ -78,9 +78,8 @@ class OracleOfTest:
         if self._folder is not None:
             path = _saved(self._folder, self._test, problem, profile, actual)
             lines.append(f"  saved: refquant diagnose {path}")
-        found = explain([(self.case, problem, getattr(actual, "values", actual))], profile, seconds=self._seconds) if self._seconds else None
-        if found is not None:
-            lines += [f"  {line}" for line in str(found[1]).splitlines()]
+        found = reasons([(self.case, problem, getattr(actual, "values", actual))], profile, seconds=self._seconds) if self._seconds else ()
+        lines += [f"  {line}" for reason in found for line in str(reason.diagnosis).splitlines()]
         return "\n".join(lines)
 
 

@@ -19,11 +19,12 @@ from refquant.verify.default_cases import STREAMS, case_stream, default_cases
 from refquant.verify.golden import Vector, check_vectors, read_index, read_vectors, vectors_folder, write_vectors
 from refquant.verify.mutants import Mutant, mutants
 from refquant.verify.problem import Problem, from_plain, oracle, to_plain
+from refquant.verify.reasons import Reason
 from refquant.verify.runner import PROVENANCE, Runner, runner
 from refquant.verify.shrink import Shrunk, shrink
 
 __all__ = [
-    "CAUSES", "Case", "CaseFile", "Check", "Comparison", "Diagnosis", "Explanation", "Mutant", "OPTIONS", "Outcome", "PROVENANCE", "Problem", "Row", "Runner",
+    "CAUSES", "Case", "CaseFile", "Check", "Comparison", "Diagnosis", "Explanation", "Mutant", "OPTIONS", "Outcome", "PROVENANCE", "Problem", "Reason", "Row", "Runner",
     "STRATEGIES", "STREAMS", "Shrunk", "Status", "Trial", "Vector", "assert_bitexact", "build", "campaign", "case_stream", "check", "check_vectors", "compare",
     "default_cases", "diagnose", "from_plain", "load_case", "mutants", "oracle", "read_index", "read_vectors", "runner", "save_case", "shrink", "to_plain", "try_case",
     "try_problem", "vectors_folder", "write_vectors",

@@ -29,7 +29,7 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RefquantError, choose
 from refquant.verify.problem import Problem, from_plain, to_plain
 
-__all__ = ["CaseFile", "save_case", "load_case"]
+__all__ = ["CaseFile", "save_case", "load_case", "load_bits"]
 
 _FORMAT = 1
 _MOST_BYTES = 1 << 30
@@ -129,6 +129,24 @@ def load_case(path):
         raise ArgumentError(f"{place}: the description must be that of a problem but is damaged ({error!r}); write the file with refquant.verify.save_case") from error
     _check_sizes(problem, place)
     return CaseFile(problem, entries.get("actual"), profile)
+
+
+def load_bits(path):
+    """Read somebody's output bits from an ``.npy`` file.
+
+    Raises
+    ------
+    ArgumentError
+        The file cannot be read, or is no array of plain numbers.
+    """
+    path, place = Path(path), f"results {path}"
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ArgumentError(f"{place}: takes {path.stat().st_size:,} bytes but at most {_MOST_BYTES:,} are read; cut the problem down")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArgumentError(f"{place}: cannot be read ({error.strerror or error}); check the path") from error
+    return _array(content, path.name, place)
 
 
 def _entries(path, place):

@@ -1,23 +1,19 @@
 """`check`: a function or runner against the oracle, and for what differs a reason, a smallest case and a test."""
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from refquant import numerics as profiles
-from refquant.errors import ArgumentError, RefquantError
+from refquant.errors import ArgumentError
 from refquant.verify.build import build
 from refquant.verify.campaign import Row, campaign, try_case
 from refquant.verify.case import Case
+from refquant.verify.reasons import reasons, telling
 from refquant.verify.runner import runner
 from refquant.verify.shrink import Shrunk, shrink
 
-__all__ = ["Check", "check", "explain", "telling"]
+__all__ = ["Check", "check"]
 
 _SHOWN = 3
-# A diagnosis takes time and memory with the outputs, and needs no more of them than this.
-_ENOUGH = 1 << 18
-# A diagnosis that lists more explanations than this may have left some out.
-_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -29,19 +25,16 @@ class Check:
     engine, profile : str
     rows : tuple of Row
         One for each operator.
-    case : Case or None
-        The failing case that `diagnosis` and `shrunk` are about.
-    diagnosis : Diagnosis or None
-        Why its bits differ; None where all agree, or where the engine gave no bits of the right shape to explain.
+    reasons : tuple of Reason
+        Why bits differ, of a few failing cases; those that share a cause as one. Empty where all agree, or the engine gave no bits of the right shape.
     shrunk : Shrunk or None
-        The smallest problem found on which engine and oracle still differ; `Shrunk.write` makes a test of it.
+        The smallest problem found on which engine and oracle still differ, from the case of the first reason; `Shrunk.write` makes a test of it.
     """
 
     engine: str
     profile: str
     rows: tuple
-    case: Case = None
-    diagnosis: object = None
+    reasons: tuple = ()
     shrunk: Shrunk = None
 
     @property
@@ -53,6 +46,11 @@ class Check:
     def differing(self):
         """Outputs that differ."""
         return sum(row.differing for row in self.rows)
+
+    @property
+    def diagnosis(self):
+        """The diagnosis of the first reason, or None."""
+        return self.reasons[0].diagnosis if self.reasons else None
 
     @property
     def exact(self):
@@ -82,9 +80,9 @@ def _report(result):
             yield f"    and {len(row.failures) - _SHOWN} more cases"
     if not result.outputs and not any(row.failures for row in result.rows):
         yield "  nothing was compared, so nothing is verified"
-    if result.diagnosis is not None:
-        yield f"why, on {result.case}"
-        yield from (f"  {line}" for line in str(result.diagnosis).splitlines())
+    for i, reason in enumerate(result.reasons):
+        yield f"{'and' if i else 'why'}, on {reason.case}"
+        yield from (f"  {line}" for line in str(reason.diagnosis).splitlines())
     if result.shrunk is not None:
         yield "the smallest case found"
         yield from (f"  {line}" for line in str(result.shrunk).splitlines())
@@ -142,11 +140,8 @@ def check(engine, op=None, *, numerics=None, outputs=100_000, cases=None, seed=0
         rows = tuple(campaign(engine, one, outputs=outputs, seed=seed, progress=progress) for one in ((op,) if isinstance(op, str) else op))
     name = profiles.get(engine.profile).name
     failures = telling([trial for row in rows for trial in row.failures]) if why else []
-    found = explain(((t.case, build(t.case), engine.run(build(t.case))) for t in failures), engine.profile, seconds=seconds)
-    if found is None:
-        return Check(engine.name, name, rows)
-    case, diagnosis = found
-    return Check(engine.name, name, rows, case, diagnosis, _shrunk(engine, diagnosis.problem, seconds))
+    found = reasons(((t.case, build(t.case), engine.run(build(t.case))) for t in failures), engine.profile, seconds=seconds)
+    return Check(engine.name, name, rows, found, _shrunk(engine, found[0].diagnosis.problem, seconds) if found else None)
 
 
 def _engine(engine, numerics):
@@ -170,75 +165,6 @@ def _try_all(engine, cases, progress):
         if progress:
             progress(row)
     return tuple(rows.values())
-
-
-def telling(failures):
-    """Return the few failures that most likely tell why, best first: many distances, many differing outputs, not too many in all.
-
-    Parameters
-    ----------
-    failures : list of Trial
-
-    Returns
-    -------
-    list of Trial
-        None of those without bits of the right shape.
-    """
-    compared = [t for t in failures if t.comparison is not None and not t.comparison.reason]
-    rank = lambda t: (t.comparison.outputs <= _ENOUGH, min(len(t.comparison.histogram), 3), t.comparison.differing)  # noqa: E731
-    return sorted(compared, key=rank, reverse=True)[:_SHOWN]
-
-
-def explain(failures, numerics, *, seconds=20.0):
-    """Diagnose failures one after the other until a single explanation of them is left.
-
-    Parameters
-    ----------
-    failures : iterable of (case, Problem, ndarray)
-        With the engine's bits.
-    numerics : str or Numerics
-    seconds : float
-        For all of them.
-
-    Returns
-    -------
-    (case, Diagnosis) or None
-        The one with the fewest alternatives, without those that another failure rules out; None where no failure can be looked at.
-    """
-    from refquant.verify.diagnosis import diagnose
-
-    found, best, deadline = [], None, time.monotonic() + seconds
-    for case, problem, actual in failures:
-        left = deadline - time.monotonic()
-        if found and left < seconds / 4:
-            break
-        try:
-            d = diagnose(problem.op, actual=actual, numerics=numerics, seconds=max(left, 1.0), **problem.arguments)
-        except (RefquantError, MemoryError):
-            continue
-        if d.differing:  # an engine may give the oracle's bits the second time
-            found.append((case, d))
-            best_case, best = min(found, key=lambda item: (not item[1].explained, len(item[1].alternatives)))
-            best = _narrowed(best, [d for _, d in found if d.explained])
-            if best.explained and not best.alternatives:
-                break
-    return (best_case, best) if found else None
-
-
-def _narrowed(d, others):
-    """Return a diagnosis with those of its explanations alone that are explanations of the others too; as it is where there are none."""
-    if not d.explained:
-        return d
-    left = [d.explanation, *d.alternatives]
-    for other in others:
-        possible = {e.causes for e in (other.explanation, *other.alternatives)}
-        if len(possible) <= _LISTED:
-            left = [e for e in left if e.causes in possible] or left
-    if left[0] is d.explanation:
-        return replace(d, alternatives=tuple(left[1:]))
-    first = left[0]
-    same = {"causes": first.causes, "names": first.names, "numerics": first.numerics, "transformations": first.transformations}
-    return replace(d, **same, explanation=first, alternatives=tuple(left[1:]), means=(), evidence={})
 
 
 def _shrunk(engine, problem, seconds):

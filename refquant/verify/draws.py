@@ -99,9 +99,11 @@ def draw_codes(rng, shape, dtype, zero, strategy):
     kind = int_type(dtype)
     low, high = (kind.qmin, kind.qmax) if kind.storage.itemsize < 4 else (-(2**20), 2**20)
     if strategy == "saturate":
-        codes = rng.choice([low, low, low + 1, high - 1, high, high, zero], shape)
+        codes = rng.choice(np.array([low, low, low + 1, high - 1, high, high, zero]).astype(kind.storage), shape)
     elif strategy in ("pairs", "wrap"):
-        codes = np.where(rng.random(shape) < 0.9, high, rng.integers(low, high + 1, shape))
+        top = rng.random(shape) < 0.9
+        codes = rng.integers(low, high + 1, shape).astype(kind.storage)
+        codes[top] = high
     elif strategy in ("neartie", "offset"):
         width = pick(rng, (3, 15, high - low, high - low)) if strategy == "neartie" else 2
         codes = rng.integers(max(low, zero - width), min(high, zero + width) + 1, shape)
