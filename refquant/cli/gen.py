@@ -1,13 +1,12 @@
 """Write cases made to hurt, for a program in any language: into a pipe, or as .npz files."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 from refquant import numerics
 from refquant.cli.console import Progress
-from refquant.cli.verify import _count, _seed
+from refquant.cli.numbers import count, seed
 from refquant.errors import ArgumentError, choose
 from refquant.verify import STREAMS, Case, build, save_case
 from refquant.verify.pipe import cases_to_send, check_size, generate
@@ -31,8 +30,8 @@ def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated)")
     parser.add_argument("--numerics", metavar="PROFILE", help="whose arithmetic the results are to have")
-    parser.add_argument("--cases", type=_count, default=100, metavar="N", help="how many (100)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="seed of the cases (0)")
+    parser.add_argument("--cases", type=count, default=100, metavar="N", help="how many (100)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of the cases (0)")
     parser.add_argument("--shape", action="append", default=[], metavar="TEXT", help="such as m1024k1024n32, in place of the default ones (may be repeated)")
     parser.add_argument("--strategy", action="append", default=[], metavar="NAME", help="such as neartie, in place of the default ones (may be repeated)")
     parser.add_argument("--case", action="append", metavar="LINE", help="this case (may be repeated) in place of all others")
@@ -59,7 +58,7 @@ def run(arguments):
     if sys.stdout.isatty():
         raise ArgumentError("gen: the stream is binary and not for a terminal; pipe it into your program, or give --folder")
     with os.fdopen(widen(sys.stdout), "wb", closefd=False) as out:
-        generate(out, cases, progress=lambda count, size: progress.show(f"{count:,} of {len(cases):,} cases, {size / 1e6:,.0f} MB"))
+        generate(out, cases, progress=lambda done, size: progress.show(f"{done:,} of {len(cases):,} cases, {size / 1e6:,.0f} MB"))
     progress.clear()
     return 0
 
