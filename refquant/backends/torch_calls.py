@@ -52,6 +52,14 @@ def _conv(problem):
     return _relu(problem.op, problem)(quantized(problem["x"]), packed, out.scale, out.zero_point)
 
 
+def _conv_transpose(problem):
+    dims, out = int(problem.op[-2]), problem["out"]
+    usual = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+    pack = getattr(_ops, f"{problem.op}_prepack")
+    packed = pack(quantized(problem["w"]), _bias(problem), *(_sides(problem.get(name, v), dims) for name, v in usual.items()), problem.get("groups", 1))
+    return getattr(_ops, problem.op)(quantized(problem["x"]), packed, out.scale, out.zero_point)
+
+
 def _sides(value, dims):
     return list(value) if isinstance(value, tuple) else [value] * dims
 
@@ -120,6 +128,7 @@ _TABLE = {
     "conv1d": _conv,
     "conv2d": _conv,
     "conv3d": _conv,
+    **{f"conv_transpose{dims}d": _conv_transpose for dims in (1, 2, 3)},
     "add": _add,
     "mul": _mul,
     "relu": lambda problem: torch.relu(quantized(problem["x"])),

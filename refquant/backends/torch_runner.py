@@ -7,7 +7,8 @@ from refquant.errors import BackendMissing
 
 __all__ = ["TorchRunner"]
 
-_PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
 # Functions whose output parameters the caller cannot choose.
 _KEEPING = ("tanh", "hardsigmoid", "gelu")
@@ -77,9 +78,23 @@ class TorchRunner:
         return None
 
 
+def _refuse_transposed(problem, engine):
+    if problem.get("activation") is not None:
+        return "PyTorch has no transposed convolution with a ReLU"
+    w = problem["w"]
+    if w.qparams.per_channel and (engine != "qnnpack" or problem.get("groups", 1) > 1):
+        return "only QNNPACK takes weights of a transposed convolution per channel, and with one group"
+    if engine == "qnnpack" and w.ndim == 5 and w.shape[2] > 1:
+        return "QNNPACK packs one slice of a transposed kernel's depth and then reads whatever lies behind it in memory"
+    if engine == "onednn" and np.any(problem.get("output_padding", 0)):
+        return "PyTorch gives oneDNN no output padding"
+    return None
+
+
 def _refuse_form(problem, engine, dynamic_input):
     if problem.op in _PRODUCTS:
-        return _refuse_product(problem, engine, dynamic_input)
+        reason = _refuse_transposed(problem, engine) if problem.op in _TRANSPOSED else None
+        return reason or _refuse_product(problem, engine, dynamic_input)
     if engine == "qnnpack" and problem.op in ("add", *_POOLS):
         reason = _refuse_qnnpack(problem)
         if reason:

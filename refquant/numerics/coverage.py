@@ -11,6 +11,7 @@ _ATEN = "fbgemm onednn x86"
 _TORCH = _ATEN + " qnnpack"
 _TFLITE = "tflite_ref tflite_opt xnnpack"
 _CONVOLUTIONS = "conv1d conv2d conv3d"
+_TRANSPOSED = "conv_transpose1d conv_transpose2d conv_transpose3d"
 _SMOOTH = "sigmoid tanh elu gelu"
 _FUNCTIONS = _SMOOTH + " hardsigmoid hardswish leaky_relu"
 
@@ -34,6 +35,9 @@ class Note(NamedTuple):
 #: Operators that an engine does not have. Whatever form a profile shares with others, asking for these is an `UnsupportedError`.
 NOT_OFFERED = (
     Note("conv3d", _TFLITE, "CONV_3D has float kernels alone"),
+    Note("conv_transpose3d", _TFLITE, "CONV_3D_TRANSPOSE has float kernels alone"),
+    Note(_TRANSPOSED, "onnx onnx_reference onnxruntime", "ConvTranspose has float kernels alone; dequantize, compute and quantize"),
+    Note(_TRANSPOSED, "inductor", "a transposed convolution stays between dequantize and quantize, in float"),
     Note("fake_quantize", _TFLITE, "FAKE_QUANT takes a range, which it shifts until a code is zero, and no scale and zero point"),
     Note("conv_real", _TORCH, "a quantized convolution writes codes; give out"),
     Note("conv_real", "onnxruntime", "ConvInteger writes int32, which float operators scale; give out"),
@@ -60,6 +64,11 @@ def _counted(engine):
 #: Where the bits of a cell hold.
 CONDITIONS = (
     Note(f"linear {_CONVOLUTIONS}", "fbgemm onednn x86 inductor onnxruntime", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
+    Note(_TRANSPOSED, "onednn", "on a CPU with AVX512-VNNI; what is meant, where groups' numbers of input and output channels differ: the engine gives onednn+shuffled_transpose"),
+    Note(_TRANSPOSED, "x86", "on a CPU with AVX512-VNNI; what is meant: the engine gives x86+defective_transpose"),
+    Note("conv_transpose2d", "fbgemm", "on a CPU with AVX512-VNNI; what is meant, for a kernel 2x1 to 2x6 with a vertical stride of 2: the engine gives fbgemm+overlapping_transpose"),
+    Note("conv_transpose1d conv_transpose3d", "fbgemm", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
+    Note("conv_transpose3d", "qnnpack", "what is meant, for a kernel deeper than 1: the engine packs one slice and then reads whatever lies behind it in memory"),
     Note("add mul cat " + _FUNCTIONS, _ATEN, "ATen's AVX2 or AVX-512 build, and as many `threads` as are asked for; ATEN_CPU_CAPABILITY=default rounds elsewhere"),
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
     Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step"),

@@ -5,7 +5,7 @@ from refquant.numerics.profile import Dispatch
 __all__ = ["resolve", "uses_onednn", "uses_depthwise_volume"]
 
 
-def resolve(form, *, x_shape, w_shape, groups, zero_points, vnni=None):
+def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=None):
     """Return the form that a convolution is computed by: `form` itself, or what the rule of a `Dispatch` chooses.
 
     Parameters
@@ -15,6 +15,10 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points, vnni=None):
     groups : int
     zero_points : sequence of int
         Of the weights.
+    output_padding : sequence of int
+        Of a transposed convolution.
+    per_channel_transposed : bool
+        Whether it is one whose weights are quantized per channel.
     vnni : bool, optional
         Whether the processor has AVX512-VNNI, where it is another than the form's.
     """
@@ -24,7 +28,9 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points, vnni=None):
         chosen = uses_depthwise_volume(x_shape=x_shape, w_shape=w_shape, groups=groups)
     else:
         asked = form.vnni if vnni is None or form.rule == "x86_held" else vnni
-        chosen = uses_onednn(groups=groups, zero_points=zero_points, vnni=asked)
+        chosen = uses_onednn(
+            groups=groups, zero_points=zero_points, output_padding=output_padding, per_channel_transposed=per_channel_transposed, vnni=asked
+        )
     return form.yes if chosen else form.no
 
 

@@ -11,7 +11,7 @@ from refquant.core.rounding import Round
 from refquant.errors import ArgumentError, choose
 
 __all__ = [
-    "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
+    "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "TransposedForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
     "UnaryForm", "PoolForm", "CatForm", "Pairing", "form_choices",
 ]  # fmt: skip
 
@@ -156,6 +156,27 @@ class ProductForm(Form):
     rounding: Round
     overflow: Literal["saturate", "indefinite"]
     relu: Literal["real", "code"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransposedForm(ProductForm):
+    """Transposed convolution with requantized output: a `ProductForm` with accumulators of its own.
+
+    Attributes
+    ----------
+    accumulator
+        ``exact``: int32, modulo 2³²; ``fbgemm_direct``: exact but for FBGEMM's direct kernel, where pairs of channels saturate to int16;
+        ``fbgemm_direct_rows``: the same, with the rows of one input right below those of the one before whatever the stride, as that
+        kernel writes them; ``onednn_blocks``: exact, with the weights in the wrong order into which PyTorch brings them for oneDNN where
+        a group's numbers of input and output channels differ.
+    """
+
+    accumulator: Literal["exact", "fbgemm_direct", "fbgemm_direct_rows", "onednn_blocks"]
+
+    @classmethod
+    def like(cls, form, accumulator="exact"):
+        """Return the form of transposed convolutions with the output stage of another product."""
+        return cls(**{**{f.name: getattr(form, f.name) for f in fields(form)}, "accumulator": accumulator})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.coverage import absence
 from refquant.numerics.forms import (
     AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm,
-    RealForm, UnaryForm,
+    RealForm, TransposedForm, UnaryForm,
 )  # fmt: skip
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
@@ -61,6 +61,7 @@ class Numerics:
     dequantize, dequantize_channel : DequantizeForm
     linear, conv : ProductForm or Dispatch
     linear_real, conv_real : RealForm or None
+    conv_transpose : TransposedForm, Dispatch or None
     add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
     mul : ProductForm or AddForm
         Of the products of centred codes, or by way of real numbers.
@@ -88,6 +89,7 @@ class Numerics:
     linear_real: RealForm
     conv: ProductForm
     conv_real: RealForm
+    conv_transpose: TransposedForm
     add: AddForm
     mul: ProductForm
     unary: UnaryForm
@@ -183,6 +185,7 @@ def section_types():
         "linear_real": (RealForm,),
         "conv": product,
         "conv_real": (RealForm,),
+        "conv_transpose": (TransposedForm, Dispatch),
         "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm),
         "mul": (ProductForm, AddForm),
         "unary": (UnaryForm,),

@@ -21,7 +21,7 @@ _QUANTIZE_OPT = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
 _QUANTIZE_XNN = _QUANTIZE_OPT.replace(overflow="saturate", nan="qmax")
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
-_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, unary=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None, pairing=Pairing.by("exact"))
+_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, conv_transpose=None, unary=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None, pairing=Pairing.by("exact"))
 
 TFLITE_REF = Numerics(
     name="tflite_ref",

@@ -1,6 +1,6 @@
 """PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86, qnnpack; and PT2E with Inductor."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
 
 __all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
@@ -71,6 +71,8 @@ FBGEMM = Numerics(
     linear=_FBGEMM_PRODUCT.replace(accumulator="exact"),
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="fma"),
     conv=_FBGEMM_PRODUCT,
+    # FbgemmI8DirectconvAvx2.cc: vpmaddubsw on every processor.
+    conv_transpose=TransposedForm.like(_FBGEMM_PRODUCT, "fbgemm_direct"),
     **_SHARED,
 )
 
@@ -82,6 +84,7 @@ ONEDNN = Numerics(
     linear=_ONEDNN_LINEAR,
     linear_real=RealForm(multiplier="x,w", x_scale="reciprocals", w_scale="reciprocals", bias="add"),
     conv=_ONEDNN_CONV,
+    conv_transpose=TransposedForm.like(_ONEDNN_CONV),
     **_SHARED,
 )
 
@@ -93,6 +96,7 @@ X86 = Numerics(
     linear=FBGEMM.linear,
     linear_real=FBGEMM.linear_real,
     conv=Dispatch(rule="x86", vnni=True, yes=_ONEDNN_CONV, no=_FBGEMM_PRODUCT),
+    conv_transpose=Dispatch(rule="x86", vnni=True, yes=ONEDNN.conv_transpose, no=FBGEMM.conv_transpose),
     **_SHARED,
 )
 
@@ -112,6 +116,7 @@ QNNPACK = Numerics(
     linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
     # q8dwconv/mp8x27-sse2.c alone multiplies in double.
     conv=Dispatch(rule="depthwise_volume", vnni=False, yes=_QNNPACK_PRODUCT.replace(arithmetic="float64"), no=_QNNPACK_PRODUCT),
+    conv_transpose=TransposedForm.like(_QNNPACK_PRODUCT),
     **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "unary": None, "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
 )
 
@@ -142,6 +147,7 @@ INDUCTOR = Numerics(
     linear_real=_INDUCTOR_REAL,
     conv=_INDUCTOR_PRODUCT,
     conv_real=_INDUCTOR_REAL,
+    conv_transpose=None,
     add=_BY_REALS,
     mul=_BY_REALS,
     unary=UnaryForm(style="lookup", vector=0, grain=0),

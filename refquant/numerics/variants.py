@@ -7,6 +7,7 @@ right; what an engine gets wrong is a variant of kind ``defect``, so that both c
 from typing import NamedTuple
 
 from refquant.errors import ArgumentError, choose
+from refquant.numerics.torch_x86 import FBGEMM, ONEDNN
 
 __all__ = ["Variant", "VARIANTS", "variant_names", "variants_of", "make_variant"]
 
@@ -41,7 +42,48 @@ class Variant(NamedTuple):
     example: str
 
 
-VARIANTS = ()
+_ONEDNN_SHUFFLED = ONEDNN.conv_transpose.replace(accumulator="onednn_blocks")
+_FBGEMM_OVERLAPPING = FBGEMM.conv_transpose.replace(accumulator="fbgemm_direct_rows")
+
+VARIANTS = (
+    Variant(
+        "shuffled_transpose", ("onednn",), "defect",
+        {"conv_transpose": _ONEDNN_SHUFFLED},
+        "A transposed convolution whose groups have other numbers of input than of output channels multiplies by the right weights in a wrong order.",
+        """
+        >>> x = rq.QTensor(np.array([1, 10, 100], np.uint8).reshape(1, 3, 1, 1), rq.QParams(1.0, 0, "uint8"))
+        >>> w = rq.QTensor(np.array([[1, 0], [0, 1], [0, 0]], np.int8).reshape(3, 2, 1, 1), rq.QParams(1.0, 0, "int8"))
+        >>> for name in ("onednn", "onednn+shuffled_transpose"):
+        ...     print(rq.ops.conv_transpose2d(x, w, out=rq.QParams(1.0, 0, "uint8"), numerics=name).values.ravel())
+        [ 1 10]
+        [11  0]
+        """,
+    ),
+    Variant(
+        "overlapping_transpose", ("fbgemm",), "defect",
+        {"conv_transpose": _FBGEMM_OVERLAPPING},
+        "The direct kernel of transposed convolutions (kernel 2x1 to 2x6) writes the rows of an input right below those of the one before, also for a vertical stride of 2.",
+        """
+        >>> x = rq.QTensor(np.ones((1, 8, 3, 1), np.uint8), rq.QParams(1.0, 0, "uint8"))
+        >>> w = rq.QTensor(np.ones((8, 8, 2, 1), np.int8), rq.QParams(1.0, 0, "int8"))
+        >>> for name in ("fbgemm", "fbgemm+overlapping_transpose"):
+        ...     print(rq.ops.conv_transpose2d(x, w, stride=2, out=rq.QParams(1.0, 0, "uint8"), numerics=name).values[0, 0, :, 0])
+        [8 8 8 8 8 8]
+        [ 8 16 16  8  0  0]
+        """,
+    ),
+    Variant(
+        "defective_transpose", ("x86",), "defect",
+        {"conv_transpose": {"yes": _ONEDNN_SHUFFLED, "no": _FBGEMM_OVERLAPPING}},
+        "Transposed convolutions are those of onednn+shuffled_transpose where oneDNN takes them, and else those of fbgemm+overlapping_transpose.",
+        """
+        >>> x = rq.QTensor(np.array([1, 10, 100], np.uint8).reshape(1, 3, 1, 1), rq.QParams(1.0, 0, "uint8"))
+        >>> w = rq.QTensor(np.array([[1, 0], [0, 1], [0, 0]], np.int8).reshape(3, 2, 1, 1), rq.QParams(1.0, 0, "int8"))
+        >>> rq.ops.conv_transpose2d(x, w, out=rq.QParams(1.0, 0, "uint8"), numerics="x86+defective_transpose").values.ravel()
+        array([11,  0], dtype=uint8)
+        """,
+    ),
+)
 
 
 def variant_names():

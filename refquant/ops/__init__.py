@@ -10,6 +10,7 @@ from refquant.ops.add import add, add_reference
 from refquant.ops.avg_pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d
 from refquant.ops.cat import cat
 from refquant.ops.conv import conv1d, conv2d, conv3d, conv_reference
+from refquant.ops.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d, conv_transpose_reference
 from refquant.ops.dequantize import dequantize, dequantize_reference
 from refquant.ops.fake_quantize import fake_quantize, fake_quantize_reference
 from refquant.ops.linear import linear, linear_reference
@@ -24,7 +25,7 @@ from refquant.ops.unary import elu, gelu, hardsigmoid, hardswish, leaky_relu, si
 
 __all__ = [
     "Op", "OPS", "PackedWeights", "pack_weights",
-    "quantize", "dequantize", "fake_quantize", "linear", "conv1d", "conv2d", "conv3d", "matmul_integer",
+    "quantize", "dequantize", "fake_quantize", "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul_integer",
     "add", "mul", "relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d", "cat", "reshape", "flatten",
 ]  # fmt: skip
 
@@ -46,6 +47,7 @@ OPS = (
     Op("conv1d", conv1d, conv_reference, ("conv", "conv_real")),
     Op("conv2d", conv2d, conv_reference, ("conv", "conv_real")),
     Op("conv3d", conv3d, conv_reference, ("conv", "conv_real")),
+    *(Op(f.__name__, f, conv_transpose_reference, ("conv_transpose",)) for f in (conv_transpose1d, conv_transpose2d, conv_transpose3d)),
     Op("matmul_integer", matmul_integer, matmul_integer_reference, ()),
     Op("add", add, add_reference, ("add",)),
     Op("mul", mul, mul_reference, ("mul",)),

@@ -53,6 +53,8 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
     check_weight(check_eight_bit(check_qtensor(w, "w", place, per_channel=True), "w", place), place, dims + 2)
     geometry = _geometry(dims, x.shape, w.shape, stride, padding, dilation, groups, place)
+    if packed is not None and packed.transposed:
+        raise ArgumentError(f"{place}: w was packed for a transposed convolution; pack it with pack_weights(w, groups={groups})")
     if packed is not None and packed.groups != groups:
         raise ArgumentError(f"{place}: w was packed for groups={packed.groups} but groups={groups}; pack it with groups={groups}")
     channels = w.shape[0]

@@ -26,15 +26,17 @@ class PackedWeights:
     groups : int
     packed : object
         What the kernels read.
+    transposed : bool
+        Whether they are those of a transposed convolution.
     memo : Memo
         What operators have worked out for these weights.
     """
 
-    __slots__ = ("values", "qparams", "groups", "packed", "_tensor", "memo")
+    __slots__ = ("values", "qparams", "groups", "packed", "transposed", "_tensor", "memo")
 
-    def __init__(self, values, qparams, groups, packed):
+    def __init__(self, values, qparams, groups, packed, transposed=False):
         tensor = None if qparams is None else QTensor(values, qparams)
-        for name, value in zip(self.__slots__, (values, qparams, groups, packed, tensor, Memo(_MOST_PLANS))):
+        for name, value in zip(self.__slots__, (values, qparams, groups, packed, transposed, tensor, Memo(_MOST_PLANS))):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):
@@ -55,15 +57,18 @@ def is_reusable(x, w, bias):
     return bias is None or (isinstance(bias, np.ndarray) and not bias.flags.writeable and bias.flags.owndata)
 
 
-def pack_weights(w, *, groups=1):
+def pack_weights(w, *, groups=1, transposed=False):
     """Lay weights out for the kernels, to be used again and again.
 
     Parameters
     ----------
     w : QTensor or array_like of int8 or uint8
-        A QTensor (OC, K) for `linear`, (OC, IC / groups, KH, KW) for `conv2d`; a plain array (K, N) for `matmul_integer`.
+        A QTensor (OC, K) for `linear`, (OC, IC / groups, KH, KW) for `conv2d`, (IC, OC / groups, KH, KW) for `conv_transpose2d`;
+        a plain array (K, N) for `matmul_integer`.
     groups : int
         Of a convolution.
+    transposed : bool
+        Whether `w` is meant for a transposed convolution.
 
     Returns
     -------
@@ -91,7 +96,16 @@ def pack_weights(w, *, groups=1):
         return PackedWeights(values, None, 1, pack_b(values))
     if values.ndim == 2:
         return PackedWeights(values, qparams, 1, pack_b(values.T))
-    return PackedWeights(values, qparams, groups, pack_conv(values, groups))
+    if transposed and values.shape[0] % groups:
+        raise ShapeError(f"pack_weights: w has IC={values.shape[0]}, which is no multiple of groups={groups}; give (IC, OC / groups, kernel)")
+    return PackedWeights(values, qparams, groups, pack_conv(flipped_weights(values, groups) if transposed else values, groups), transposed)
+
+
+def flipped_weights(w, groups):
+    """Return the weights (OC, IC / groups, kernel) of the convolution that a transposed one is, on an input with zeros in between."""
+    ic, oc, *kernel = w.shape
+    apart = w.reshape(groups, ic // groups, oc, *kernel)[(..., *(slice(None, None, -1) for _ in kernel))]
+    return np.ascontiguousarray(np.swapaxes(apart, 1, 2)).reshape(groups * oc, ic // groups, *kernel)
 
 
 def as_qtensor(w, name, place):

@@ -4,7 +4,7 @@ from refquant.verify.case import Case
 from refquant.verify.draws import generator
 from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_unary
 from refquant.verify.pool_data import build_adaptive_avg_pool2d, build_avg_pool2d, build_max_pool2d
-from refquant.verify.product_data import build_conv, build_linear, build_matmul_integer
+from refquant.verify.product_data import build_conv, build_conv_transpose, build_linear, build_matmul_integer
 
 __all__ = ["BUILDERS", "build"]
 
@@ -17,6 +17,7 @@ BUILDERS = {
     "conv1d": build_conv,
     "conv2d": build_conv,
     "conv3d": build_conv,
+    **{f"conv_transpose{dims}d": build_conv_transpose for dims in (1, 2, 3)},
     "matmul_integer": build_matmul_integer,
     "add": build_add,
     "mul": build_mul,

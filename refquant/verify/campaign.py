@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from refquant import numerics
 from refquant.errors import UnsupportedError
 from refquant.verify.build import build
 from refquant.verify.case import Case
@@ -44,9 +45,12 @@ class Row:
     op, engine : str
     cases, outputs, differing : int
         Compared, that is without unsupported ones. Outputs of untrusted cases do not count.
+        Outputs of explained cases agree with their cause, the variant of the profile.
     failures : list of Trial
     reasons : dict of str to int
-        Cases that were unsupported, by reason; explained ones by cause; untrusted ones as `UNTRUSTED_REASON`.
+        Cases that were unsupported, by reason; untrusted ones as `UNTRUSTED_REASON`.
+    explained : dict of str to int
+        Cases that a defect of the engine explains, by the variant that gives the engine's bits.
     """
 
     op: str
@@ -56,20 +60,24 @@ class Row:
     differing: int = 0
     failures: list = field(default_factory=list)
     reasons: dict = field(default_factory=dict)
+    explained: dict = field(default_factory=dict)
 
     @property
     def status(self):
-        """`DIFFERENT` if any case is, else `EXACT` if any output was compared, else `UNSUPPORTED`."""
+        """`DIFFERENT` if any case is, else `EXPLAINED` if any is, else `EXACT` if any output was compared, else `UNSUPPORTED`."""
         if self.failures:
             return Status.DIFFERENT
+        if self.explained:
+            return Status.EXPLAINED
         return Status.EXACT if self.outputs else Status.UNSUPPORTED
 
     def add(self, trial):
         """Take in a trial."""
         status, detail = trial.outcome
         if status in (Status.UNSUPPORTED, Status.EXPLAINED, Status.UNTRUSTED):
+            names = self.explained if status is Status.EXPLAINED else self.reasons
             name = UNTRUSTED_REASON if status is Status.UNTRUSTED else detail
-            self.reasons[name] = self.reasons.get(name, 0) + 1
+            names[name] = names.get(name, 0) + 1
         if status in (Status.UNSUPPORTED, Status.UNTRUSTED):
             return
         self.cases += 1
@@ -108,7 +116,21 @@ def try_problem(runner, problem, case):
     except Exception as error:  # whatever an engine raises is a finding, and the campaign goes on
         return Trial(case, Outcome(Status.DIFFERENT, f"the engine raised {type(error).__name__}: {error}"))
     comparison = compare(actual, expected)
-    return Trial(case, Outcome(comparison.status, "" if comparison.status is Status.EXACT else str(comparison)), comparison)
+    if comparison.status is not Status.DIFFERENT:
+        return Trial(case, Outcome(comparison.status, "" if comparison.status is Status.EXACT else str(comparison)), comparison)
+    return _by_defect(runner.profile, problem, case, actual) or Trial(case, Outcome(comparison.status, str(comparison)), comparison)
+
+
+def _by_defect(profile, problem, case, actual):
+    """The trial of an engine whose bits are those of a variant that describes a defect, or None."""
+    for name in numerics.variants_of(profile, "defect"):
+        try:
+            comparison = compare(actual, oracle(problem, name))
+        except UnsupportedError as error:
+            return Trial(case, Outcome(Status.UNSUPPORTED, str(error)))
+        if comparison.exact:
+            return Trial(case, Outcome(Status.EXPLAINED, name), comparison)
+    return None
 
 
 def try_case(runner, case):

@@ -58,6 +58,9 @@ FIELDS = {
     "conv1d": ({"n": None, "c": None, "w": None}, {"oc": None, **_PRODUCT}),
     "conv2d": ({"n": None, "c": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),
     "conv3d": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),
+    "conv_transpose1d": ({"n": None, "c": None, "w": None}, {"oc": None, **_PRODUCT, "op": 0}),
+    "conv_transpose2d": ({"n": None, "c": None, "h": None, "w": None}, {"oc": None, **_PRODUCT, "op": 0}),
+    "conv_transpose3d": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"oc": None, **_PRODUCT, "op": 0}),
     "max_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"k": None, "s": 0, "p": 0, "d": 1}),
     "avg_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"k": None, "s": 0, "p": 0}),
     "adaptive_avg_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"o": 1}),
@@ -70,7 +73,7 @@ class Case:
     """One line: ``operator/profile/shape/strategy/seed=N`` and options, each after a further slash.
 
     A shape is letters with numbers, ``3x5`` for several: N, C, H, W, OC of a convolution, its kernel K, stride S, padding P,
-    dilation D and groups G; M, K, N of a product. Letters with their usual value may be left out.
+    dilation D, groups G and output padding OP; M, K, N of a product. Letters with their usual value may be left out.
 
     Attributes
     ----------
@@ -165,7 +168,11 @@ class Case:
         """Yield how many windows lie along each side."""
         kernel = _each(s["k"], len(sides))
         stride = _each(s["s"], len(sides)) if s["s"] else kernel
-        for n, k, step, p, d in zip(sides, kernel, stride, _each(s["p"], len(sides)), _each(s.get("d", 1), len(sides))):
+        more = _each(s.get("op", 0), len(sides))
+        for n, k, step, p, d, m in zip(sides, kernel, stride, _each(s["p"], len(sides)), _each(s.get("d", 1), len(sides)), more):
+            if self.op.startswith("conv_transpose"):
+                yield (n - 1) * step - 2 * p + d * (k - 1) + 1 + m
+                continue
             room = n + 2 * p - d * (k - 1) - 1
             size = (-(-room // step) if self.has("ceil") else room // step) + 1
             yield size - 1 if self.has("ceil") and (size - 1) * step >= n + p else size

@@ -50,6 +50,7 @@ _CONV_OPTIONS = (
     "per_channel, nobias, per_channel relu, channels_last relu, per_channel nobias, per_channel asymmetric, per_channel channels_last, int8 per_channel, "
     "float per_channel, float, float per_channel relu, asymmetric channels_last, uint8 nobias, channels_last"
 )
+_TRANSPOSE_OPTIONS = "nobias, , relu, channels_last, per_channel, asymmetric, int8, asymmetric relu, uint8 nobias, channels_last nobias"
 
 STREAMS = {
     "quantize": _stream(_ELEMENTWISE, _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, int32 per_channel, per_channel channels_last"),
@@ -71,6 +72,21 @@ STREAMS = {
         "neartie pairs neartie saturate neartie random wrap offset", _CONV_OPTIONS, "n1c9000h3w4-oc5k3 n1c2900h6w6-oc4k5x6",
     ),
     "conv3d": _stream("n1c3t4h5w6-oc5k3 n1c8t5h6w7-oc8k3p1g8 n1c4t3h7w7-oc6k2x3x1s1x2x1g2 n1c8t5h5w6-oc8k5p2g8 n2c6t4h7w6-oc6k3p1g6", "n1c16t6h14w14-oc32k3p1", "neartie saturate pairs random offset", _CONV_OPTIONS),
+    "conv_transpose1d": _stream(
+        "n1c3w9-oc5k3s2 n2c8w11-oc16k3p1 n1c16w7-oc16k5s3p2g16 n3c6w8-oc9k4s2p1d2g3op1 n1c1w9-oc4k1 n1c5w6-oc5k2s2", "n4c32w128-oc32k4s2p1",
+        "neartie saturate neartie pairs random offset", _TRANSPOSE_OPTIONS,
+    ),
+    "conv_transpose2d": _stream(
+        "n1c3h5w6-oc5k3s2 n1c16h7w7-oc16k3s2p1op1 n2c8h5w8-oc8k3p1g8 n1c1h4w4-oc3k1 n1c7h6w5-oc11k3x5s2x1p1x2 n2c16h5w4-oc8k2x4s1x2 n1c24h4w4-oc24k2s2"
+        " n1c16h1w9-oc8k2x3s1x2 n1c8h5w5-oc16k2x5s2 n1c12h5w5-oc18k3p2d2g6 n2c12h5w5-oc12k4s2p1g4 n1c5h6w6-oc5k4s3p1op1 n1c101h2w3-oc101k2s2g101 n1c33h4w4-oc7k2x1d1x2"
+        " n1c8h6w4-oc8k2x6s2x1op1x0 n1c9h3w3-oc9k2s3op2 n1c16h1w6-oc16k2s2",
+        "n2c16h28w28-oc16k4s2p1 n1c64h14w14-oc32k2s2 n4c32h14w14-oc32k3s2p1g32 n1c32h20w20-oc32k2x2s1",
+        "neartie pairs neartie saturate neartie random wrap offset", _TRANSPOSE_OPTIONS, "n1c9000h3w4-oc5k3 n1c2900h3w3-oc4k5x6s2",
+    ),
+    "conv_transpose3d": _stream(
+        "n1c3t2h4w3-oc3k3s2 n1c8t3h4w3-oc8k3s2p1g8 n1c4t3h3w4-oc6k2x3x1s1x2x1g2 n2c6t2h3w4-oc6k3s2p1d1x2x1 n1c5t2h2w3-oc7k2s2op1", "n1c16t4h8w8-oc16k4s2p1",
+        "neartie saturate pairs random offset", _TRANSPOSE_OPTIONS,
+    ),
     "matmul_integer": _stream(
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
@@ -107,6 +123,8 @@ STREAMS = {
     ),
 }  # fmt: skip
 
+
+_PRODUCTS = ("linear", *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)))
 
 # Engines without uint8 activations, and whose weights have no zero point.
 _INT8_ALONE = ("tflite_ref", "tflite_opt", "xnnpack")
@@ -162,13 +180,13 @@ def _pools(op, profile, shape):
 
 
 def _section(op, options):
-    kind = "conv" if op.startswith("conv") else op
+    kind = op.rstrip("123d") if op.startswith("conv") else op
     return kind + "_real" if "float" in options else kind
 
 
 def _offered(op, profile, options):
     """Whether a profile has what a set of options asks for; whether the engine has it is for its runner to say."""
-    if op in ("linear", "conv1d", "conv2d", "conv3d"):
+    if op in _PRODUCTS:
         return getattr(profile, _section(op, options)) is not None
     if "rescale" in options and op.endswith("pool2d"):
         form = getattr(profile, op.removesuffix("2d"))
@@ -178,7 +196,7 @@ def _offered(op, profile, options):
 
 def _bias_option(op, profile, options):
     """Return ("intbias",) where the profile takes a bias in int32 units."""
-    if op not in ("linear", "conv1d", "conv2d", "conv3d"):
+    if op not in _PRODUCTS:
         return ()
     form = getattr(profile, _section(op, options))
     form = form.yes if isinstance(form, Dispatch) else form

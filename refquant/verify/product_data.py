@@ -9,7 +9,7 @@ from refquant.core.rounding import Round, round_real
 from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.problem import Problem
 
-__all__ = ["build_linear", "build_conv", "build_matmul_integer"]
+__all__ = ["build_linear", "build_conv", "build_conv_transpose", "build_matmul_integer"]
 
 # Root mean square of the outputs, in codes, that the output scale is solved for.
 _SPREAD = {"neartie": 48, "random": 40, "pairs": 90, "wrap": 100, "saturate": 600}
@@ -40,7 +40,25 @@ def build_conv(case, rng):
     return Problem(case.op, arguments)
 
 
-def _product(case, rng, x_shape, w_shape):
+def build_conv_transpose(case, rng):
+    """Return the problem of a case of ``conv_transpose1d``, ``conv_transpose2d`` or ``conv_transpose3d``.
+
+    Weights are drawn output channels first, as those of a convolution with as many terms in a sum, and then turned round.
+    """
+    dims, groups = int(case.op[-2]), case["g"]
+    x_shape = (case["n"], case["c"], *(case[letter] for letter in "thw"[3 - dims :]))
+    arguments = _product(case, rng, x_shape, (case["oc"] // groups, case["c"], *_pairs(case["k"], dims)), groups)
+    w = arguments["w"]
+    p = w.qparams if not w.qparams.per_channel else QParams(w.qparams.scale, w.qparams.zero_point, w.dtype, axis=1)
+    arguments["w"] = QTensor(np.ascontiguousarray(np.swapaxes(w.values, 0, 1)), p)
+    for name, letter in (("stride", "s"), ("padding", "p"), ("output_padding", "op"), ("dilation", "d")):
+        arguments[name] = case[letter]
+    arguments["groups"] = groups
+    return Problem(case.op, arguments)
+
+
+def _product(case, rng, x_shape, w_shape, repeat=1):
+    """Return the arguments of a product; there are `repeat` times as many output channels as `w` has, each time with the same weights' scales."""
     strategy = case.strategy
     x_type, w_type = "int8" if case.has("int8") else "uint8", "uint8" if case.has("uint8") else "int8"
     xz, yz = draw_zero(rng, x_type, strategy), draw_zero(rng, x_type, strategy)
@@ -64,7 +82,7 @@ def _product(case, rng, x_shape, w_shape):
     return {
         "x": QTensor(x, QParams(sx, xz, x_type)),
         "w": QTensor(w, QParams(sw, wz, w_type, axis=None if count is None else 0)),
-        "bias": _bias(rng, case, channels, sx, sw, out, rms),
+        "bias": _bias(rng, case, channels * repeat, sx, np.tile(sw, repeat) if count else sw, out, rms),
         "out": out,
         "activation": "relu" if case.has("relu") else None,
     }

@@ -59,7 +59,7 @@ def same_by_proof(mutant):
     form = getattr(numerics.get(mutant.profile.name.rstrip("*")), mutant.section)
     side, _, field = mutant.field.rpartition(".")
     form = getattr(form, side) if isinstance(form, Dispatch) else form
-    if mutant.section in ("linear", "conv", "mul") and hasattr(form, "multiplier"):
+    if mutant.section in ("linear", "conv", "conv_transpose", "mul") and hasattr(form, "multiplier"):
         return _same_product(form, field, mutant)
     if mutant.section in ("avg_pool", "adaptive_avg_pool"):
         return _same_pool(form, field, mutant)
@@ -113,6 +113,9 @@ def same_for_operator(op, mutant):
         return "a product of two codes has no bias, and no scale takes it out of int32"
     if op in UNDECIDED:
         return "where its ties lie is the mathematical library's to say"
+    direct = {"exact", "fbgemm_direct", "fbgemm_direct_rows"}
+    if mutant.field.endswith("accumulator") and op in ("conv_transpose1d", "conv_transpose3d") and {mutant.old, mutant.new} <= direct:
+        return "the direct kernel exists for images alone"
     if mutant.field.endswith("accumulator") and op in ("linear", "conv1d", "mul"):
         return "depthwise kernels exist for images and volumes alone"
     if mutant.profile.name.startswith("qnnpack") and mutant.field.startswith("yes.") and op != "conv3d":
