@@ -84,8 +84,8 @@ def _refuse_transposed(problem, engine):
     w = problem["w"]
     if w.qparams.per_channel and (engine != "qnnpack" or problem.get("groups", 1) > 1):
         return "only QNNPACK takes weights of a transposed convolution per channel, and with one group"
-    if engine == "qnnpack" and w.ndim == 5 and w.shape[2] > 1:
-        return "QNNPACK packs one slice of a transposed kernel's depth and then reads whatever lies behind it in memory"
+    if engine == "qnnpack" and w.ndim == 5:
+        return "QNNPACK takes a transposed volume for an image: it computes one slice and reads whatever lies behind its weights in memory"
     if engine == "onednn" and np.any(problem.get("output_padding", 0)):
         return "PyTorch gives oneDNN no output padding"
     return None

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
   refquant verify --list                                 engines, operators, golden vectors
 
-exit status: 0 all bits agree or a known defect explains them, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
+exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
 """
 
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
@@ -96,7 +96,7 @@ def _case(arguments):
         if trial.comparison is not None and status is Status.EXACT:
             print(f"{trial.comparison.outputs:,} outputs, 0 differ")
         if status is Status.EXPLAINED:
-            print(f"{trial.comparison.outputs:,} outputs are those of {detail}, which describes a defect; the profile computes what is meant")
+            print(f"{trial.comparison.outputs:,} outputs are those of {detail}; see refquant profiles {detail}")
         elif status is not Status.EXACT:
             return 1 if status is Status.DIFFERENT else 2
     return 0
@@ -158,7 +158,7 @@ def _print(arguments, row, bits):
     verdict = paint(str(row.status), _COLOUR[row.status])
     print(_ROW.format(row.op, row.engine, bits, f"{row.outputs:,}", f"{row.differing:,}", verdict), flush=True)
     for name, cases in row.explained.items():
-        print(f"    {_number(range(cases), 'case')} of {row.cases}: the engine gives the bits of {name}, a defect; see refquant profiles {row.engine} {name}")
+        print(f"    {_number(range(cases), 'case')} of {row.cases}: the engine gives the bits of {name}; see refquant profiles {name}")
     for trial in row.failures[:_SHOWN]:
         repeat = f"refquant verify --case {trial.case}" if bits == "live" else f"recorded case {trial.case}"
         print(f"    {repeat}")

@@ -64,11 +64,11 @@ def _counted(engine):
 #: Where the bits of a cell hold.
 CONDITIONS = (
     Note(f"linear {_CONVOLUTIONS}", "fbgemm onednn x86 inductor onnxruntime", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
-    Note(_TRANSPOSED, "onednn", "on a CPU with AVX512-VNNI; what is meant, where groups' numbers of input and output channels differ: the engine gives onednn+shuffled_transpose"),
-    Note(_TRANSPOSED, "x86", "on a CPU with AVX512-VNNI; what is meant: the engine gives x86+defective_transpose"),
+    Note(_TRANSPOSED, "onednn", "on a CPU with AVX512-VNNI; what is meant, where groups' numbers of input and output channels differ: the engine gives onednn+shuffled_transpose; some shapes take another kernel, onednn+gemm_transpose"),
+    Note(_TRANSPOSED, "x86", "on a CPU with AVX512-VNNI; what is meant: the engine gives x86+defective_transpose; some shapes take another kernel, x86+gemm_transpose"),
     Note("conv_transpose2d", "fbgemm", "on a CPU with AVX512-VNNI; what is meant, for a kernel 2x1 to 2x6 with a vertical stride of 2: the engine gives fbgemm+overlapping_transpose"),
     Note("conv_transpose1d conv_transpose3d", "fbgemm", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
-    Note("conv_transpose3d", "qnnpack", "what is meant, for a kernel deeper than 1: the engine packs one slice and then reads whatever lies behind it in memory"),
+    Note("conv_transpose3d", "qnnpack", "what is meant: the engine takes the volume for an image, computes one slice and reads whatever lies behind its weights in memory"),
     Note("add mul cat " + _FUNCTIONS, _ATEN, "ATen's AVX2 or AVX-512 build, and as many `threads` as are asked for; ATEN_CPU_CAPABILITY=default rounds elsewhere"),
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
     Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step"),

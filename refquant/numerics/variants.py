@@ -1,7 +1,8 @@
-"""Named variants of profiles: another version, another processor, a defect of the engine. One table; a line is a variant.
+"""Named variants of profiles: another version, processor or kernel, a defect of the engine. One table; a line is a variant.
 
 A variant is called ``base+name``, and `refquant.numerics.get` takes that name wherever it takes a profile's. The profile itself says what is
-right; what an engine gets wrong is a variant of kind ``defect``, so that both can be asked for.
+right; what an engine gets wrong is a variant of kind ``defect``, so that both can be asked for. `EXPLAINING` kinds say what one and the
+same engine does on one and the same machine, so that `refquant.verify` takes them for the cause of a difference.
 """
 
 from typing import NamedTuple
@@ -9,9 +10,10 @@ from typing import NamedTuple
 from refquant.errors import ArgumentError, choose
 from refquant.numerics.torch_x86 import FBGEMM, ONEDNN
 
-__all__ = ["Variant", "VARIANTS", "variant_names", "variants_of", "make_variant"]
+__all__ = ["EXPLAINING", "KINDS", "Variant", "VARIANTS", "variant_names", "variants_of", "make_variant"]
 
-KINDS = ("defect", "version", "processor")
+KINDS = ("defect", "kernel", "version", "processor")
+EXPLAINING = ("defect", "kernel")
 
 
 class Variant(NamedTuple):
@@ -24,7 +26,7 @@ class Variant(NamedTuple):
     bases : tuple of str
         The profiles that it can change.
     kind : str
-        ``defect``: the engine computes what nobody meant, and `refquant.verify` takes it for the cause of a difference;
+        ``defect``: the engine computes what nobody meant; ``kernel``: another kernel of the engine, where its choice has no simple rule;
         ``version``: another release of the engine; ``processor``: another CPU.
     changes : dict
         As `Numerics.replace` takes them.
@@ -42,26 +44,52 @@ class Variant(NamedTuple):
     example: str
 
 
-_ONEDNN_SHUFFLED = ONEDNN.conv_transpose.replace(accumulator="onednn_blocks")
-_FBGEMM_OVERLAPPING = FBGEMM.conv_transpose.replace(accumulator="fbgemm_direct_rows")
+_ONEDNN = ONEDNN.conv_transpose
+_SHUFFLED = _ONEDNN.replace(accumulator="onednn_blocks")
+# oneDNN 3.12, gemm_x8s8s32x_convolution.cpp: the last step divides.
+_GEMM, _SHUFFLED_GEMM = (form.replace(multiplier="x,w,/y") for form in (_ONEDNN, _SHUFFLED))
+_OVERLAPPING = FBGEMM.conv_transpose.replace(accumulator="fbgemm_direct_rows")
+
+_MIXED_WEIGHTS = """
+        >>> x = rq.QTensor(np.array([1, 10, 100], np.uint8).reshape(1, 3, 1, 1), rq.QParams(1.0, 0, "uint8"))
+        >>> w = rq.QTensor(np.array([[1, 0], [0, 1], [0, 0]], np.int8).reshape(3, 2, 1, 1), rq.QParams(1.0, 0, "int8"))
+        >>> def compute(name):
+        ...     return rq.ops.conv_transpose2d(x, w, out=rq.QParams(1.0, 0, "uint8"), numerics=name).values.ravel().tolist()
+"""
+_DIVIDED = """
+        >>> x = rq.QTensor(np.array([[[[35]]]], np.uint8), rq.QParams(1.0, 0, "uint8"))
+        >>> w = rq.QTensor(np.array([[[[1]]]], np.int8), rq.QParams(1.0, 0, "int8"))
+        >>> def compute(name):
+        ...     return rq.ops.conv_transpose2d(x, w, out=rq.QParams(14.0, 0, "uint8"), numerics=name).values.ravel().tolist()
+"""
 
 VARIANTS = (
     Variant(
-        "shuffled_transpose", ("onednn",), "defect",
-        {"conv_transpose": _ONEDNN_SHUFFLED},
+        "shuffled_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED},
         "A transposed convolution whose groups have other numbers of input than of output channels multiplies by the right weights in a wrong order.",
-        """
-        >>> x = rq.QTensor(np.array([1, 10, 100], np.uint8).reshape(1, 3, 1, 1), rq.QParams(1.0, 0, "uint8"))
-        >>> w = rq.QTensor(np.array([[1, 0], [0, 1], [0, 0]], np.int8).reshape(3, 2, 1, 1), rq.QParams(1.0, 0, "int8"))
-        >>> for name in ("onednn", "onednn+shuffled_transpose"):
-        ...     print(rq.ops.conv_transpose2d(x, w, out=rq.QParams(1.0, 0, "uint8"), numerics=name).values.ravel())
-        [ 1 10]
-        [11  0]
+        _MIXED_WEIGHTS + """
+        >>> compute("onednn"), compute("onednn+shuffled_transpose")
+        ([1, 10], [11, 0])
         """,
     ),
     Variant(
-        "overlapping_transpose", ("fbgemm",), "defect",
-        {"conv_transpose": _FBGEMM_OVERLAPPING},
+        "gemm_transpose", ("onednn",), "kernel", {"conv_transpose": _GEMM},
+        "Transposed convolutions with strides and either groups or dilation mostly go to a kernel that divides by the output's scale, and does not multiply by its inverse.",
+        _DIVIDED + """
+        >>> compute("onednn"), compute("onednn+gemm_transpose")
+        ([2], [3])
+        """,
+    ),
+    Variant(
+        "shuffled_gemm_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED_GEMM},
+        "The weights of onednn+shuffled_transpose in the kernel of onednn+gemm_transpose.",
+        _MIXED_WEIGHTS + """
+        >>> compute("onednn+shuffled_gemm_transpose")
+        [11, 0]
+        """,
+    ),
+    Variant(
+        "overlapping_transpose", ("fbgemm",), "defect", {"conv_transpose": _OVERLAPPING},
         "The direct kernel of transposed convolutions (kernel 2x1 to 2x6) writes the rows of an input right below those of the one before, also for a vertical stride of 2.",
         """
         >>> x = rq.QTensor(np.ones((1, 8, 3, 1), np.uint8), rq.QParams(1.0, 0, "uint8"))
@@ -73,14 +101,27 @@ VARIANTS = (
         """,
     ),
     Variant(
-        "defective_transpose", ("x86",), "defect",
-        {"conv_transpose": {"yes": _ONEDNN_SHUFFLED, "no": _FBGEMM_OVERLAPPING}},
+        "defective_transpose", ("x86",), "defect", {"conv_transpose": {"yes": _SHUFFLED, "no": _OVERLAPPING}},
         "Transposed convolutions are those of onednn+shuffled_transpose where oneDNN takes them, and else those of fbgemm+overlapping_transpose.",
-        """
-        >>> x = rq.QTensor(np.array([1, 10, 100], np.uint8).reshape(1, 3, 1, 1), rq.QParams(1.0, 0, "uint8"))
-        >>> w = rq.QTensor(np.array([[1, 0], [0, 1], [0, 0]], np.int8).reshape(3, 2, 1, 1), rq.QParams(1.0, 0, "int8"))
-        >>> rq.ops.conv_transpose2d(x, w, out=rq.QParams(1.0, 0, "uint8"), numerics="x86+defective_transpose").values.ravel()
-        array([11,  0], dtype=uint8)
+        _MIXED_WEIGHTS + """
+        >>> compute("x86"), compute("x86+defective_transpose")
+        ([1, 10], [11, 0])
+        """,
+    ),
+    Variant(
+        "gemm_transpose", ("x86",), "kernel", {"conv_transpose": {"yes": _GEMM}},
+        "Transposed convolutions are those of onednn+gemm_transpose where oneDNN takes them.",
+        _DIVIDED + """
+        >>> compute("x86"), compute("x86+gemm_transpose")
+        ([2], [3])
+        """,
+    ),
+    Variant(
+        "shuffled_gemm_transpose", ("x86",), "defect", {"conv_transpose": {"yes": _SHUFFLED_GEMM}},
+        "Transposed convolutions are those of onednn+shuffled_gemm_transpose where oneDNN takes them.",
+        _MIXED_WEIGHTS + """
+        >>> compute("x86+shuffled_gemm_transpose")
+        [11, 0]
         """,
     ),
 )
@@ -91,11 +132,11 @@ def variant_names():
     return tuple(f"{base}+{variant.name}" for variant in VARIANTS for base in variant.bases)
 
 
-def variants_of(name, kind=None):
-    """Return the full names of the variants of a profile, of one kind if asked."""
-    if kind is not None:
+def variants_of(name, kinds=KINDS):
+    """Return the full names of the variants of a profile, of some `kinds`."""
+    for kind in kinds:
         choose("variants", "kind", kind, KINDS)
-    return tuple(f"{name}+{v.name}" for v in VARIANTS if name in v.bases and kind in (None, v.kind))
+    return tuple(f"{name}+{v.name}" for v in VARIANTS if name in v.bases and v.kind in kinds)
 
 
 def make_variant(name, profiles):

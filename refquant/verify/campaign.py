@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from refquant import numerics
 from refquant.errors import UnsupportedError
+from refquant.numerics.variants import EXPLAINING
 from refquant.verify.build import build
 from refquant.verify.case import Case
 from refquant.verify.compare import Comparison, Outcome, Status, compare
@@ -50,7 +51,7 @@ class Row:
     reasons : dict of str to int
         Cases that were unsupported, by reason; untrusted ones as `UNTRUSTED_REASON`.
     explained : dict of str to int
-        Cases that a defect of the engine explains, by the variant that gives the engine's bits.
+        Cases that a defect or another kernel of the engine explains, by the variant that gives the engine's bits.
     """
 
     op: str
@@ -118,12 +119,12 @@ def try_problem(runner, problem, case):
     comparison = compare(actual, expected)
     if comparison.status is not Status.DIFFERENT:
         return Trial(case, Outcome(comparison.status, "" if comparison.status is Status.EXACT else str(comparison)), comparison)
-    return _by_defect(runner.profile, problem, case, actual) or Trial(case, Outcome(comparison.status, str(comparison)), comparison)
+    return _by_variant(runner.profile, problem, case, actual) or Trial(case, Outcome(comparison.status, str(comparison)), comparison)
 
 
-def _by_defect(profile, problem, case, actual):
-    """The trial of an engine whose bits are those of a variant that describes a defect, or None."""
-    for name in numerics.variants_of(profile, "defect"):
+def _by_variant(profile, problem, case, actual):
+    """The trial of an engine whose bits are those of a variant that describes a defect or another kernel, or None."""
+    for name in numerics.variants_of(profile, EXPLAINING):
         try:
             comparison = compare(actual, oracle(problem, name))
         except UnsupportedError as error:

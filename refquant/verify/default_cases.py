@@ -84,7 +84,7 @@ STREAMS = {
         "neartie pairs neartie saturate neartie random wrap offset", _TRANSPOSE_OPTIONS, "n1c9000h3w4-oc5k3 n1c2900h3w3-oc4k5x6s2",
     ),
     "conv_transpose3d": _stream(
-        "n1c3t2h4w3-oc3k3s2 n1c8t3h4w3-oc8k3s2p1g8 n1c4t3h3w4-oc6k2x3x1s1x2x1g2 n2c6t2h3w4-oc6k3s2p1d1x2x1 n1c5t2h2w3-oc7k2s2op1", "n1c16t4h8w8-oc16k4s2p1",
+        "n1c3t2h4w3-oc3k3s2 n1c4t2h3w4-oc5k1x3x2s1x2x2 n1c8t3h4w3-oc8k3s2p1g8 n1c4t3h3w4-oc6k2x3x1s1x2x1g2 n2c6t2h3w4-oc6k3s2p1d1x2x1 n1c5t2h2w3-oc7k2s2op1", "n1c16t4h8w8-oc16k4s2p1",
         "neartie saturate pairs random offset", _TRANSPOSE_OPTIONS,
     ),
     "matmul_integer": _stream(
