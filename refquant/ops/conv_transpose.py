@@ -18,6 +18,7 @@ from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.output_stage import check_bias, output_stage
+from refquant.ops.pairing import has_vnni
 from refquant.ops.pack_weights import as_qtensor, flipped_weights
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "conv_transpose_reference"]
@@ -68,6 +69,8 @@ def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, o
         profile.section("conv_transpose", op), x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=np.atleast_1d(w.qparams.zero_point),
         output_padding=sides(output_padding, "output_padding", dims, place, least=0), per_channel_transposed=w.qparams.per_channel,
     )  # fmt: skip
+    if profile.isa is not None and profile.pairing.conv != "exact" and not has_vnni(profile.isa):
+        raise UnsupportedError(f"{place}: which sums of a transposed convolution saturate on {profile.isa} is not known; choose a profile with isa=None")
     epilogue = output_stage(form, x.qparams, _output_channels(w.qparams, groups), out, bias, channels, activation, place)
     accumulator = form.accumulator
     if accumulator.startswith("fbgemm_direct") and not _takes_direct_path(x, w, groups, geometry):
