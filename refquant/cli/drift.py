@@ -14,7 +14,7 @@ from refquant.cli.console import Progress
 from refquant.errors import ArgumentError, RangeError, RefquantError, choose
 from refquant.workflow.qconfig import BACKENDS
 
-__all__ = ["EXAMPLES", "add_arguments", "run", "Recipe", "read_data"]
+__all__ = ["EXAMPLES", "add_arguments", "run", "Recipe", "read_data", "add_quantization", "recipe_of", "load_network", "load_images", "progress_line"]
 
 EXAMPLES = """examples:
   refquant drift digits_mobilenet                           a bundled network, on its own test images
@@ -42,6 +42,8 @@ class Recipe(NamedTuple):
         Of the activations.
     reduce_range : bool
         Codes 0 … 127, or 0 … 255.
+    narrow_weights : bool
+        Weights −64 … 63, or −128 … 127.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class Recipe(NamedTuple):
     per_tensor: bool
     observer: str
     reduce_range: bool
+    narrow_weights: bool = False
 
     def mapping(self):
         """Return the QConfigMapping."""
@@ -62,6 +65,7 @@ class Recipe(NamedTuple):
 
         activation = getattr(observers, _OBSERVERS[self.observer]).with_args(dtype="quint8", reduce_range=self.reduce_range)
         weight = get_default_qconfig("qnnpack" if self.per_tensor else "onednn").weight
+        weight = weight.with_args(reduce_range=True) if self.narrow_weights else weight
         return QConfigMapping(self.backend).set_global(QConfig(activation, weight))
 
     def neighbours(self):
@@ -82,12 +86,7 @@ def add_arguments(parser):
     parser.add_argument("--no-labels", action="store_true", help="compare predictions only")
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N test images (default: all)")
     parser.add_argument("--layer-images", type=int, default=128, metavar="N", help="look at the layers with the first N (default: 128)")
-    how = parser.add_argument_group("quantization")
-    how.add_argument("--backend", default="x86", metavar="NAME", help=f"{', '.join(BACKENDS)} (default: x86)")
-    how.add_argument("--observer", default="histogram", metavar="NAME", help=f"{', '.join(_OBSERVERS)} (default: histogram)")
-    how.add_argument("--per-tensor", action="store_true", default=None, help="one weight scale per layer (default: per channel, but for qnnpack)")
-    how.add_argument("--reduce-range", action="store_true", default=None, help="activations of 128 codes (the default of x86 and fbgemm)")
-    how.add_argument("--no-reduce-range", action="store_false", dest="reduce_range", help="activations of 256 codes (the default of onednn and qnnpack)")
+    how = add_quantization(parser)
     how.add_argument("--no-alternatives", action="store_true", help="do not measure other choices beside this one")
     out = parser.add_argument_group("report")
     out.add_argument("--sensitivity", action="store_true", help="quantize one layer at a time, and leave out one at a time")
@@ -96,16 +95,27 @@ def add_arguments(parser):
     out.add_argument("--plot", metavar="FILE.png", help="write a picture (png, svg or pdf)")
 
 
+def add_quantization(parser):
+    """Declare the options that `recipe_of` reads; return their group."""
+    how = parser.add_argument_group("quantization")
+    how.add_argument("--backend", default="x86", metavar="NAME", help=f"{', '.join(BACKENDS)} (default: x86)")
+    how.add_argument("--observer", default="histogram", metavar="NAME", help=f"{', '.join(_OBSERVERS)} (default: histogram)")
+    how.add_argument("--per-tensor", action="store_true", default=None, help="one weight scale per layer (default: per channel, but for qnnpack)")
+    how.add_argument("--reduce-range", action="store_true", default=None, help="activations of 128 codes (the default of x86 and fbgemm)")
+    how.add_argument("--no-reduce-range", action="store_false", dest="reduce_range", help="activations of 256 codes (the default of onednn and qnnpack)")
+    return how
+
+
 def run(arguments):
     """Analyse, print, write; exit status 0."""
     from refquant.drift import analyse
 
-    recipe = _recipe(arguments)
+    recipe = recipe_of(arguments)
     _check_outputs(arguments)
     if arguments.limit is not None and arguments.limit < 1:
         raise RangeError(f"drift: --limit {arguments.limit} must be at least 1; give a number of images, or leave it out")
-    model = _model(arguments.model)
-    x, labels, calibration, notes = _data(arguments)
+    model = load_network(arguments.model)
+    x, labels, calibration, notes = load_images(arguments)
     if arguments.limit is not None:
         x, labels = x[: arguments.limit], None if labels is None else labels[: arguments.limit]
     line = Progress()
@@ -113,7 +123,7 @@ def run(arguments):
         report = analyse(
             model, recipe.mapping(), x, labels, calibration=calibration, alternatives={} if arguments.no_alternatives else recipe.neighbours(),
             even=not arguments.no_alternatives, layer_images=arguments.layer_images, sensitivity=arguments.sensitivity, notes=notes,
-            progress=lambda done, total, what: line.show(_progress(done, total, what)),
+            progress=lambda done, total, what: line.show(progress_line(done, total, what)),
         )  # fmt: skip
     finally:
         line.clear()
@@ -125,14 +135,16 @@ def run(arguments):
     return 0
 
 
-def _progress(done, total, what):
+def progress_line(done, total, what):
+    """Return a bar for a progress line."""
     filled = 24 * done // total
     return f"{'█' * filled}{'░' * (24 - filled)} {100 * done // total:3d} %  {what}"
 
 
-def _recipe(arguments):
-    backend = choose("drift", "--backend", arguments.backend, BACKENDS)
-    observer = choose("drift", "--observer", arguments.observer, _OBSERVERS)
+def recipe_of(arguments, place="drift"):
+    """Return the `Recipe` that the options name."""
+    backend = choose(place, "--backend", arguments.backend, BACKENDS)
+    observer = choose(place, "--observer", arguments.observer, _OBSERVERS)
     per_tensor = backend == "qnnpack" if arguments.per_tensor is None else arguments.per_tensor
     reduce_range = backend in ("x86", "fbgemm") if arguments.reduce_range is None else arguments.reduce_range
     return Recipe(backend, per_tensor, observer, reduce_range)
@@ -160,7 +172,8 @@ def _write(report, arguments):
         report.plot(arguments.plot)
 
 
-def _model(name):
+def load_network(name):
+    """Return a bundled float network, or that of an ONNX file."""
     from refquant import data, interop, zoo
 
     if os.path.exists(name) or name.endswith(".onnx"):
@@ -171,7 +184,7 @@ def _model(name):
     return zoo.load(choose("drift", "model", name, data.NETWORKS))
 
 
-def _data(arguments):
+def load_images(arguments):
     """Return (x, labels, calibration, notes)."""
     from refquant import data
 
