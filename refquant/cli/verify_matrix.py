@@ -74,6 +74,8 @@ def _print(arguments, table, seconds):
             continue
         verdict = paint(f"{cell.status}" + (f" (libm: {cell.explained})" if cell.explained else ""), _COLOUR[cell.status])
         print(_ROW.format(cell.op, cell.engine, f"{cell.outputs:,}", f"{cell.differing:,}", f"{cell.seconds:.1f}", verdict))
+        for name, number in cell.variants.items():
+            print(f"    {number:,} of these outputs are those of {name}; see refquant profiles {name}")
         for failure in cell.failures[:_SHOWN]:
             print(f"    refquant verify --case {failure['case']} --engine {cell.engine}")
             print("      " + failure["detail"].replace("\n", "\n      "))

@@ -39,6 +39,8 @@ class Cell:
     failures : list of dict
         ``case`` and ``detail``.
     reasons : dict of str to int
+    variants : dict of str to int
+        Outputs that are those of a variant of the profile, by its name.
     refused : bool
         The engine (as its runner drives it) was asked, and takes no case.
     seconds : float
@@ -53,6 +55,7 @@ class Cell:
     data: dict = field(default_factory=dict)
     failures: list = field(default_factory=list)
     reasons: dict = field(default_factory=dict)
+    variants: dict = field(default_factory=dict)
     refused: bool = False
     seconds: float = 0.0
 
@@ -65,7 +68,7 @@ class Cell:
         """Take in the result of `run_cell`."""
         for name in ("outputs", "differing", "explained", "seconds"):
             setattr(self, name, getattr(self, name) + piece[name])
-        for mine, theirs in ((self.data, piece["data"]), (self.reasons, piece["reasons"])):
+        for mine, theirs in ((self.data, piece["data"]), (self.reasons, piece["reasons"]), (self.variants, piece.get("variants", {}))):
             for name, number in theirs.items():
                 mine[name] = mine.get(name, 0) + number
         self.failures += piece["failures"]
@@ -79,7 +82,7 @@ class Cell:
             return Status.DIFFERENT
         if not self.outputs:
             return Status.UNSUPPORTED
-        return Status.EXPLAINED if self.explained else Status.EXACT
+        return Status.EXPLAINED if self.explained or self.variants else Status.EXACT
 
 
 def cells(engines, ops=None):
@@ -154,7 +157,7 @@ def run_cell(runner, task):
     """
     start, idle = time.monotonic(), 0
     piece = {"engine": runner.name, "op": task["op"], "asked": task["outputs"], "cases": 0, "outputs": 0, "differing": 0, "explained": 0}
-    piece.update(data={}, reasons={}, failures=[])
+    piece.update(data={}, reasons={}, variants={}, failures=[])
     for case in case_stream(task["op"], runner.profile, seed=task["seed"]):
         idle = 0 if _count(piece, try_case(runner, case)) else idle + 1
         late = time.monotonic() - start >= task.get("seconds", float("inf"))
@@ -175,6 +178,8 @@ def _count(piece, trial):
     piece["outputs"] += outputs
     for kind in (case.strategy, *(["per_channel"] if case.has("per_channel") else [])):
         piece["data"][kind] = piece["data"].get(kind, 0) + outputs
+    if status is Status.EXPLAINED:
+        piece["variants"][detail] = piece["variants"].get(detail, 0) + outputs
     if status is Status.DIFFERENT and _last_bit_of_libm(case, comparison):
         piece["explained"] += comparison.differing
     elif status is Status.DIFFERENT:
