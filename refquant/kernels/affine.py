@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant.kernels.jit import kernel, parallel_for
+from refquant.kernels.jit import get_num_threads, kernel, parallel_for
 from refquant.kernels.scalar import fused_multiply_add, half_even, wrap32
 
 __all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_reals", "AFTER", "BEFORE", "FUSED", "SATURATE", "BY_INT64", "INDEFINITE", "SUB_MUL", "SUB_MUL64", "MUL_ADD", "FMA"]
@@ -117,20 +117,19 @@ def _dequantizer(formula, across, wide):
 
 def _run(loop, source, out, channels, inner, *parameters):
     """Cut two arrays into rows and run ``loop(across)`` over them."""
-    if channels == 1:
-        size = source.size
-        parts = max(1, size // _GRAIN)
-        even = size // parts * parts
-        views = source.reshape(-1), out.reshape(-1)
-        if even:
-            parallel_for(loop(False), parts, *(v[:even].reshape(parts, even // parts) for v in views), *parameters)
-        if even < size:
-            loop(False)(0, 1, *(v[even:].reshape(1, size - even) for v in views), *parameters)
+    size = source.size
+    if not size:
         return
-    width = channels if inner == 1 else inner
-    if source.size:
-        views = [v.reshape(-1, width) for v in (source, out)]
-        parallel_for(loop(inner == 1), len(views[0]), *views, *parameters, grain=max(1, _GRAIN // width))
+    if channels > 1:
+        width = channels if inner == 1 else inner
+        parallel_for(loop(inner == 1), size // width, source.reshape(-1, width), out.reshape(-1, width), *parameters, grain=max(1, _GRAIN // width))
+        return
+    parts = max(1, min(get_num_threads(), size // _GRAIN))
+    even = size // parts * parts
+    views = source.reshape(-1), out.reshape(-1)
+    parallel_for(loop(False), parts, *(v[:even].reshape(parts, even // parts) for v in views), *parameters)
+    if even < size:
+        loop(False)(0, 1, *(v[even:].reshape(1, size - even) for v in views), *parameters)
 
 
 def quantize_codes(x, out, how, factor, zero, limits, nan, inner):

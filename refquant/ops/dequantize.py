@@ -8,7 +8,7 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError
 from refquant.kernels import affine as kernels
 from refquant.numerics.forms import VectorDequantizeForm
-from refquant.ops.memory_order import around_axis, memory_order
+from refquant.ops.memory_order import around_axis, memory_order, restored
 
 __all__ = ["dequantize", "dequantize_reference"]
 
@@ -53,11 +53,11 @@ def dequantize(q, *, numerics="fbgemm"):
         flat, target = source.reshape(-1), out.reshape(-1)
         for start, stop, formula in _parts(form, flat.size):
             target[start:stop] = dequantize_codes(flat[start:stop], q.qparams.scale, q.qparams.zero_point, formula)
-        return out.transpose(np.argsort(axes))
+        return restored(out, axes)
     scale = np.atleast_1d(np.asarray(q.qparams.scale, np.float64))
     zero = np.atleast_1d(np.asarray(q.qparams.zero_point, np.int64))
     kernels.dequantize_reals(source, out, _FORMULAS[form.formula], scale, zero, around_axis(q.shape, axes, q.qparams.axis))
-    return out.transpose(np.argsort(axes))
+    return restored(out, axes)
 
 
 _FORMULAS = {"sub_mul": kernels.SUB_MUL, "sub_mul64": kernels.SUB_MUL64, "mul_add": kernels.MUL_ADD, "fma": kernels.FMA}

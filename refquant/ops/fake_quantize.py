@@ -7,7 +7,7 @@ from refquant.core.affine import code_of_nan, dequantize_codes, quantize_real
 from refquant.core.qparams import QParams
 from refquant.errors import ArgumentError
 from refquant.kernels import affine as kernels
-from refquant.ops.memory_order import around_axis, memory_order
+from refquant.ops.memory_order import around_axis, memory_order, restored
 from refquant.ops.quantize import channel_vectors, check_axis, quantizer, real_array
 
 __all__ = ["fake_quantize", "fake_quantize_reference"]
@@ -49,7 +49,7 @@ def fake_quantize(x, qparams, *, numerics="fbgemm"):
     limits = qparams.qmin, qparams.qmax
     vectors = channel_vectors(form, qparams)
     kernels.fake_quantize_reals(source, out, how, *vectors, limits, code_of_nan(form.nan, *limits), around_axis(x.shape, axes, qparams.axis))
-    return out.transpose(np.argsort(axes))
+    return restored(out, axes)
 
 
 def _plan(x, qparams, numerics):

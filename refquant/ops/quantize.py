@@ -9,7 +9,8 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round
 from refquant.errors import ArgumentError, ShapeError
 from refquant.kernels import affine as kernels
-from refquant.ops.memory_order import around_axis, memory_order
+from refquant.ops.memo import Memo
+from refquant.ops.memory_order import around_axis, memory_order, restored
 
 __all__ = ["quantize", "quantize_reference"]
 
@@ -77,17 +78,25 @@ def quantize(x, qparams, *, numerics="fbgemm"):
     [1, 3, 3]
     """
     x, form = _plan(x, qparams, numerics)
-    how = quantizer(form)
-    if how is None or qparams.storage.itemsize > 2:
+    numbers = _MEMO.get((form, qparams), (), lambda: _numbers(form, qparams))
+    if numbers is None:
         return quantize_reference(x, qparams, numerics=numerics)
     axes, source = memory_order(x)
     out = np.empty(source.shape, qparams.storage)
-    kind = qparams._type
+    kernels.quantize_codes(source, out, *numbers, around_axis(x.shape, axes, qparams.axis))
+    return QTensor(restored(out, axes), qparams)
+
+
+_MEMO = Memo(512)
+
+
+def _numbers(form, qparams):
+    """Return what the kernel takes for a form and parameters, or None where it has no such loop."""
+    how, kind = quantizer(form), qparams._type
+    if how is None or qparams.storage.itemsize > 2:
+        return None
     factor, zero, _ = channel_vectors(form, qparams)
-    kernels.quantize_codes(
-        source, out, how, factor, zero, (kind.qmin, kind.qmax), code_of_nan(form.nan, kind.qmin, kind.qmax), around_axis(x.shape, axes, qparams.axis)
-    )
-    return QTensor(out.transpose(np.argsort(axes)), qparams)
+    return how, factor, zero, (kind.qmin, kind.qmax), code_of_nan(form.nan, kind.qmin, kind.qmax)
 
 
 def quantizer(form):
