@@ -11,16 +11,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba.core import types
 
-from refquant.kernels.jit import get_num_threads, kernel, parallel_for
+from refquant.kernels.jit import jit_disabled, kernel, parallel_for
 from refquant.kernels.scalar import fused_multiply_add, half_even, wrap32
+from refquant.kernels.vector_ir import emitted_function
 
 __all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_reals", "AFTER", "BEFORE", "FUSED", "SATURATE", "BY_INT64", "INDEFINITE", "SUB_MUL", "SUB_MUL64", "MUL_ADD", "FMA"]
 
 AFTER, BEFORE, FUSED = range(3)
 SATURATE, BY_INT64, INDEFINITE = range(3)
 SUB_MUL, SUB_MUL64, MUL_ADD, FMA = range(4)
-_GRAIN = 1 << 16
+_GRAIN, _ROW = 1 << 16, 1 << 12
+_FETCHES = not jit_disabled()
 
 
 class Quantizer(NamedTuple):
@@ -45,6 +48,15 @@ class Quantizer(NamedTuple):
     overflow: int
 
 
+def _emit_fetch(e, address, count):
+    with e.loop(count, step=64) as i:
+        e.prefetch(e.add(address, i))
+
+
+_fetch_lines = emitted_function("fetch_lines", types.none, [types.int64] * 2, _emit_fetch)
+"""``(address, bytes)``: ask for memory, which need not exist, before it is read; the next row while this one is computed."""
+
+
 @lru_cache(maxsize=None)
 def _quantizer(how, across, real_output):
     """Return the loop that quantizes rows: rows of one channel each, or (`across`) of all channels side by side."""
@@ -58,6 +70,8 @@ def _quantizer(how, across, real_output):
         for row in range(start, stop):
             c = 0 if across else row % factor.size
             f, z, s, source, target = factor[c], zero[c], scale[c], x[row], out[row]
+            if _FETCHES:
+                _fetch_lines(source.ctypes.data + 4 * source.size, 4 * min(source.size, _ROW))
             for i in range(target.size):
                 if across:
                     f, z, s = factor[i], zero[i], scale[i]
@@ -124,10 +138,10 @@ def _run(loop, source, out, channels, inner, *parameters):
         width = channels if inner == 1 else inner
         parallel_for(loop(inner == 1), size // width, source.reshape(-1, width), out.reshape(-1, width), *parameters, grain=max(1, _GRAIN // width))
         return
-    parts = max(1, min(get_num_threads(), size // _GRAIN))
-    even = size // parts * parts
+    even = size // _ROW * _ROW
     views = source.reshape(-1), out.reshape(-1)
-    parallel_for(loop(False), parts, *(v[:even].reshape(parts, even // parts) for v in views), *parameters)
+    if even:
+        parallel_for(loop(False), even // _ROW, *(v[:even].reshape(-1, _ROW) for v in views), *parameters, grain=_GRAIN // _ROW)
     if even < size:
         loop(False)(0, 1, *(v[even:].reshape(1, size - even) for v in views), *parameters)
 
