@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   refquant verify --model digits_resnet --engine x86     a network, layer by layer
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
+  refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
   refquant verify --list                                 engines, operators, golden vectors
 
 exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
@@ -36,7 +37,9 @@ def add_arguments(parser):
     parser.add_argument("--case", metavar="LINE", help="try one case, as a failure prints it")
     parser.add_argument("--recorded", action="store_true", help="check golden vectors only, also of engines that are installed")
     parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")
-    parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer")
+    parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer, or an ONNX file with ONNX Runtime, node by node")
+    parser.add_argument("--data", metavar="FILE.npz", help="with an ONNX file: images to feed it, as for refquant drift; random numbers unless given")
+    parser.add_argument("--numerics", metavar="PROFILE", help="with an ONNX file: the profile to hold ONNX Runtime against (onnxruntime)")
     parser.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
     parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix: stop after so many minutes, shared among all cells")
     parser.add_argument("--workers", type=count, default=1, metavar="N", help="processes (1)")
@@ -54,6 +57,10 @@ def run(arguments):
     if arguments.case:
         return _case(arguments)
     if arguments.model:
+        if arguments.model.endswith(".onnx"):
+            from refquant.cli.verify_onnx import compare_onnx
+
+            return compare_onnx(arguments)
         from refquant.cli.verify_model import compare_model
 
         return compare_model(arguments.model, arguments.engine)

@@ -34,11 +34,12 @@ def sentences(report):
     out += [_choice(report, other) for other in report.networks[1:]]
     if not hit and own.outputs:
         out.append(f"{own.outputs:,} numbers of the output differ all the same: on {report.level} the engine takes kernels that round otherwise.")
-    ties, undecided, outputs = (sum(getattr(layer, k) or 0 for layer in report.layers) for k in ("ties", "undecided", "outputs"))
-    out.append(
-        f"{ties:,} of {outputs:,} outputs of layers lie on a rounding tie or within an ulp of one; on {undecided:,} engines disagree, by their order of"
-        " operations or because some round a bias to int32."
-    )
+    undecided, outputs = (sum(getattr(layer, k) for layer in report.layers) for k in ("undecided", "outputs"))
+    known = [layer for layer in report.layers if layer.ties is not None]
+    if known:
+        ties, of = sum(layer.ties for layer in known), sum(layer.outputs for layer in known)
+        out.append(f"{ties:,} of {of:,} outputs of layers lie on a rounding tie, or within an ulp of one.")
+    out.append(f"On {undecided:,} of {outputs:,} outputs engines disagree, by their order of operations or because some round a bias to int32.")
     out += [f"{name} was left out: {why}." for name, why in report.skipped.items()]
     return out
 
