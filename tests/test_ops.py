@@ -393,7 +393,7 @@ def test_a_profile_of_your_own():
 
 @pytest.mark.parametrize("arithmetic", ["float32", "float64", "fixed_gemmlowp", "fixed_half_up"])
 @pytest.mark.parametrize("rounding", list(rq.Round))
-@pytest.mark.parametrize("multiplier", ["(xw)/y", "(xw)*(1/y)", "x*(w/y)", "x,w,1/y", "x,w,/y", "(xw),/y", "double", "f64(xw)/y"])
+@pytest.mark.parametrize("multiplier", ["(xw)/y", "(xw)*(1/y)", "x*(w/y)", "x,w,1/y", "(xw),1/y", "x,w,/y", "(xw),/y", "double", "f64(xw)/y"])
 def test_every_form_has_a_fast_path(arithmetic, rounding, multiplier):
     x, w, b, out = linear_problem(7, per_channel=True, bias=True, m=37, oc=19)
     reference = {o.name: o.reference for o in OPS}["linear"]

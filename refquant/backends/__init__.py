@@ -3,15 +3,21 @@
 >>> from refquant import backends
 >>> backends.names()
 ('fbgemm', 'onednn', 'x86', 'qnnpack', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack')
+
+An engine that obeys an environment variable can be held to another processor level, see `refquant.backends.held_runner`:
+
+>>> backends.find("onednn@avx2").arguments
+('onednn', 'avx2')
 """
 
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
+from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, BackendMissing, choose
 
-__all__ = ["Engine", "ENGINES", "names", "find", "load", "installed"]
+__all__ = ["Engine", "ENGINES", "HELD", "names", "find", "load", "installed"]
 
 
 class Engine(NamedTuple):
@@ -48,6 +54,9 @@ def _litert(name):
     return Engine(name, packages, "pip install 'refquant[litert]'", "refquant.backends.litert_runner", "LiteRtRunner", (name,))
 
 
+#: Engines whose libraries can be held to a lower processor level.
+HELD = ("onednn", "fbgemm", "x86")
+
 ENGINES = (
     _torch("fbgemm"),
     _torch("onednn"),
@@ -71,8 +80,15 @@ def names():
 
 
 def find(name):
-    """Return the `Engine` of a name, or raise an `ArgumentError` with the nearest ones."""
+    """Return the `Engine` of a name, or raise an `ArgumentError` with the nearest ones; ``onednn@avx2`` is oneDNN held to AVX2."""
+    if "@" in name:
+        return _held(*name.split("@", 1))
     return {engine.name: engine for engine in ENGINES}[choose("backends", "engine", name, names())]
+
+
+def _held(name, level):
+    engine, arguments = find(name), (choose("backends", "engine that can be held to a level", name, HELD), check_level(level, f"engine {name}"))
+    return engine._replace(name=f"{name}@{level}", module="refquant.backends.held_runner", maker="HeldRunner", arguments=arguments)
 
 
 def installed(name):

@@ -20,6 +20,8 @@ class TorchRunner:
     Parameters
     ----------
     name : {"fbgemm", "onednn", "x86", "qnnpack"}
+    any_processor : bool
+        Whether the caller knows which kernels run, also where they are not those that the profile describes.
 
     Raises
     ------
@@ -27,7 +29,7 @@ class TorchRunner:
         PyTorch is not installed, or was built without that engine.
     """
 
-    def __init__(self, name):
+    def __init__(self, name, any_processor=False):
         try:
             import torch
 
@@ -37,6 +39,7 @@ class TorchRunner:
         if name not in torch.backends.quantized.supported_engines:
             raise BackendMissing(f"engine {name}: this build of PyTorch {torch.__version__} has no such engine; pip install 'refquant[torch]' on x86-64")
         self.name = self.profile = name
+        self._any_processor = any_processor
         self._torch, self._calls, self._tensors = torch, torch_calls, torch_tensors
 
     def describe(self):
@@ -71,7 +74,7 @@ class TorchRunner:
         return None
 
     def _refuse_machine(self, problem):
-        if problem.op in _PRODUCTS and self.name != "qnnpack" and has_vnni() is False:
+        if problem.op in _PRODUCTS and self.name != "qnnpack" and not self._any_processor and has_vnni() is False:
             return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
         if problem.op in _POOLS and self._torch.backends.cpu.get_cpu_capability() != "AVX512":
             return "the profile describes ATen's AVX512 kernels, which do not run here"

@@ -11,6 +11,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = """examples:
   refquant verify                                        all engines, all operators
   refquant verify --engine onednn --op conv2d --outputs 1000000
+  refquant verify --engine onednn@avx2 --op linear       oneDNN held to AVX2: products saturate in pairs
   refquant verify --recorded                             golden vectors alone, no engine is asked
   refquant verify --case linear/fbgemm/m5k64n17/neartie/seed=7/per_channel
   refquant verify --model digits_resnet --engine x86     a network, layer by layer
@@ -80,6 +81,7 @@ def _list(arguments):
     for engine in backends.ENGINES:
         state = "installed" if backends.installed(engine.name) else f"not installed: {engine.install}"
         print(f"  {engine.name:<12} {state}")
+    print(f"  {', '.join(f'{name}@avx2' for name in backends.HELD)} and so on: the libraries of an engine held to a lower processor level")
     print("\noperators\n  " + "\n  ".join(STREAMS))
     index = read_index(arguments.vectors)
     print("\ngolden vectors")

@@ -61,4 +61,4 @@ def get(numerics):
 @lru_cache(maxsize=256)
 def _on_level(full):
     name, _, isa = full.partition("@")
-    return get(name).replace(isa=isa, name=full)
+    return get(name).on(isa, f"numerics {full}")

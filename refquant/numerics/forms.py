@@ -127,7 +127,7 @@ class ProductForm(Form):
         The order of the scale product. With f each rounding to float32:
         ``(xw)/y``: acc · f(f(sx·sw)/sy); ``(xw)*(1/y)``: acc · f(f(sx·sw)·f(1/sy)); ``x*(w/y)``: acc · f(sx·f(sw/sy));
         ``x,w,1/y``: ((acc·sx)·sw + b) · f(1/sy), a rounding at each step; ``x,w,/y``: the same, divided by sy;
-        ``(xw),/y``: (acc·f(sx·sw) + b) / sy; ``double``: sx·sw/sy in float64; ``f64(xw)/y``: f(sx·sw) divided by sy in float64;
+        ``(xw),1/y``: (acc·f(sx·sw) + b) · f(1/sy); ``(xw),/y``: (acc·f(sx·sw) + b) / sy; ``double``: sx·sw/sy in float64; ``f64(xw)/y``: f(sx·sw) divided by sy in float64;
         ``f64(xw)/y, double``: the former per tensor, the latter per channel.
     x_scale, w_scale, y_scale
         ``direct``: the float32 scale; ``reciprocals``: 1 / f(1 / s), as oneDNN's wrapper passes inverse scales.
@@ -147,7 +147,7 @@ class ProductForm(Form):
 
     accumulator: Literal["exact", "fbgemm_depthwise"]
     arithmetic: Literal["float32", "float64", "fixed_gemmlowp", "fixed_half_up"]
-    multiplier: Literal["(xw)/y", "(xw)*(1/y)", "x*(w/y)", "x,w,1/y", "x,w,/y", "(xw),/y", "double", "f64(xw)/y", "f64(xw)/y, double"]
+    multiplier: Literal["(xw)/y", "(xw)*(1/y)", "x*(w/y)", "x,w,1/y", "(xw),1/y", "x,w,/y", "(xw),/y", "double", "f64(xw)/y", "f64(xw)/y, double"]
     x_scale: Literal["direct", "reciprocals"]
     w_scale: Literal["direct", "reciprocals"]
     y_scale: Literal["direct", "reciprocals"]

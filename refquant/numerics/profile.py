@@ -72,7 +72,9 @@ class Numerics:
         Whose rule says which products saturate on a processor without VNNI.
     isa : str or None
         The processor level that is modelled, one of `refquant.core.levels.LEVEL_NAMES`; None is the processor that `engine` names.
-        It says how products add up, and where the x86 engine sends convolutions; no other arithmetic depends on it.
+        It says how products add up, where the x86 engine sends convolutions, and which of `by_level` holds.
+    by_level : tuple of (tuple of str, dict)
+        Levels on which other kernels run, and what changes there, as `replace` takes it.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Numerics:
     cat: CatForm
     pairing: Pairing = Pairing.by("unknown")
     isa: str | None = None
+    by_level: tuple = ()
 
     def __post_init__(self):
         check_level(self.isa, f"Numerics[{self.name}]")
@@ -114,8 +117,7 @@ class Numerics:
         ----------
         **changes
             ``linear={"rounding": "half_away"}`` changes fields of one section, ``linear=None`` takes the operation away,
-            ``rounding="half_away"`` changes that field in every section that has it, ``name="mine"`` names the result,
-            ``isa="avx2"`` asks for another processor level.
+            ``rounding="half_away"`` changes that field in every section that has it, ``name="mine"`` names the result.
 
         Raises
         ------
@@ -133,7 +135,7 @@ class Numerics:
         known_fields = {f.name for types in sections.values() for t in types if t is not Dispatch for f in fields(t)}
         new = {"name": self.name if self.name.endswith("*") else self.name + "*"}
         for name, value in changes.items():
-            if name in ("name", "engine", "source", "pairing", "isa"):
+            if name in ("name", "engine", "source", "pairing", "isa", "by_level"):
                 new[name] = value
             elif name in sections:
                 new[name] = _changed(self, name, value)
@@ -144,6 +146,28 @@ class Numerics:
                     if form is not None and _has(form, name):
                         new[section] = form.replace(**{name: value})
         return replace(self, **new)
+
+    def on(self, isa, place="Numerics"):
+        """Return the profile on a processor level; on None or its own, the profile itself.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown level, or another one than the profile is on already.
+
+        Examples
+        --------
+        >>> from refquant import numerics
+        >>> older = numerics.get("onednn").on("avx2")
+        >>> older.isa, older.linear_real.multiplier, numerics.get("onednn").linear_real.multiplier
+        ('avx2', '(xw)', 'x,w')
+        """
+        if check_level(isa, place) in (None, self.isa):
+            return self
+        if self.isa is not None:
+            raise ArgumentError(f"{place}: isa={isa!r} but the profile {self.name} is on {self.isa}; leave one of them out")
+        changes = {section: change for levels, sections in self.by_level if isa in levels for section, change in sections.items()}
+        return self.replace(**changes, isa=isa, name=f"{self.name}@{isa}", by_level=())
 
     def section(self, name, place):
         """Return the section that the operator `place` reads, or say that the engine lacks that operator or that the profile does not describe it."""

@@ -63,6 +63,9 @@ _ONEDNN_LINEAR = ProductForm(
 )  # fmt: skip
 _ONEDNN_CONV = _ONEDNN_LINEAR.replace(w_scale="direct")
 
+# gemm_x8s8s32x_matmul.cpp, in place of brgemm: both scales are multiplied first, in one vector.
+_ONEDNN_GEMM = ((("sse41", "avx2"), {"linear": {"multiplier": "(xw),1/y"}, "linear_real": {"multiplier": "(xw)"}}),)
+
 FBGEMM = Numerics(
     name="fbgemm",
     engine="FBGEMM as bundled with PyTorch 2.13.0, x86-64",
@@ -85,6 +88,7 @@ ONEDNN = Numerics(
     linear_real=RealForm(multiplier="x,w", x_scale="reciprocals", w_scale="reciprocals", bias="add"),
     conv=_ONEDNN_CONV,
     conv_transpose=TransposedForm.like(_ONEDNN_CONV),
+    by_level=_ONEDNN_GEMM,
     **_SHARED,
 )
 
@@ -135,6 +139,7 @@ INDUCTOR = Numerics(
     name="inductor",
     engine="PT2E lowered by TorchInductor, PyTorch 2.13.0 with oneDNN 3.12, x86-64 with AVX512-VNNI",
     source="torch/ao/quantization/fx/_decomposed.py, aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp: onednn.*_pointwise)",
+    by_level=_ONEDNN_GEMM,
     pairing=Pairing.by("onednn"),
     quantize=_DECOMPOSED,
     quantize_channel=_DECOMPOSED.replace(scaling="reciprocal"),

@@ -18,7 +18,7 @@ from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
-from refquant.ops.pairing import asked_level, conv_product, halved, has_vnni
+from refquant.ops.pairing import conv_product, halved, has_vnni
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]
@@ -48,6 +48,7 @@ def bind_convolution(
 
 
 def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation, isa):
+    profile = profile.on(isa, f"conv{dims}d[{profile.name}]")
     place = f"conv{dims}d[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -59,7 +60,6 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
         raise ArgumentError(f"{place}: w was packed for groups={packed.groups} but groups={groups}; pack it with groups={groups}")
     channels = w.shape[0]
     bias = check_bias(bias, channels, place)
-    isa = asked_level(isa, profile, place)
     name = place.partition("[")[0]
     if out is None:
         form, otherwise = profile.section("conv_real", name), False
@@ -67,10 +67,10 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
     else:
         check_out(out, place)
         zeros, section = np.atleast_1d(w.qparams.zero_point), profile.section("conv", name)
-        form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros, vnni=has_vnni(isa))
+        form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros, vnni=has_vnni(profile.isa))
         otherwise = form is getattr(section, "no", None)
         epilogue, dtype = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place), out.storage
-    product = conv_product(profile, form, otherwise, isa, x, w, groups, geometry, place)
+    product = conv_product(profile, form, otherwise, x, w, groups, geometry, place)
     return _Plan(x, w, packed, groups, geometry, product, epilogue, dtype)
 
 

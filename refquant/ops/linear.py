@@ -17,7 +17,7 @@ from refquant.kernels.pairs import bind_gemm_s16pair, pack_pairs
 from refquant.kernels.requantize import requantize
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
-from refquant.ops.pairing import asked_level, linear_product, rearrange
+from refquant.ops.pairing import linear_product, rearrange
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 
 __all__ = ["linear", "linear_reference", "bind_linear"]
@@ -76,6 +76,7 @@ def _accumulate(plan, codes):
 
 
 def _plan(x, w, bias, out, profile, activation, isa):
+    profile = profile.on(isa, f"linear[{profile.name}]")
     place = f"linear[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -84,7 +85,7 @@ def _plan(x, w, bias, out, profile, activation, isa):
         k = x.shape[-1] if x.ndim else "no axis"
         raise ShapeError(f"{place}: w has K={w.shape[1]} but x has K={k} (x {x.shape}, w {w.shape}); w must be (OC, K)")
     bias = check_bias(bias, w.shape[0], place)
-    product = linear_product(profile, asked_level(isa, profile, place), x, w, place)
+    product = linear_product(profile, x, w, place)
     if out is None:
         form = profile.section("linear_real", "linear")
         epilogue = real_stage(form, x.qparams, w.qparams, bias, w.shape[0], activation, place)

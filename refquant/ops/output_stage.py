@@ -52,7 +52,7 @@ def _real_multiplier(order, x, w, y):
     return np.asarray(_combined(_SINGLE.get(order, order), x, w, y), np.float64)
 
 
-_SINGLE = {"x,w,1/y": "(xw)*(1/y)", "x,w,/y": "(xw)/y", "(xw),/y": "(xw)/y"}
+_SINGLE = {"x,w,1/y": "(xw)*(1/y)", "(xw),1/y": "(xw)*(1/y)", "x,w,/y": "(xw)/y", "(xw),/y": "(xw)/y"}
 
 
 def _combined(order, x, w, y):
@@ -121,7 +121,7 @@ def _scales(parts, form, sx, sw, sy, w, out):
         y = _reciprocals(out.scale) if form.y_scale == "reciprocals" else sy
         parts["s2"] = _F(_real_multiplier(_order(form, w), sx, sw, y))
         return
-    if form.multiplier == "(xw),/y":
+    if form.multiplier in ("(xw),/y", "(xw),1/y"):
         parts["s2"] = sx * sw
     else:
         parts["flags"] |= E.SCALE1

@@ -2,19 +2,13 @@
 
 import numpy as np
 
-from refquant.core.levels import check_level
 from refquant.core.rounding import Round, round_shift
 from refquant.errors import UnsupportedError
 from refquant.isa.accumulate import neighbours
 from refquant.isa.cpu import level
 from refquant.isa.products import ConvGeometry, Product, saturating_product, takes_fbgemm_depthwise
 
-__all__ = ["asked_level", "has_vnni", "linear_product", "conv_product", "conv_geometry", "rearrange", "halved"]
-
-
-def asked_level(isa, profile, place):
-    """Return the processor level that a call asks for: its own argument's, else the profile's; None is the processor the profile describes."""
-    return profile.isa if isa is None else check_level(isa, place)
+__all__ = ["has_vnni", "linear_product", "conv_product", "conv_geometry", "rearrange", "halved"]
 
 
 def has_vnni(isa):
@@ -34,9 +28,9 @@ def _by_rule(rule, op, isa, x, w, place, geometry=None):
     return saturating_product(rule, op, isa, x_dtype=x.dtype, x_zero_point=x.qparams.zero_point, geometry=geometry)
 
 
-def linear_product(profile, isa, x, w, place):
-    """Return the `Product` of a linear layer on a level, None if it is exact."""
-    return None if isa is None else _by_rule(profile.pairing.linear, "linear", isa, x, w, place)
+def linear_product(profile, x, w, place):
+    """Return the `Product` of a linear layer on the profile's level, None if it is exact."""
+    return None if profile.isa is None else _by_rule(profile.pairing.linear, "linear", profile.isa, x, w, place)
 
 
 def conv_geometry(x_shape, w_shape, groups, geometry):
@@ -47,7 +41,7 @@ def conv_geometry(x_shape, w_shape, groups, geometry):
     return ConvGeometry(groups, w_shape[1], w_shape[0] // groups, kernel, stride, padding, dilation, width)
 
 
-def conv_product(profile, form, otherwise, isa, x, w, groups, geometry, place):
+def conv_product(profile, form, otherwise, x, w, groups, geometry, place):
     """Return the `Product` of a convolution, None if it is exact.
 
     Parameters
@@ -57,7 +51,6 @@ def conv_product(profile, form, otherwise, isa, x, w, groups, geometry, place):
         In force for this call.
     otherwise : bool
         Whether a `Dispatch` said no.
-    isa : str or None
     x, w : QTensor
     groups : int
     geometry : dict
@@ -65,9 +58,9 @@ def conv_product(profile, form, otherwise, isa, x, w, groups, geometry, place):
     place : str
     """
     shape = conv_geometry(x.shape, w.shape, groups, geometry)
-    if isa is not None:
+    if profile.isa is not None:
         rule = profile.pairing.conv_otherwise if otherwise else profile.pairing.conv
-        return _by_rule(rule, f"conv{w.ndim - 2}d", isa, x, w, place, shape)
+        return _by_rule(rule, f"conv{w.ndim - 2}d", profile.isa, x, w, place, shape)
     if getattr(form, "accumulator", "exact") == "exact" or x.dtype != "uint8" or w.dtype != "int8":
         return None
     return Product("raster", "zero_point") if takes_fbgemm_depthwise(shape) else None

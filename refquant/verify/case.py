@@ -112,7 +112,7 @@ class Case:
             choose(place, "option", option, OPTIONS)
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ArgumentError(f"{place}: seed={self.seed!r} must be a non-negative integer")
-        if not re.fullmatch(r"[\w*.+-]+", self.profile):
+        if not re.fullmatch(r"[\w*.+@-]+", self.profile):
             raise ArgumentError(f"{place}: profile={self.profile!r} must be one word without slashes; name the profile so")
         object.__setattr__(self, "options", tuple(str(o) for o in OPTIONS if o in self.options))
         object.__setattr__(self, "shape", _complete(place, self.op, dict(self.shape)))

@@ -72,7 +72,7 @@ def same_by_proof(mutant):
     return None
 
 
-_SAME_AT_ONCE = ({"(xw)/y", "x,w,/y", "(xw),/y"}, {"(xw)*(1/y)", "x,w,1/y"})
+_SAME_AT_ONCE = ({"(xw)/y", "x,w,/y", "(xw),/y"}, {"(xw)*(1/y)", "x,w,1/y", "(xw),1/y"})
 
 
 def _same_product(form, field, mutant):

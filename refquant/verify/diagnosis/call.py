@@ -216,6 +216,8 @@ def base_call(op, arguments, numerics):
     full = {p.name: p.default for p in parameters.values() if p.default is not p.empty and p.name != "numerics"}
     full.update({name: _plain(op, value) for name, value in arguments.items()})
     profile = profiles.get(numerics)
+    if op != "matmul_integer":
+        profile = profile.on(full.pop("isa", None), f"diagnose[{op}]")
     sections, answer = _sections_read(op, full, profile)
     # Other formulas of a pool or concatenation may pass through real numbers where this profile's does not.
     more = ("quantize", "dequantize") if op in _THROUGH_REAL else ()

@@ -58,7 +58,7 @@ WORDS = {
         },
         "multiplier": {
             "(xw)/y": "multiplies once by f(f(sx*sw)/sy)", "(xw)*(1/y)": "multiplies once by f(f(sx*sw)*f(1/sy))", "x*(w/y)": "multiplies once by f(sx*f(sw/sy))",
-            "x,w,1/y": "multiplies in three steps: sx, sw, f(1/sy)", "x,w,/y": "multiplies by sx, then sw, and divides by sy", "(xw),/y": "multiplies by f(sx*sw) and divides by sy",
+            "x,w,1/y": "multiplies in three steps: sx, sw, f(1/sy)", "x,w,/y": "multiplies by sx, then sw, and divides by sy", "(xw),/y": "multiplies by f(sx*sw) and divides by sy", "(xw),1/y": "multiplies by f(sx*sw), then by f(1/sy)",
             "double": "multiplies by sx*sw/sy from float64", "f64(xw)/y": "multiplies by f(sx*sw)/sy, divided in float64",
             "f64(xw)/y, double": "multiplies by f(sx*sw)/sy, divided in float64, per channel by sx*sw/sy from float64",
         },

@@ -1,0 +1,65 @@
+"""Engines held to a lower processor level by their own environment variables, spelled ``onednn@avx2``: which profile they follow.
+
+PyTorch's oneDNN obeys ``ONEDNN_MAX_CPU_ISA``, its FBGEMM ``FBGEMM_ENABLE_INSTRUCTIONS``; both are read once, when the library is loaded.
+PyTorch itself obeys neither, so the x86 engine goes on sending convolutions to oneDNN where the processor has VNNI.
+"""
+
+from refquant import numerics
+from refquant.errors import BackendMissing, choose
+from refquant.isa import cpu
+
+__all__ = ["HELD", "switches", "followed", "refuse"]
+
+#: Engines that can be held, and the libraries in them that obey a variable.
+HELD = {"onednn": ("onednn",), "fbgemm": ("fbgemm",), "x86": ("onednn", "fbgemm")}
+_VARIABLES = {"onednn": "ONEDNN_MAX_CPU_ISA", "fbgemm": "FBGEMM_ENABLE_INSTRUCTIONS"}
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+
+
+def switches(engine, level):
+    """Return the environment variables that hold an engine to a level.
+
+    Raises
+    ------
+    ArgumentError
+        An engine that obeys none, or an unknown level, with the list of those there are.
+    BackendMissing
+        The engine does not run on that level, or this processor is below it.
+
+    Examples
+    --------
+    >>> switches("x86", "avx2")
+    {'ONEDNN_MAX_CPU_ISA': 'AVX2', 'FBGEMM_ENABLE_INSTRUCTIONS': 'AVX2'}
+    """
+    place = f"engine {engine}@{level}"
+    choose(place, "engine", engine, HELD)
+    row = cpu.level(choose(place, "level", level, [known.name for known in cpu.LEVELS]))
+    values = {_VARIABLES[library]: getattr(row, library) for library in HELD[engine]}
+    if None in values.values():
+        raise BackendMissing(f"{place}: {engine} has no kernels for {level}; choose another level")
+    lacking = sorted(row.extensions - cpu.features())
+    if lacking:
+        raise BackendMissing(f"{place}: this processor has no {', '.join(lacking)}; choose a level that it reaches")
+    return values
+
+
+def followed(engine, level):
+    """Return the profile that a held engine follows.
+
+    Examples
+    --------
+    >>> followed("x86", "avx2").conv.rule, followed("x86", "avx2").isa
+    ('x86_held', 'avx2')
+    """
+    profile = numerics.get(f"{engine}@{level}")
+    return profile.replace(conv={"rule": "x86_held"}, name=profile.name) if engine == "x86" else profile
+
+
+def refuse(problem, engine, level):
+    """Return why a held engine cannot be asked a problem as if it ran on a processor of that level, or None."""
+    if problem.op not in _CONVOLUTIONS:
+        return None
+    channels = problem["w"].shape[1]
+    if "onednn" in HELD[engine] and level == "avx512" and channels == 1 and "AVX512-VBMI" in cpu.features():
+        return "this processor has AVX512-VBMI, which oneDNN uses for convolutions of one channel: ask the level avx512_vbmi"
+    return None
