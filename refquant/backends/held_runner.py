@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import refquant
@@ -95,7 +96,8 @@ class HeldRunner:
 
 def _end(process, log):
     """A worker ends where its questions do."""
-    process.stdin.close()
+    with suppress(OSError):
+        process.stdin.close()
     process.stdout.close()
     try:
         process.wait(timeout=10)

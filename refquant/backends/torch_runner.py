@@ -127,7 +127,8 @@ def _refuse_qnnpack(problem):
 
 def _refuse_product(problem, engine, dynamic_input):
     x, w, bias, out = problem["x"], problem["w"], problem.get("bias"), problem.get("out")
-    if x.dtype != "uint8" or (out is not None and out.dtype != "uint8"):
+    signed = engine.startswith("onednn") and problem.op == "linear" and out is not None and x.dtype == out.dtype == "int8"
+    if not signed and (x.dtype != "uint8" or (out is not None and out.dtype != "uint8")):
         return "the profile describes quint8 activations"
     if w.dtype != "int8":
         return "weights must be qint8"

@@ -192,7 +192,8 @@ def _onednn_conv(row, x_dtype, geometry, evidence):
         alone = geometry.ic == 1 and geometry.groups == 1
         return None if alone else Product("channels", halved=True, evidence=evidence)
     if geometry.depthwise:
-        return None
+        # There is a depthwise kernel for images; volumes go through brgconv, their taps in one row.
+        return Product("raster", evidence=evidence) if wide and len(geometry.kernel) == 3 else None
     if geometry.ic > 1:
         return Product("channels", evidence=evidence)
     return _one_channel(geometry, evidence) if "AVX512-VBMI" in row.extensions else None
@@ -201,7 +202,7 @@ def _onednn_conv(row, x_dtype, geometry, evidence):
 def _one_channel(geometry, evidence):
     """brgconv with one input channel: the kernel's taps become the depth of the product (relo_whi, relo_wi)."""
     if len(geometry.kernel) > 2:
-        raise UnsupportedError("isa: how onednn pairs the products of volumes with one channel a group is not known; use another level")
+        return None
     (kh, kw), (dh, dw) = (1, *geometry.kernel)[-2:], (1, *geometry.dilation)[-2:]
     if kh > 1 and geometry.out_width > 4 and dh == dw == 1:
         return Product("columns", evidence=evidence)

@@ -2,7 +2,7 @@
 
 from refquant.numerics.profile import Dispatch
 
-__all__ = ["resolve", "uses_onednn", "uses_depthwise_volume"]
+__all__ = ["resolve", "uses_onednn", "uses_onednn_reference", "is_depthwise_volume", "uses_depthwise_volume"]
 
 
 def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=None):
@@ -26,12 +26,19 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), p
         return form
     if form.rule == "depthwise_volume":
         chosen = uses_depthwise_volume(x_shape=x_shape, w_shape=w_shape, groups=groups)
+    elif form.rule == "onednn_reference":
+        chosen = uses_onednn_reference(w_shape=w_shape, groups=groups)
+    elif form.rule == "onednn_volume":
+        chosen = is_depthwise_volume(w_shape=w_shape, groups=groups)
+    elif form.rule == "onednn_groups":
+        chosen = groups > 1 and w_shape[1] % 4 == 0 and w_shape[0] // groups % 4 == 0
     else:
         asked = form.vnni if vnni is None or form.rule == "x86_held" else vnni
         chosen = uses_onednn(
             groups=groups, zero_points=zero_points, output_padding=output_padding, per_channel_transposed=per_channel_transposed, vnni=asked
         )
-    return form.yes if chosen else form.no
+    inner = form.yes if chosen else form.no
+    return resolve(inner, x_shape=x_shape, w_shape=w_shape, groups=groups, zero_points=zero_points, vnni=vnni)
 
 
 def uses_onednn(*, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=True, linux=True):
@@ -52,6 +59,37 @@ def uses_onednn(*, groups, zero_points, output_padding=(), per_channel_transpose
     """
     symmetric = not any(zero_points) and not per_channel_transposed
     return bool(linux and vnni and groups <= 100 and symmetric and not any(output_padding))
+
+
+def uses_onednn_reference(*, w_shape, groups):
+    """Whether oneDNN on SSE4.1 and AVX2 leaves a convolution to its reference kernel, ref_int8: groups, but not in fours, and depthwise volumes.
+
+    Source
+    ------
+    oneDNN 3.12, src/cpu/x64/jit_uni_x8s8s32x_conv_kernel.cpp, ``init_conf``.
+
+    Examples
+    --------
+    >>> uses_onednn_reference(w_shape=(8, 4, 3, 3), groups=2), uses_onednn_reference(w_shape=(6, 3, 3, 3), groups=2)
+    (False, True)
+    """
+    ic, oc = w_shape[1], w_shape[0] // groups
+    if groups == 1:
+        return False
+    return len(w_shape) == 5 if ic == oc == 1 else bool(ic % 4 or oc % 4)
+
+
+def is_depthwise_volume(*, w_shape, groups):
+    """Whether a convolution has three dimensions and one input and output channel in each of several groups.
+
+    On AVX-512 without VNNI oneDNN computes these alone by jit_avx512_core_x8s8s32x.
+
+    Examples
+    --------
+    >>> is_depthwise_volume(w_shape=(8, 1, 3, 3, 3), groups=8)
+    True
+    """
+    return len(w_shape) == 5 and groups > 1 and w_shape[:2] == (groups, 1)
 
 
 def uses_depthwise_volume(*, x_shape, w_shape, groups):

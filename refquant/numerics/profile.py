@@ -21,7 +21,9 @@ class Dispatch(Form):
     ----------
     rule
         ``x86``: PyTorch's ``should_use_onednn_quant``; ``x86_held``: the same where the libraries, but not PyTorch, are held to a lower
-        level by their environment variables; ``depthwise_volume``: QNNPACK's kernel of 27 taps. See `refquant.numerics.dispatch`.
+        level by their environment variables; ``depthwise_volume``: QNNPACK's kernel of 27 taps; ``onednn_reference``: oneDNN's kernel for
+        what its fast ones do not take; ``onednn_volume`` and ``onednn_groups``: its older kernels for
+        depthwise volumes, and for groups in fours. See `refquant.numerics.dispatch`.
     vnni
         Whether the CPU that is modelled has AVX512-VNNI, which ``x86`` asks for; where a processor level is given, ``x86`` asks that.
     yes, no
@@ -34,7 +36,7 @@ class Dispatch(Form):
     no: ProductForm
 
     def __post_init__(self):
-        choose("Dispatch", "rule", self.rule, ["x86", "x86_held", "depthwise_volume"])
+        choose("Dispatch", "rule", self.rule, ["x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups"])
 
     def replace(self, **changes):
         own = {k: v for k, v in changes.items() if k in ("rule", "vnni", "yes", "no")}
@@ -60,6 +62,8 @@ class Numerics:
     fake_quantize, fake_quantize_channel : QuantizeForm
     dequantize, dequantize_channel : DequantizeForm
     linear, conv : ProductForm or Dispatch
+    linear_int8 : ProductForm or None
+        Of linear layers on int8 activations, where another kernel takes them.
     linear_real, conv_real : RealForm or None
     conv_transpose : TransposedForm, Dispatch or None
     add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
@@ -98,6 +102,7 @@ class Numerics:
     avg_pool: PoolForm
     adaptive_avg_pool: PoolForm
     cat: CatForm
+    linear_int8: ProductForm | None = None
     pairing: Pairing = Pairing.by("unknown")
     isa: str | None = None
     by_level: tuple = ()
@@ -206,6 +211,7 @@ def section_types():
         "dequantize": (DequantizeForm,),
         "dequantize_channel": (DequantizeForm,),
         "linear": product,
+        "linear_int8": (ProductForm,),
         "linear_real": (RealForm,),
         "conv": product,
         "conv_real": (RealForm,),

@@ -63,8 +63,22 @@ _ONEDNN_LINEAR = ProductForm(
 )  # fmt: skip
 _ONEDNN_CONV = _ONEDNN_LINEAR.replace(w_scale="direct")
 
-# gemm_x8s8s32x_matmul.cpp, in place of brgemm: both scales are multiplied first, in one vector.
-_ONEDNN_GEMM = ((("sse41", "avx2"), {"linear": {"multiplier": "(xw),1/y"}, "linear_real": {"multiplier": "(xw)"}}),)
+# ref_matmul_int8.cpp, which int8 activations end in, divides by the output's scale.
+_ONEDNN_SIGNED = _ONEDNN_LINEAR.replace(multiplier="x,w,/y")
+
+# Kernels older than brgemm multiply both scales first, in one vector; the reference kernel divides at the end.
+_ONEDNN_OLDER_CONV = _ONEDNN_CONV.replace(multiplier="(xw),1/y")
+_ONEDNN_LEVELS = (
+    # gemm_x8s8s32x_matmul.cpp, jit_uni_x8s8s32x_conv_kernel.cpp, ref_convolution_int8.cpp
+    (("sse41", "avx2"), {
+        "linear": {"multiplier": "(xw),1/y"},
+        "linear_real": {"multiplier": "(xw)"},
+        "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_ONEDNN_CONV.replace(multiplier="x,w,/y"), no=_ONEDNN_OLDER_CONV),
+    }),
+    (("avx_vnni", "avx_vnni_int8"), {"conv": Dispatch(rule="onednn_groups", vnni=False, yes=_ONEDNN_OLDER_CONV, no=_ONEDNN_CONV)}),
+    # jit_avx512_core_x8s8s32x_conv_kernel.cpp
+    (("avx512", "avx512_vbmi"), {"conv": Dispatch(rule="onednn_volume", vnni=False, yes=_ONEDNN_OLDER_CONV, no=_ONEDNN_CONV)}),
+)  # fmt: skip
 
 FBGEMM = Numerics(
     name="fbgemm",
@@ -88,7 +102,8 @@ ONEDNN = Numerics(
     linear_real=RealForm(multiplier="x,w", x_scale="reciprocals", w_scale="reciprocals", bias="add"),
     conv=_ONEDNN_CONV,
     conv_transpose=TransposedForm.like(_ONEDNN_CONV),
-    by_level=_ONEDNN_GEMM,
+    linear_int8=_ONEDNN_SIGNED,
+    by_level=_ONEDNN_LEVELS,
     **_SHARED,
 )
 
@@ -139,7 +154,7 @@ INDUCTOR = Numerics(
     name="inductor",
     engine="PT2E lowered by TorchInductor, PyTorch 2.13.0 with oneDNN 3.12, x86-64 with AVX512-VNNI",
     source="torch/ao/quantization/fx/_decomposed.py, aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp: onednn.*_pointwise)",
-    by_level=_ONEDNN_GEMM,
+    by_level=((("sse41", "avx2"), {"linear": {"multiplier": "(xw),1/y"}, "linear_real": {"multiplier": "(xw)"}}),),
     pairing=Pairing.by("onednn"),
     quantize=_DECOMPOSED,
     quantize_channel=_DECOMPOSED.replace(scaling="reciprocal"),

@@ -43,7 +43,7 @@ OPS = (
     Op("quantize", quantize, quantize_reference, ("quantize", "quantize_channel", "quantize_int32")),
     Op("dequantize", dequantize, dequantize_reference, ("dequantize", "dequantize_channel")),
     Op("fake_quantize", fake_quantize, fake_quantize_reference, ("fake_quantize", "fake_quantize_channel")),
-    Op("linear", linear, linear_reference, ("linear", "linear_real")),
+    Op("linear", linear, linear_reference, ("linear", "linear_int8", "linear_real")),
     Op("conv1d", conv1d, conv_reference, ("conv", "conv_real")),
     Op("conv2d", conv2d, conv_reference, ("conv", "conv_real")),
     Op("conv3d", conv3d, conv_reference, ("conv", "conv_real")),

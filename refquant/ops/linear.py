@@ -91,7 +91,9 @@ def _plan(x, w, bias, out, profile, activation, isa):
         epilogue = real_stage(form, x.qparams, w.qparams, bias, w.shape[0], activation, place)
         return _Plan(x, w, packed, epilogue, np.dtype(np.float32), product)
     check_out(out, place)
-    form = profile.section("linear", "linear")
+    # Where a fast kernel shifts int8 codes to uint8, its output stage is that kernel's.
+    signed = x.dtype == "int8" and profile.linear_int8 is not None and not getattr(product, "shift", 0)
+    form = profile.linear_int8 if signed else profile.section("linear", "linear")
     epilogue = output_stage(form, x.qparams, w.qparams, out, bias, w.shape[0], activation, place)
     return _Plan(x, w, packed, epilogue, out.storage, product)
 

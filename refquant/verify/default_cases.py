@@ -199,7 +199,8 @@ def _bias_option(op, profile, options):
     if op not in _PRODUCTS:
         return ()
     form = getattr(profile, _section(op, options))
-    form = form.yes if isinstance(form, Dispatch) else form
+    while isinstance(form, Dispatch):
+        form = form.yes
     return ("intbias",) if form is not None and form.bias == "int32" else ()
 
 

@@ -52,7 +52,10 @@ def followed(engine, level):
     ('x86_held', 'avx2')
     """
     profile = numerics.get(f"{engine}@{level}")
-    return profile.replace(conv={"rule": "x86_held"}, name=profile.name) if engine == "x86" else profile
+    if engine != "x86":
+        return profile
+    older = numerics.get(f"onednn@{level}").conv
+    return profile.replace(conv={"rule": "x86_held", "yes": older}, name=profile.name)
 
 
 def refuse(problem, engine, level):
