@@ -192,6 +192,9 @@ class Numerics:
         """Return ``[(section, field, mine, theirs)]`` of all fields in which two profiles differ."""
         rows = []
         for section in section_types():
+            if (getattr(self, section) is None) != (getattr(other, section) is None):
+                rows.append((section, "offered", *(getattr(profile, section) is not None for profile in (self, other))))
+                continue
             mine, theirs = _flat(getattr(self, section)), _flat(getattr(other, section))
             rows += [(section, k, mine.get(k), theirs.get(k)) for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)]
         mine, theirs = _flat(self.pairing), _flat(other.pairing)

@@ -23,10 +23,10 @@ def product_of(problem, numerics):
     """Return the `Product` of a linear layer or a convolution under a profile on a processor level, such as ``"onednn@avx2"``; None is exact."""
     profile, x, w = profiles.get(numerics), problem["x"], problem["w"]
     if problem.op == "linear":
-        return linear_product(profile, profile.isa, x, w, "saturation")
+        return linear_product(profile, x, w, "saturation")
     groups, section = problem.get("groups", 1), profile.section("conv", problem.op)
     form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=np.atleast_1d(w.qparams.zero_point), vnni=has_vnni(profile.isa))
-    return conv_product(profile, form, form is getattr(section, "no", None), profile.isa, x, w, groups, _geometry(problem), "saturation")
+    return conv_product(profile, form, form is getattr(section, "no", None), x, w, groups, _geometry(problem), "saturation")
 
 
 def channels_at_risk(w, product, most=255):

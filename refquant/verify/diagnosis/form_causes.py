@@ -95,6 +95,13 @@ WORDS = {
         "copy_equal": {True: "copies inputs that have the output's parameters", False: "converts inputs that have the output's parameters"},
     },
 }  # fmt: skip
+WORDS["TransposedForm"] = {
+    **WORDS["ProductForm"],
+    "accumulator": {
+        "exact": "adds up exactly", "fbgemm_direct": "saturates pairs of channels to int16 as FBGEMM's direct kernel does",
+        "fbgemm_direct_rows": "sets one row of the kernel below the other as FBGEMM's direct kernel does", "onednn_blocks": "takes the weights' blocks in another order",
+    },
+}  # fmt: skip
 
 _NUMBERS = {
     "vector": lambda n: f"takes {n} elements a step in its vector body, the rest in a tail" if n else "takes all elements in its vector body",
