@@ -4,7 +4,7 @@ import shutil
 
 from refquant import backends
 from refquant.cli.console import paint, table
-from refquant.errors import BackendMissing
+from refquant.errors import ArgumentError, BackendMissing
 
 __all__ = ["EXAMPLES", "add_arguments", "run", "load_runner"]
 
@@ -27,8 +27,10 @@ def add_arguments(parser):
 
 def load_runner(name):
     """Return a runner; an engine that refquant does not know, or that this machine cannot run, is missing like one that is not installed."""
-    if name not in backends.names():
-        raise BackendMissing(f"engine {name}: refquant has no such runner")
+    try:
+        backends.find(name)
+    except ArgumentError as error:
+        raise BackendMissing(f"engine {name}: refquant has no such runner") from error
     return backends.load(name)
 
 

@@ -33,7 +33,8 @@ def sentences(report):
     out = [_saturation(report, own, hit), _answers(report, own)]
     out += [_choice(report, other) for other in report.networks[1:]]
     if not hit and own.outputs:
-        out.append(f"{own.outputs:,} numbers of the output differ all the same: on {report.level} the engine takes kernels that round otherwise.")
+        images = "" if report.images == report.layer_images else ", or something saturates on other images"
+        out.append(f"{own.outputs:,} numbers of the output differ all the same: on {report.level} the engine takes kernels that round otherwise{images}.")
     undecided, outputs = (sum(getattr(layer, k) for layer in report.layers) for k in ("undecided", "outputs"))
     known = [layer for layer in report.layers if layer.ties is not None]
     if known:
