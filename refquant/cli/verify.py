@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
   refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
+  refquant verify --exhaustive --only quantize --engine fbgemm --log sweep.jsonl
   refquant verify --list                                 engines, operators, golden vectors
 
 exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
@@ -26,6 +27,7 @@ exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexp
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
 _SHOWN = 3
 _OUTPUTS = 50000
+_HOMES = {"minutes": "--matrix", "log": "--matrix", "workers": "--matrix", "only": "--exhaustive", "sets": "--exhaustive"}
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
@@ -42,8 +44,11 @@ def add_arguments(parser):
     parser.add_argument("--data", metavar="FILE.npz", help="with an ONNX file: images to feed it, as for refquant drift; random numbers unless given")
     parser.add_argument("--numerics", metavar="PROFILE", help="with an ONNX file: the profile to hold ONNX Runtime against (onnxruntime)")
     parser.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
-    parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix: stop after so many minutes, shared among all cells")
-    parser.add_argument("--workers", type=count, default=1, metavar="N", help="processes (1)")
+    parser.add_argument("--exhaustive", action="store_true", help="whole domains: every float32, every int32 accumulator, every code, every pair of codes")
+    parser.add_argument("--only", action="append", metavar="SWEEP", help="with --exhaustive: quantize, requantize, unary or pairs (may be repeated)")
+    parser.add_argument("--sets", type=count, metavar="N", help="with --exhaustive: the first N sets of parameters of quantize and requantize alone")
+    parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix or --exhaustive: begin nothing after so many minutes")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes (--matrix: 1; --exhaustive: one for each core)")
     parser.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")
     parser.add_argument("--reasons", action="store_true", help="say why cases were not asked of an engine")
     parser.add_argument("--list", action="store_true", help="list engines, operators and golden vectors")
@@ -69,9 +74,13 @@ def run(arguments):
         from refquant.cli.verify_matrix import verify_matrix
 
         return verify_matrix(arguments, engines, ops)
-    for name in ("minutes", "log"):
+    if arguments.exhaustive:
+        from refquant.cli.verify_exhaustive import verify_exhaustive
+
+        return verify_exhaustive(arguments, engines)
+    for name, home in _HOMES.items():
         if getattr(arguments, name) is not None:
-            raise ArgumentError(f"verify: --{name} belongs to --matrix; add it, or leave --{name} out")
+            raise ArgumentError(f"verify: --{name} belongs to {home}; add it, or leave --{name} out")
     arguments.outputs, arguments.seed = arguments.outputs or _OUTPUTS, arguments.seed or 0
     return _tables(arguments, engines, ops)
 

@@ -32,7 +32,7 @@ def verify_matrix(arguments, engines, ops):
     there = [engine.name for engine in engines if backends.installed(engine.name)]
     if not there:
         raise ArgumentError("verify --matrix: asks live engines but none is installed; see refquant verify --list")
-    outputs = arguments.outputs or CHUNK
+    outputs, workers = arguments.outputs or CHUNK, arguments.workers or 1
     versions = {name: backends.load(name).describe()["version"] for name in there}
     log = PieceLog(arguments.log, {"what": "matrix", "engines": versions, "seed": arguments.seed}, fresh={"seed": secrets.randbelow(2**31)})
     table = cells(there, ops)
@@ -43,11 +43,11 @@ def verify_matrix(arguments, engines, ops):
     seed = log.header["seed"]
     print(f"seed {seed}; {len(table)} cells on {len(there)} engines, {outputs:,} outputs each{_goes_on(log)}")
     deadline = begin + 60 * arguments.minutes if arguments.minutes else None
-    pieces = tasks(table, outputs=outputs, seed=seed, done=log.pieces, deadline=deadline, workers=arguments.workers)
+    pieces = tasks(table, outputs=outputs, seed=seed, done=log.pieces, deadline=deadline, workers=workers)
     from refquant.backends.pieces import matrix_piece
 
     progress = Progress()
-    for piece in work_through(pieces, matrix_piece, log, workers=arguments.workers, deadline=deadline):
+    for piece in work_through(pieces, matrix_piece, log, workers=workers, deadline=deadline):
         known[piece["engine"], piece["op"]].take(piece)
         progress.show(_line(table, outputs, begin, deadline))
     progress.clear()
