@@ -53,7 +53,7 @@ def _pairs(arguments):
 def _versions():
     """Yield the engines under other versions of their own profile, where the table of variants has some."""
     for name in backends.names():
-        for variant in numerics.variants_of(name, "version"):
+        for variant in numerics.variants_of(name, ("version",)):
             base, other = numerics.get(name), numerics.get(variant)
             sections = {row[0].removesuffix("_channel").removesuffix("_int32") for row in other.differences(base)}
             ops = tuple(op for op in STREAMS if op in sections)
