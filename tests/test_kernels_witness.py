@@ -15,6 +15,7 @@ from refquant.core.epilogue import (
     BIAS,
     CLAMP,
     DST_DIV,
+    DST_FMA,
     DST_MUL,
     FIXED_GEMMLOWP,
     FIXED_HALF_UP,
@@ -30,7 +31,7 @@ from refquant.core.epilogue import (
 )
 from refquant.core.rounding import Round
 
-STEPS = (PRE_BIAS, SCALE1, SCALE_FMA, BIAS, RELU, DST_MUL, DST_DIV, ZERO_FLOAT, CLAMP)
+STEPS = (PRE_BIAS, SCALE1, SCALE_FMA, BIAS, RELU, DST_MUL, DST_DIV, ZERO_FLOAT, CLAMP, DST_FMA)
 KINDS = (FLOAT32, FLOAT64, FIXED_GEMMLOWP, FIXED_HALF_UP)
 LIMITS = {np.uint8: (0, 255), np.int8: (-128, 127), np.int32: (-(2**31), 2**31 - 1), np.float32: (-(2**31), 2**31 - 1)}
 
@@ -153,6 +154,8 @@ def slow_stage(acc, n, ep, as_real):
         v = max(v, 0)
     if as_real:
         return v
+    if ep.flags & DST_FMA:
+        v = _float32(v * number["d"] + number["zf"])
     if ep.flags & DST_MUL:
         v = _float32(v * number["d"])
     if ep.flags & DST_DIV:

@@ -2,7 +2,7 @@
 
 >>> from refquant import backends
 >>> backends.names()
-('fbgemm', 'onednn', 'x86', 'qnnpack', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack')
+('fbgemm', 'onednn', 'x86', 'qnnpack', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack', 'openvino')
 
 An engine that obeys an environment variable can be held to another processor level, see `refquant.backends.held_runner`:
 
@@ -68,6 +68,7 @@ ENGINES = (
     _litert("tflite_ref"),
     _litert("tflite_opt"),
     _litert("xnnpack"),
+    Engine("openvino", ("onnx", "openvino"), "pip install 'refquant[openvino]'", "refquant.backends.openvino_runner", "OpenVinoRunner"),
 )  # fmt: skip
 
 if len({engine.name for engine in ENGINES}) != len(ENGINES):

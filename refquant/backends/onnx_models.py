@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from refquant.core.layout import is_channels_last
 
-__all__ = ["MODELS", "SmallModel"]
+__all__ = ["MODELS", "ModelBuilder", "SmallModel"]
 
 _TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "float32": TensorProto.FLOAT}
 _OPSETS = (("", 21), ("com.microsoft", 1))
@@ -23,7 +23,7 @@ class SmallModel(NamedTuple):
     finish: object
 
 
-class _Graph:
+class ModelBuilder:
     """Collects nodes, constants and inputs."""
 
     def __init__(self):
@@ -59,21 +59,21 @@ class _Graph:
 
 
 def _quantize(problem):
-    g, p = _Graph(), problem["qparams"]
+    g, p = ModelBuilder(), problem["qparams"]
     axis = {"axis": p.axis} if p.per_channel else {}
     g.node("QuantizeLinear", [g.feed("x", problem["x"]), *g.parameters("y", p)], **axis)
     return g.model(p.storage)
 
 
 def _dequantize(problem):
-    g, q = _Graph(), problem["q"]
+    g, q = ModelBuilder(), problem["q"]
     axis = {"axis": q.qparams.axis} if q.qparams.per_channel else {}
     g.node("DequantizeLinear", [g.feed("q", q.values), *g.parameters("q", q.qparams)], **axis)
     return g.model(np.float32)
 
 
 def _fake_quantize(problem):
-    g, p = _Graph(), problem["qparams"]
+    g, p = ModelBuilder(), problem["qparams"]
     axis = {"axis": p.axis} if p.per_channel else {}
     parameters = g.parameters("q", p)
     g.node("QuantizeLinear", [g.feed("x", problem["x"]), *parameters], "q", **axis)
@@ -82,7 +82,7 @@ def _fake_quantize(problem):
 
 
 def _linear(problem):
-    g = _Graph()
+    g = ModelBuilder()
     x, w, bias, out = problem["x"], problem["w"], problem.get("bias"), problem.get("out")
     a = [g.feed("x", x.values.reshape(-1, x.shape[-1])), *g.parameters("x", x.qparams)]
     b = [g.constant("w", w.values.T), *g.parameters("w", w.qparams)]
@@ -100,7 +100,7 @@ def _linear(problem):
 
 
 def _conv(problem):
-    g, dims = _Graph(), int(problem.op[4])
+    g, dims = ModelBuilder(), int(problem.op[4])
     x, w, bias, out = problem["x"], problem["w"], problem.get("bias"), problem["out"]
     sides = lambda name, usual: _sides(problem.get(name, usual), dims)  # noqa: E731
     inputs = [g.feed("x", x.values), *g.parameters("x", x.qparams), g.constant("w", w.values), *g.parameters("w", w.qparams), *g.parameters("y", out)]
@@ -118,28 +118,28 @@ def _sides(value, dims):
 
 
 def _matmul_integer(problem):
-    g, a, b = _Graph(), np.asarray(problem["a"]), np.asarray(problem["b"])
+    g, a, b = ModelBuilder(), np.asarray(problem["a"]), np.asarray(problem["b"])
     zeros = [g.constant(f"{name}_zero", np.asarray(problem.get(f"{name}_zero_point", 0)).astype(v.dtype)) for name, v in (("a", a), ("b", b))]
     g.node("MatMulInteger", [g.feed("a", a), g.constant("b", b), *zeros])
     return g.model(np.int32)
 
 
 def _binary(problem, op):
-    g, a, b, out = _Graph(), problem["a"], problem["b"], problem["out"]
+    g, a, b, out = ModelBuilder(), problem["a"], problem["b"], problem["out"]
     inputs = [g.feed("a", a.values), *g.parameters("a", a.qparams), g.feed("b", b.values), *g.parameters("b", b.qparams)]
     g.node(op, [*inputs, *g.parameters("y", out)], domain=_MICROSOFT)
     return g.model(out.storage)
 
 
 def _lookup(problem, op, **attributes):
-    g, x = _Graph(), problem["x"]
+    g, x = ModelBuilder(), problem["x"]
     out = problem["out"]
     g.node(op, [g.feed("x", x.values), *g.parameters("x", x.qparams), *g.parameters("y", out)], domain=_MICROSOFT, **attributes)
     return g.model(out.storage)
 
 
 def _cat(problem):
-    g, out = _Graph(), problem["out"]
+    g, out = ModelBuilder(), problem["out"]
     inputs = g.parameters("y", out)
     for i, q in enumerate(problem["tensors"]):
         inputs += [g.feed(f"x{i}", q.values), *g.parameters(f"x{i}", q.qparams)]
@@ -148,7 +148,7 @@ def _cat(problem):
 
 
 def _relu(problem):
-    g, x = _Graph(), problem["x"]
+    g, x = ModelBuilder(), problem["x"]
     parameters = g.parameters("x", x.qparams)
     g.node("DequantizeLinear", [g.feed("x", x.values), *parameters], "real")
     g.node("Relu", ["real"], "positive")
@@ -168,7 +168,7 @@ def _window(problem):
 
 
 def _max_pool2d(problem):
-    g, x = _Graph(), problem["x"]
+    g, x = ModelBuilder(), problem["x"]
     g.node("MaxPool", [g.feed("x", x.values)], **_window(problem), dilations=_sides(problem.get("dilation", 1), 2))
     return g.model(x.values.dtype)
 
@@ -179,7 +179,7 @@ def _avg_pool2d(problem):
 
 
 def _pool(problem, op, **attributes):
-    g, x = _Graph(), problem["x"]
+    g, x = ModelBuilder(), problem["x"]
     out = problem.get("out") or x.qparams
     last = is_channels_last(x.values)
     values = np.moveaxis(x.values, 1, -1) if last else x.values

@@ -14,6 +14,7 @@ The steps, each rounded once to float32, `n` the output channel::
                                                 — a float output stops here —
     v = v * d                                   DST_MUL     (DST_DIV: v / d)
     v = v + zf                                  ZERO_FLOAT  zero point inside of the rounding
+                                                (DST_FMA, float32 alone and before both: v = fma(v, d, zf))
     v = max(v, lo); v = min(v, hi)              CLAMP       NaN becomes lo
     q = round(v)                                beyond int32 and NaN: −2**31, the x86 "indefinite integer"
     q = min(max(q + zi, qlo), qhi)
@@ -30,12 +31,12 @@ from refquant.core.wrap import saturate, wrap_int32
 __all__ = [
     "Epilogue",
     "FLOAT32", "FLOAT64", "FIXED_GEMMLOWP", "FIXED_HALF_UP",
-    "PRE_BIAS", "SCALE1", "SCALE_FMA", "BIAS", "RELU", "DST_MUL", "DST_DIV", "ZERO_FLOAT", "CLAMP",
+    "PRE_BIAS", "SCALE1", "SCALE_FMA", "BIAS", "RELU", "DST_MUL", "DST_DIV", "ZERO_FLOAT", "CLAMP", "DST_FMA",
     "make_epilogue", "apply_epilogue", "to_int32", "gemmlowp_multiply", "half_up_multiply",
 ]  # fmt: skip
 
 FLOAT32, FLOAT64, FIXED_GEMMLOWP, FIXED_HALF_UP = range(4)
-PRE_BIAS, SCALE1, SCALE_FMA, BIAS, RELU, DST_MUL, DST_DIV, ZERO_FLOAT, CLAMP = (1 << i for i in range(9))
+PRE_BIAS, SCALE1, SCALE_FMA, BIAS, RELU, DST_MUL, DST_DIV, ZERO_FLOAT, CLAMP, DST_FMA = (1 << i for i in range(10))
 
 
 class Epilogue(NamedTuple):
@@ -187,6 +188,8 @@ def apply_epilogue(acc, ep, dtype):
             v = _to_real(acc, ep)
             if np.dtype(dtype) == np.float32:
                 return v
+            if ep.flags & DST_FMA:
+                v = fma32(v, ep.d, ep.zf)
         return _to_code(v, ep, mode).astype(dtype)
 
 

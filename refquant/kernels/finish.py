@@ -107,7 +107,7 @@ class _Group:
                     with as_real:
                         self.store(reals, line, 4)
                     with as_code:
-                        self.set_codes(codes, [self.limit(q) for q in self.to_integer(self.to_grid(reals))])
+                        self.set_codes(codes, [self.limit(q) for q in self.to_integer(self.to_grid(self.fused(reals)))])
             with other:
                 for i, a in enumerate(acc):
                     self.set_codes(codes[i : i + 1], [self.other_kind(a, i)])
@@ -162,6 +162,9 @@ class _Group:
         v = [e.get(slot) for slot in slots]
         zero = e.constant(0.0, vector(F32, _LANES))
         return self.step(form.RELU, v, lambda x, i: b.select(b.fcmp_ordered(">", x, zero), x, zero))
+
+    def fused(self, v):
+        return self.step(form.DST_FMA, v, lambda x, i: self.e.fma(x, self.scalar("d", x), self.scalar("zf", x)))
 
     def to_grid(self, v):
         b = self.e.builder

@@ -22,7 +22,7 @@ __all__ = ["plain_product", "plain_requantize"]
 
 _KIND_FLOAT32, _KIND_FLOAT64, _KIND_GEMMLOWP = form.FLOAT32, form.FLOAT64, form.FIXED_GEMMLOWP
 _PRE_BIAS, _SCALE1, _SCALE_FMA, _BIAS, _RELU = form.PRE_BIAS, form.SCALE1, form.SCALE_FMA, form.BIAS, form.RELU
-_DST_MUL, _DST_DIV, _ZERO_FLOAT, _CLAMP = form.DST_MUL, form.DST_DIV, form.ZERO_FLOAT, form.CLAMP
+_DST_MUL, _DST_DIV, _DST_FMA, _ZERO_FLOAT, _CLAMP = form.DST_MUL, form.DST_DIV, form.DST_FMA, form.ZERO_FLOAT, form.CLAMP
 _HALF_EVEN, _HALF_AWAY, _HALF_UP, _HALF_DOWN, _HALF_TO_ZERO, _TRUNCATE, _FLOOR, _CEIL = range(8)
 
 
@@ -148,6 +148,9 @@ def _finish_row(acc, out, ep, real, wide, as_float):
             for j in range(count):
                 out[j] = real[j]
         else:
+            if ep.flags & _DST_FMA:
+                for j in range(count):
+                    real[j] = fused_multiply_add(real[j], ep.d, ep.zf)
             _to_output_grid(real, count, ep, ep.d, ep.zf, ep.lo, ep.hi)
             _round_row(real, count, ep.rounding)
             _to_code(real, count, ep, out)

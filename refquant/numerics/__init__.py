@@ -2,7 +2,7 @@
 
 >>> from refquant import numerics
 >>> numerics.names()
-('fbgemm', 'onednn', 'x86', 'qnnpack', 'inductor', 'onnx', 'onnx_reference', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack')
+('fbgemm', 'onednn', 'x86', 'qnnpack', 'inductor', 'onnx', 'onnx_reference', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack', 'openvino')
 >>> numerics.get("x86").linear == numerics.get("fbgemm").linear
 True
 """
@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from refquant.errors import ArgumentError, choose
 from refquant.numerics.onnx import ONNX, ONNX_REFERENCE, ONNXRUNTIME
+from refquant.numerics.openvino import OPENVINO
 from refquant.numerics.profile import Numerics
 from refquant.numerics.tflite import TFLITE_OPT, TFLITE_REF, XNNPACK
 from refquant.numerics.torch_x86 import FBGEMM, INDUCTOR, ONEDNN, QNNPACK, X86
@@ -18,7 +19,7 @@ from refquant.numerics.variants import VARIANTS, Variant, make_variant, variant_
 
 __all__ = ["Numerics", "PROFILES", "VARIANTS", "Variant", "names", "get", "variant_names", "variants_of"]
 
-PROFILES = (FBGEMM, ONEDNN, X86, QNNPACK, INDUCTOR, ONNX, ONNX_REFERENCE, ONNXRUNTIME, TFLITE_REF, TFLITE_OPT, XNNPACK)
+PROFILES = (FBGEMM, ONEDNN, X86, QNNPACK, INDUCTOR, ONNX, ONNX_REFERENCE, ONNXRUNTIME, TFLITE_REF, TFLITE_OPT, XNNPACK, OPENVINO)
 
 _BY_NAME = {}
 for _profile in PROFILES:

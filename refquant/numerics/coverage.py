@@ -5,7 +5,7 @@ The table itself is made from the profiles' forms (`refquant.ops.support`); thes
 
 from typing import NamedTuple
 
-__all__ = ["Note", "NOT_OFFERED", "CONDITIONS", "LIBM_COUNTS", "absence", "conditions"]
+__all__ = ["Note", "NOT_OFFERED", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions"]
 
 _ATEN = "fbgemm onednn x86"
 _TORCH = _ATEN + " qnnpack"
@@ -13,6 +13,7 @@ _TFLITE = "tflite_ref tflite_opt xnnpack"
 _CONVOLUTIONS = "conv1d conv2d conv3d"
 _TRANSPOSED = "conv_transpose1d conv_transpose2d conv_transpose3d"
 _SMOOTH = "sigmoid tanh elu gelu"
+_OPENVINO = "between DequantizeLinear and QuantizeLinear with INFERENCE_PRECISION_HINT=f32"
 _FUNCTIONS = _SMOOTH + " hardsigmoid hardswish leaky_relu"
 
 
@@ -42,7 +43,8 @@ NOT_OFFERED = (
     Note("conv_real", _TORCH, "a quantized convolution writes codes; give out"),
     Note("conv_real", "onnxruntime", "ConvInteger writes int32, which float operators scale; give out"),
     Note("linear_real conv_real", _TFLITE, "int8 activations give int8, and hybrid kernels quantize real activations themselves; give out"),
-    Note("quantize_int32", f"onnx onnx_reference onnxruntime {_TFLITE}", "codes are of 16 bits at most"),
+    Note("linear_real conv_real", "openvino", "a product without a QuantizeLinear behind it runs in float32; give out"),
+    Note("quantize_int32", f"onnx onnx_reference onnxruntime openvino {_TFLITE}", "codes are of 16 bits at most"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
 )
 
@@ -53,12 +55,19 @@ LIBM_COUNTS = {
     ("elu", "fbgemm"): (0, 1_228_800),
     ("gelu", "fbgemm"): (1, 1_228_800),
     ("sigmoid", "onnxruntime"): (6, 1_228_800),
+    ("sigmoid", "openvino"): (0, 18_432),
+    ("tanh", "openvino"): (0, 18_432),
+    ("elu", "openvino"): (0, 18_432),
+    ("gelu", "openvino"): (0, 36_864),
 }
+
+#: Sets of parameters in the sweep, where an engine compiles a model for each and fewer must do.
+LIBM_SETS = {"openvino": 60}
 
 
 def _counted(engine):
     parts = [f"{op} {differing:,} of {outputs:,}" for (op, name), (differing, outputs) in LIBM_COUNTS.items() if name == engine]
-    return "outputs that differ in a sweep of all 256 codes under 4,000 sets of parameters: " + ", ".join(parts)
+    return f"outputs that differ in a sweep of all 256 codes under {LIBM_SETS.get(engine, 4000):,} sets of parameters: " + ", ".join(parts)
 
 
 #: Where the bits of a cell hold.
@@ -79,6 +88,10 @@ CONDITIONS = (
     Note("adaptive_avg_pool2d", "onnxruntime", "the global pool alone; ONNX has no other"),
     Note("conv1d", _TFLITE, "as CONV_2D of height 1, which a converter writes for it"),
     Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX-512; depthwise convolutions whose channels fill whole steps of eight"),
+    Note(f"linear {_CONVOLUTIONS}", "openvino", f"{_OPENVINO}, on a CPU with AVX512-VNNI; int8 weights with zero point 0; convolutions of int8 with a zero point, which run in float32, where sums stay below 2**24 and groups are 1 or depthwise; no stride at a kernel of 1"),
+    Note("avg_pool2d adaptive_avg_pool2d", "openvino", f"{_OPENVINO}; without padding; the global pool alone"),
+    Note("add mul cat hardsigmoid hardswish leaky_relu", "openvino", _OPENVINO),
+    Note(_SMOOTH, "openvino", f"{_OPENVINO}; libm: the function in float64, rounded once, where its JIT code approximates; {_counted('openvino')}"),
     Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX-512, whose NEON code runs through NEON_2_SSE"),
 )
 

@@ -9,6 +9,7 @@ from refquant.numerics.forms import (
     AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm,
     RealForm, TransposedForm, UnaryForm,
 )  # fmt: skip
+from refquant.numerics.range_forms import RangeForm, RangeProductForm
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
@@ -204,10 +205,10 @@ class Numerics:
 
 def section_types():
     """Return ``{section: types that may fill it}``."""
-    product = (ProductForm, Dispatch)
+    product = (ProductForm, Dispatch, RangeProductForm)
     return {
-        "quantize": (QuantizeForm,),
-        "quantize_channel": (QuantizeForm,),
+        "quantize": (QuantizeForm, RangeForm),
+        "quantize_channel": (QuantizeForm, RangeForm),
         "quantize_int32": (QuantizeForm,),
         "fake_quantize": (QuantizeForm,),
         "fake_quantize_channel": (QuantizeForm,),
@@ -219,12 +220,12 @@ def section_types():
         "conv": product,
         "conv_real": (RealForm,),
         "conv_transpose": (TransposedForm, Dispatch),
-        "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm),
-        "mul": (ProductForm, AddForm),
-        "unary": (UnaryForm,),
-        "avg_pool": (PoolForm,),
-        "adaptive_avg_pool": (PoolForm,),
-        "cat": (CatForm,),
+        "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm),
+        "mul": (ProductForm, AddForm, RangeForm),
+        "unary": (UnaryForm, RangeForm),
+        "avg_pool": (PoolForm, RangeForm),
+        "adaptive_avg_pool": (PoolForm, RangeForm),
+        "cat": (CatForm, RangeForm),
     }
 
 

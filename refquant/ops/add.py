@@ -13,10 +13,12 @@ from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, choose
 from refquant.kernels import elementwise as kernels
 from refquant.numerics.forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.lookup import pair_table, take_pairs
 from refquant.ops.memo import Memo
 from refquant.ops.output_stage import quantized_multiplier
+from refquant.ops.range_elementwise import range_sum
 
 __all__ = ["add", "add_reference", "bind_add", "segments", "body_mask"]
 
@@ -147,6 +149,8 @@ def _codes(form, qa, qb, out, activation, tail, codes_a, codes_b):
         return _sum_fixed(form, qa, qb, out, codes_a, codes_b, activation)
     if isinstance(form, GemmlowpAddForm):
         return _sum_gemmlowp(form, qa, qb, out, codes_a, codes_b, activation, tail)
+    if isinstance(form, RangeForm):
+        return range_sum(form, qa, qb, out, codes_a, codes_b, activation)
     dequantize, zero = (form.tail_dequantize, form.tail_zero_point) if tail else (form.dequantize, form.zero_point)
     return _sum_real(form, qa, qb, out, codes_a, codes_b, activation, dequantize, zero)
 

@@ -11,13 +11,15 @@ from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import RangeError, ShapeError, UnsupportedError
 from refquant.kernels.pool import sum_windows
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.range_elementwise import range_global_mean, range_mean
 from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
 
 __all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d"]
 
 _F = np.float32
-_OWN_OUTPUT = ("global", "sequential", "spec")
+_OWN_OUTPUT = ("global", "sequential", "spec", "range")
 
 
 class _Windows:
@@ -124,6 +126,13 @@ def _spec(win):
     )
 
 
+def _range(win):
+    if win.geometry is not None and win.geometry.padding != (0, 0):
+        raise UnsupportedError(f"avg_pool2d[{win.profile.name}]: OpenVINO pools padded images in an order that the profile does not describe; use padding=0")
+    function = range_global_mean if win.geometry is None else range_mean
+    return function(win.form, win.x.qparams, win.out, win.raw_sum(), win.divisor)
+
+
 def _raw_integer(win):
     total = win.raw_sum()
     half = win.count // 2
@@ -140,6 +149,7 @@ _FORMULAS = {
     "global_area": _global_area,
     "sequential": _sequential,
     "spec": _spec,
+    "range": _range,
 }
 
 
@@ -149,7 +159,7 @@ def _pool(x, out, numerics, section, op, bounds):
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
     form = profile.section(section, op)
     last = is_channels_last(x.values)
-    formula = form.channels_last if last else form.contiguous
+    formula = "range" if isinstance(form, RangeForm) else form.channels_last if last else form.contiguous
     if out is None:
         out = x.qparams
     elif formula not in _OWN_OUTPUT and check_out(out, place) != x.qparams:
@@ -233,7 +243,7 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
         if x.ndim != 4:
             raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W)")
         size = sides(output_size, "output_size", 2, place, least=1)
-        if profiles.get(numerics).adaptive_avg_pool.contiguous == "global" and size != (1, 1):
+        if getattr(profiles.get(numerics).adaptive_avg_pool, "contiguous", "global") == "global" and size != (1, 1):
             raise UnsupportedError(f"{place}: output_size={output_size} but this engine pools globally only; use output_size=1")
         if 0 in x.shape[2:]:
             raise ShapeError(f"{place}: x has shape {x.shape}; its height and width must not be 0")

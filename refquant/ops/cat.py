@@ -6,9 +6,11 @@ from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.layout import is_channels_last, is_packed_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
-from refquant.errors import ArgumentError, ShapeError, choose
+from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.lookup import code_table, take_codes
+from refquant.ops.range_elementwise import range_copy
 
 __all__ = ["cat"]
 
@@ -32,6 +34,9 @@ def _tables(profile, q, out, activation):
 
 
 def _converted(x, form, profile, out, activation, vectorized):
+    if isinstance(form, RangeForm):
+        table = code_table(lambda codes: range_copy(form, x.qparams, out, codes), x.qparams.storage, out.storage)
+        return take_codes(table, np.ascontiguousarray(x.values)).reshape(x.shape)
     copies = form.copy_equal and vectorized and activation is None
     if copies and x.qparams.scale == out.scale and x.qparams.zero_point == out.zero_point:
         return x.values
@@ -93,6 +98,8 @@ def cat(tensors, dim=1, *, out, numerics="fbgemm", activation=None):
     check_out(out, place)
     form = profile.section("cat", "cat")
     last = dim == 1 and all(is_channels_last(x.values) for x in tensors)
-    vectorized = form.channels_last == "vector" and dim == 1 and all(is_packed_channels_last(x.values) for x in tensors)
+    if isinstance(form, RangeForm) and activation == "relu" and out.zero_point > out._type.qmin:
+        raise UnsupportedError(f"{place}: how {profile.engine} places a ReLU behind a concatenation is not known; leave it out, or give out its lowest code as zero point")
+    vectorized = getattr(form, "channels_last", None) == "vector" and dim == 1 and all(is_packed_channels_last(x.values) for x in tensors)
     y = np.concatenate([_converted(x, form, profile, out, activation, vectorized) for x in tensors], axis=dim)
     return QTensor(to_channels_last(y) if last else np.ascontiguousarray(y), out)

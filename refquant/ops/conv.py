@@ -16,10 +16,12 @@ from refquant.kernels.conv import bind_conv
 from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
+from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_product, halved, has_vnni
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
+from refquant.ops.range_stage import range_stage
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]
 
@@ -69,7 +71,11 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
         zeros, section = np.atleast_1d(w.qparams.zero_point), profile.section("conv", name)
         form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros, vnni=has_vnni(profile.isa))
         otherwise = form is getattr(section, "no", None)
-        epilogue, dtype = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place), out.storage
+        if isinstance(form, RangeProductForm):
+            epilogue = range_stage(form, x.qparams, w, out, bias, activation, place, groups=groups, stride=geometry["stride"])
+        else:
+            epilogue = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place)
+        dtype = out.storage
     product = conv_product(profile, form, otherwise, x, w, groups, geometry, place)
     return _Plan(x, w, packed, groups, geometry, product, epilogue, dtype)
 

@@ -15,10 +15,12 @@ from refquant.isa.products import Product
 from refquant.kernels.gemm import bind_gemm
 from refquant.kernels.pairs import bind_gemm_s16pair, pack_pairs
 from refquant.kernels.requantize import requantize
+from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
+from refquant.ops.range_stage import range_stage, raw_codes
 
 __all__ = ["linear", "linear_reference", "bind_linear"]
 
@@ -94,6 +96,9 @@ def _plan(x, w, bias, out, profile, activation, isa):
     # Where a fast kernel shifts int8 codes to uint8, its output stage is that kernel's.
     signed = x.dtype == "int8" and profile.linear_int8 is not None and not getattr(product, "shift", 0)
     form = profile.linear_int8 if signed else profile.section("linear", "linear")
+    if isinstance(form, RangeProductForm):
+        epilogue, x = range_stage(form, x.qparams, w, out, bias, activation, place), raw_codes(form, x)
+        return _Plan(x, w, packed, epilogue, out.storage, product)
     epilogue = output_stage(form, x.qparams, w.qparams, out, bias, w.shape[0], activation, place)
     return _Plan(x, w, packed, epilogue, out.storage, product)
 

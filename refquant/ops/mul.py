@@ -10,9 +10,11 @@ from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, choose
 from refquant.kernels.requantize import requantize
 from refquant.numerics.forms import ProductForm
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.add import memory_order_of_pair
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.output_stage import output_stage
+from refquant.ops.range_elementwise import range_product
 
 __all__ = ["mul", "mul_reference"]
 
@@ -32,6 +34,8 @@ def _mul(a, b, out, numerics, activation, finish):
         acc = (u.astype(np.int32) - np.int32(a.qparams.zero_point)) * (v.astype(np.int32) - np.int32(b.qparams.zero_point))
         stage = output_stage(form, a.qparams, b.qparams, out, None, 1, activation, place)
         return QTensor(back(finish(acc[:, None], stage, out.storage)[:, 0]), out)
+    if isinstance(form, RangeForm):
+        return QTensor(back(range_product(form, a.qparams, b.qparams, out, u, v, activation).astype(out.storage)), out)
     return QTensor(back(_by_reals(form, a.qparams, b.qparams, out, u, v, activation)), out)
 
 

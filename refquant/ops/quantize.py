@@ -9,8 +9,10 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round
 from refquant.errors import ArgumentError, ShapeError
 from refquant.kernels import affine as kernels
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.memo import Memo
 from refquant.ops.memory_order import around_axis, memory_order, restored
+from refquant.ops.range_elementwise import range_quantize
 
 __all__ = ["quantize", "quantize_reference"]
 
@@ -92,7 +94,7 @@ _MEMO = Memo(512)
 
 def _numbers(form, qparams):
     """Return what the kernel takes for a form and parameters, or None where it has no such loop."""
-    how, kind = quantizer(form), qparams._type
+    how, kind = None if isinstance(form, RangeForm) else quantizer(form), qparams._type
     if how is None or qparams.storage.itemsize > 2:
         return None
     factor, zero, _ = channel_vectors(form, qparams)
@@ -121,6 +123,8 @@ def channel_vectors(form, qparams):
 def quantize_reference(x, qparams, *, numerics="fbgemm"):
     """Same result as `quantize`, in NumPy."""
     x, form = _plan(x, qparams, numerics)
+    if isinstance(form, RangeForm):
+        return QTensor(range_quantize(form, x, qparams).astype(qparams.storage), qparams)
     scale, zero = qparams.along(x.ndim)
     kind = qparams._type
     codes = quantize_real(

@@ -8,9 +8,11 @@ from refquant.core.layout import is_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import UnsupportedError
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.add import segments
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.lookup import code_table, take_codes
+from refquant.ops.range_elementwise import range_function
 
 __all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "UNARY"]
 
@@ -78,22 +80,34 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     sides(threads, "threads", 1, place, least=1)
     form = profile.section("unary", name)
     check_out(out, place)
+    if isinstance(form, RangeForm):
+        function = (lambda v, p: UNARY["gelu"][1](v)) if name == "gelu" else UNARY[name][0]
+        table = code_table(lambda c: range_function(form, name, function, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+        return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     if form.style == "aten" and out.dtype != x.dtype:
         raise UnsupportedError(f"{place}: {profile.engine} keeps the dtype {x.dtype} of its input, but out is {out.dtype}; give out the same dtype")
-    last = is_channels_last(x.values)
-    inner = np.ascontiguousarray(np.moveaxis(x.values, 1, -1) if last else x.values)
+    return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner)), out)
+
+
+def _laid_out_as(values, function):
+    """Apply a function of contiguous codes in the order in which they lie in memory."""
+    last = is_channels_last(values)
+    y = function(np.ascontiguousarray(np.moveaxis(values, 1, -1) if last else values))
+    return np.moveaxis(y, -1, 1) if last else y
+
+
+def _by_segments(form, profile, name, parameter, q, out, threads, inner):
     flat = inner.reshape(-1)
     y = np.empty(flat.size, out.storage)
     tables = {}
     for start, stop, tail in segments(flat.size, form.vector, form.grain, threads):
         if tail not in tables:
             if form.style == "aten":
-                tables[tail] = code_table(lambda c, tail=tail: _aten(name, tail, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+                tables[tail] = code_table(lambda c, tail=tail: _aten(name, tail, parameter, q, out, c), q.storage, out.storage)
             else:
-                tables[tail] = code_table(lambda c: _lookup(profile, name, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+                tables[tail] = code_table(lambda c: _lookup(profile, name, parameter, q, out, c), q.storage, out.storage)
         y[start:stop] = take_codes(tables[tail], flat[start:stop])
-    y = y.reshape(inner.shape)
-    return QTensor(np.moveaxis(y, -1, 1) if last else y, out)
+    return y.reshape(inner.shape)
 
 
 def _fixed(x, scale, place):

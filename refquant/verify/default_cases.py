@@ -9,6 +9,7 @@ import numpy as np
 from refquant import numerics
 from refquant.errors import choose
 from refquant.numerics.profile import Dispatch
+from refquant.numerics.range_forms import RangeForm
 from refquant.verify.case import Case
 
 __all__ = ["STREAMS", "Stream", "case_stream", "default_cases"]
@@ -176,7 +177,7 @@ def _shapes(op, texts):
 def _pools(op, profile, shape):
     """Whether the profile pools a shape; one that pools globally alone gives one output a channel."""
     form = profile.adaptive_avg_pool if op == "adaptive_avg_pool2d" else None
-    return form is None or form.contiguous != "global" or dict(shape)["o"] == 1
+    return form is None or getattr(form, "contiguous", "global") != "global" or dict(shape)["o"] == 1
 
 
 def _section(op, options):
@@ -190,7 +191,8 @@ def _offered(op, profile, options):
         return getattr(profile, _section(op, options)) is not None
     if "rescale" in options and op.endswith("pool2d"):
         form = getattr(profile, op.removesuffix("2d"))
-        return form is not None and {form.contiguous, form.channels_last} <= {"global", "sequential", "spec"}
+        own = {"global", "sequential", "spec"}
+        return form is not None and (isinstance(form, RangeForm) or {form.contiguous, form.channels_last} <= own)
     return True
 
 

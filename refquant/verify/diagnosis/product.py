@@ -16,6 +16,7 @@ import numpy as np
 
 from refquant.core import epilogue as E
 from refquant.core.epilogue import apply_epilogue, to_int32
+from refquant.core.fma import fma32
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round
@@ -217,6 +218,7 @@ def _through_real(acc, ep, between):
     v = apply_epilogue(acc, ep, np.float32)
     for step in between:
         v = step(v)
+    v = fma32(v, ep.d, ep.zf) if ep.flags & E.DST_FMA else v
     v = v * ep.d if ep.flags & E.DST_MUL else v / ep.d if ep.flags & E.DST_DIV else v
     v = v + ep.zf if ep.flags & E.ZERO_FLOAT else v
     v = np.clip(np.where(np.isnan(v), ep.lo, v), ep.lo, ep.hi) if ep.flags & E.CLAMP else v

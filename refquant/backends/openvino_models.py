@@ -1,0 +1,145 @@
+"""Each operator as a small ONNX model of DequantizeLinear, a real operator and QuantizeLinear. Imports onnx when imported."""
+
+import numpy as np
+
+from refquant.backends.onnx_models import ModelBuilder
+
+__all__ = ["QDQ_MODELS"]
+
+
+def _axis(p, **usual):
+    return {"axis": p.axis, **usual} if p.per_channel else {}
+
+
+def _real(g, name, q, *, constant=False, **axis):
+    """Add a tensor's codes and their DequantizeLinear; return the real tensor's name."""
+    codes = g.constant(name, q.values) if constant else g.feed(name, q.values)
+    return g.node("DequantizeLinear", [codes, *g.parameters(name, q.qparams)], f"{name}_real", **{**_axis(q.qparams), **axis})
+
+
+def _finish(g, real, problem, out, **more):
+    """Add the ReLU that the problem asks for and the QuantizeLinear."""
+    if problem.get("activation") == "relu":
+        real = g.node("Relu", [real], "positive")
+    g.node("QuantizeLinear", [real, *g.parameters("y", out)])
+    return g.model(out.storage, **more)
+
+
+def _quantize(problem):
+    g, p = ModelBuilder(), problem["qparams"]
+    g.node("QuantizeLinear", [g.feed("x", np.asarray(problem["x"], np.float32)), *g.parameters("y", p)], **_axis(p))
+    return g.model(p.storage)
+
+
+def _dequantize(problem):
+    g, q = ModelBuilder(), problem["q"]
+    g.node("DequantizeLinear", [g.feed("q", q.values), *g.parameters("q", q.qparams)], **_axis(q.qparams))
+    return g.model(np.float32)
+
+
+def _real_bias(problem):
+    bias, w = problem["bias"], problem["w"].qparams
+    if bias.dtype != np.int32:
+        return np.asarray(bias, np.float32)
+    return bias.astype(np.float32) * (np.float32(problem["x"].qparams.scale) * np.asarray(w.scale, np.float32))
+
+
+def _linear(problem):
+    g, x, w = ModelBuilder(), problem["x"], problem["w"]
+    flat = _real(g, "x", type(x)(x.values.reshape(-1, x.shape[-1]), x.qparams))
+    axis = {"axis": 1} if w.qparams.per_channel else {}
+    real = g.node("MatMul", [flat, _real(g, "w", _Transposed(w), constant=True, **axis)], "product")
+    if problem.get("bias") is not None:
+        real = g.node("Add", [real, g.constant("bias", _real_bias(problem))], "sum")
+    return _finish(g, real, problem, problem["out"], finish=lambda y: y.reshape(*x.shape[:-1], w.shape[0]))
+
+
+class _Transposed:
+    """Weights as MatMul takes them, (K, OC), still with their parameters along the output channels."""
+
+    def __init__(self, w):
+        self.values, self.qparams = np.ascontiguousarray(w.values.T), w.qparams
+
+
+def _conv(problem):
+    g, dims = ModelBuilder(), int(problem.op[4])
+    sides = lambda name, usual: _sides(problem.get(name, usual), dims)  # noqa: E731
+    inputs = [_real(g, "x", problem["x"]), _real(g, "w", problem["w"], constant=True)]
+    if problem.get("bias") is not None:
+        inputs.append(g.constant("bias", _real_bias(problem)))
+    real = g.node(
+        "Conv", inputs, "conv", kernel_shape=problem["w"].shape[2:], strides=sides("stride", 1), pads=sides("padding", 0) * 2,
+        dilations=sides("dilation", 1), group=problem.get("groups", 1),
+    )  # fmt: skip
+    return _finish(g, real, problem, problem["out"])
+
+
+def _sides(value, dims):
+    return list(value) if isinstance(value, tuple) else [value] * dims
+
+
+def _binary(op):
+    def model(problem):
+        g = ModelBuilder()
+        return _finish(g, g.node(op, [_real(g, name, problem[name]) for name in "ab"], "both"), problem, problem["out"])
+
+    return model
+
+
+def _cat(problem):
+    g = ModelBuilder()
+    reals = [_real(g, f"x{i}", q) for i, q in enumerate(problem["tensors"])]
+    return _finish(g, g.node("Concat", reals, "joined", axis=problem.get("dim", 1)), problem, problem["out"])
+
+
+def _function(op, **attributes):
+    def model(problem):
+        g = ModelBuilder()
+        values = {name: problem.get(*value) if isinstance(value, tuple) else value for name, value in attributes.items()}
+        return _finish(g, g.node(op, [_real(g, "x", problem["x"])], "function", **values), problem, problem.get("out") or problem["x"].qparams)
+
+    return model
+
+
+def _relu(problem):
+    g, x = ModelBuilder(), problem["x"]
+    return _finish(g, g.node("Relu", [_real(g, "x", x)], "positive"), problem, x.qparams)
+
+
+def _window(problem):
+    stride, kernel = problem.get("stride"), _sides(problem["kernel_size"], 2)
+    return {"kernel_shape": kernel, "strides": kernel if stride is None else _sides(stride, 2), "pads": _sides(problem.get("padding", 0), 2) * 2}
+
+
+def _pool(op, window, **attributes):
+    def model(problem):
+        g, x = ModelBuilder(), problem["x"]
+        more = {**(_window(problem) if window else {}), **{k: _sides(problem[k[:-1]], 2) for k in attributes}}
+        return _finish(g, g.node(op, [_real(g, "x", x)], "pooled", **more), problem, problem.get("out") or x.qparams)
+
+    return model
+
+
+#: Each operator's model, as a function of a problem.
+QDQ_MODELS = {
+    "quantize": _quantize,
+    "dequantize": _dequantize,
+    "linear": _linear,
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "conv3d": _conv,
+    "add": _binary("Add"),
+    "mul": _binary("Mul"),
+    "cat": _cat,
+    "relu": _relu,
+    "sigmoid": _function("Sigmoid"),
+    "tanh": _function("Tanh"),
+    "hardsigmoid": _function("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hardswish": _function("HardSwish"),
+    "elu": _function("Elu", alpha=("alpha", 1.0)),
+    "leaky_relu": _function("LeakyRelu", alpha=("negative_slope", 0.01)),
+    "gelu": _function("Gelu"),
+    "max_pool2d": _pool("MaxPool", True, dilations=1),
+    "avg_pool2d": _pool("AveragePool", True),
+    "adaptive_avg_pool2d": _pool("GlobalAveragePool", False),
+}

@@ -1,0 +1,110 @@
+"""OpenVINO's CPU plugin as a runner. Imports onnx and openvino when a runner is made."""
+
+import numpy as np
+
+from refquant.backends.machine import cpu_features, cpu_model, has_vnni
+from refquant.errors import BackendMissing
+
+__all__ = ["OpenVinoRunner"]
+
+_PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d")
+# What the plugin calls the node that must have stayed in integers.
+_NODES = {"linear": "FullyConnected", **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "Convolution")}
+
+
+class OpenVinoRunner:
+    """OpenVINO on small models of DequantizeLinear, an operator and QuantizeLinear; float32 where it computes in reals, one thread.
+
+    Raises
+    ------
+    BackendMissing
+        onnx or openvino is not installed.
+    """
+
+    name = profile = "openvino"
+
+    def __init__(self):
+        try:
+            import openvino
+
+            from refquant.backends.openvino_models import QDQ_MODELS
+        except ImportError as error:
+            raise BackendMissing(f"engine openvino: needs onnx and openvino, which cannot be imported ({error}); pip install 'refquant[openvino]'") from error
+        self._openvino, self._core, self._models = openvino, openvino.Core(), QDQ_MODELS
+
+    def describe(self):
+        """Return the provenance of results."""
+        return {
+            "engine": self.name,
+            "package": "openvino",
+            "version": self._openvino.__version__.partition("-")[0],
+            "cpu": cpu_model(),
+            "features": list(cpu_features()),
+            "threads": 1,
+        }
+
+    def supports(self, problem):
+        """Return None, or why this engine cannot be asked."""
+        if problem.op not in self._models:
+            return f"no model is written for {problem.op}"
+        return _refuse(problem)
+
+    def run(self, problem):
+        """Return the engine's codes or numbers."""
+        small, compiled = self._compiled(problem)
+        return small.finish(compiled(list(small.feeds.values()))[0].copy())
+
+    def node_precision(self, problem):
+        """Return the precision in which the plugin runs a product's node, as its runtime graph says: ``I8`` and ``i8`` are integers.
+
+        Examples
+        --------
+        >>> OpenVinoRunner().node_precision(problem)  # doctest: +SKIP
+        'brgemm_avx512_I8'
+        """
+        _, compiled = self._compiled(problem)
+        for node in compiled.get_runtime_model().get_ordered_ops():
+            about = node.get_rt_info()
+            if about["layerType"].astype(str) == _NODES[problem.op]:
+                return about["primitiveType"].astype(str)
+        return ""
+
+    def _compiled(self, problem):
+        small = self._models[problem.op](problem)
+        options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        return small, self._core.compile_model(self._core.read_model(small.model), "CPU", options)
+
+
+def _refuse(problem):
+    if any(getattr(q, "qparams", q).dtype == "int32" for q in problem.quantized()):
+        return "codes must be of 8 bits"
+    if problem.op in _PRODUCTS:
+        return _refuse_product(problem)
+    if problem.op in ("add", "mul", "cat"):
+        inputs = problem["tensors"] if problem.op == "cat" else (problem["a"], problem["b"])
+        if {q.dtype for q in inputs} != {problem["out"].dtype}:
+            return "inputs and output must have one dtype"
+    if problem.op in ("sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu") and problem.get("out") is None:
+        return "the output must have parameters"
+    if problem.op in ("max_pool2d", "avg_pool2d") and problem.get("ceil_mode"):
+        return "ceil_mode counts windows otherwise than PyTorch"
+    if problem.op == "avg_pool2d" and problem.get("divisor_override") is not None:
+        return "AveragePool has no divisor_override"
+    if problem.op == "adaptive_avg_pool2d" and problem["output_size"] not in (1, (1, 1)):
+        return "there is no adaptive pooling but the global one"
+    return None
+
+
+def _refuse_product(problem):
+    x, w, out = problem["x"], problem["w"], problem.get("out")
+    if has_vnni() is False:
+        return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
+    if out is None:
+        return "products without a QuantizeLinear run in float32"
+    if out.dtype != x.dtype:
+        return "input and output must have one dtype"
+    if w.dtype != "int8" or np.any(w.qparams.zero_point):
+        return "weights with zero points run in float32"
+    if problem.get("isa") is not None:
+        return "the engine chooses its instructions itself"
+    return None

@@ -1,0 +1,38 @@
+"""OpenVINO's CPU plugin on models of QuantizeLinear and DequantizeLinear: every output is a FakeQuantize."""
+
+from refquant.numerics.forms import DequantizeForm
+from refquant.numerics.profile import Numerics
+from refquant.numerics.range_forms import RangeForm, RangeProductForm
+
+__all__ = ["OPENVINO"]
+
+# snippets/src/pass/fq_decomposition.cpp: behind elementwise operators.
+_RANGE = RangeForm(shift="product", contraction="none", reduced=True)
+# intel_cpu/src/nodes/fake_quantize.cpp and the quantization post-op of its oneDNN: behind pools.
+_POOL = RangeForm(shift="quotient", contraction="fma", reduced=False)
+# intel_cpu/src/dnnl_postops_composer.cpp; low_precision_transformations/src: convolution.cpp, mat_mul.cpp.
+_CONV = RangeProductForm(zero_point="sum", bias="sum", contraction="fma", plain=True, drift=True, float_sums="signed")
+
+OPENVINO = Numerics(
+    name="openvino",
+    engine="OpenVINO 2026.4 CPU, INFERENCE_PRECISION_HINT=f32, x86-64 with AVX512-VNNI",
+    source="openvino/src/common (low_precision_transformations, snippets), src/plugins/intel_cpu/src (graph_optimizer.cpp, dnnl_postops_composer.cpp)",
+    quantize=_RANGE,
+    quantize_channel=_RANGE,
+    quantize_int32=None,
+    fake_quantize=None,
+    fake_quantize_channel=None,
+    dequantize=DequantizeForm(formula="fma"),
+    dequantize_channel=DequantizeForm(formula="fma"),
+    linear=_CONV.replace(zero_point="range", bias="shift", float_sums="none"),
+    linear_real=None,
+    conv=_CONV,
+    conv_real=None,
+    conv_transpose=None,
+    add=_RANGE,
+    mul=_RANGE,
+    unary=_RANGE,
+    avg_pool=_POOL,
+    adaptive_avg_pool=_POOL,
+    cat=_RANGE,
+)

@@ -1,0 +1,100 @@
+"""Elementwise operators whose output is a FakeQuantize: what OpenVINO's transformations leave of "dequantize, compute, quantize".
+
+    quantize       range(x)
+    sum            fma(a − f(za + f(f(zb · sb) / sa)), f(sa / sb), b)     into the range divided by sb
+    product        ((a − za) · sa) · ((b − zb) · sb)
+    concatenation  a − za                                                 into the range divided by sa
+    leaky ReLU     of a, into the range divided by sa, where za is 0; else of (a − za) · sa
+    functions      of (a − za) · sa
+    pools          f(f(sum) / n) − za                                     into the range divided by sa
+    global pool    f(f(sum) / n)                                          the same, but that −za is part of its shift
+
+A ReLU in front of a range that begins at 0 is dropped. Codes are raw, each step is one float32 operation.
+"""
+
+import numpy as np
+
+from refquant.core.fma import fma32
+from refquant.core.range_steps import range_codes, range_of, steps_of
+
+__all__ = ["range_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_mean", "range_global_mean"]
+
+_F = np.float32
+
+
+def range_quantize(form, x, qparams):
+    """Return the codes of real numbers, with parameters per tensor or per channel."""
+    scale, zero = qparams.along(np.ndim(x))
+    steps = steps_of(*range_of(scale, zero, qparams.qmin, qparams.qmax), form.shift)
+    return range_codes(x, steps, qparams.qmin, qparams.qmax, contraction=form.contraction, reduced=form.reduced)
+
+
+def _codes(form, real, out, divisor, relu=False):
+    low, high = range_of(out.scale, out.zero_point, out._type.qmin, out._type.qmax)
+    with np.errstate(all="ignore"):
+        if relu and out.zero_point > out._type.qmin:
+            real = np.maximum(real, _F(0))
+        steps = steps_of(low / divisor, high / divisor, form.shift)
+    return range_codes(real, steps, out._type.qmin, out._type.qmax, contraction=form.contraction, reduced=form.reduced)
+
+
+def _centred(codes, q):
+    return codes.astype(_F) - _F(q.zero_point)
+
+
+def _real(codes, q):
+    return _centred(codes, q) * _F(q.scale)
+
+
+def range_sum(form, qa, qb, out, a, b, activation):
+    """Return the codes of a sum."""
+    sa, sb = _F(qa.scale), _F(qb.scale)
+    with np.errstate(all="ignore"):
+        offset = _F(qa.zero_point) + (_F(qb.zero_point) * sb) / sa
+        total = fma32(a.astype(_F) - offset, sa / sb, b.astype(_F))
+    return _codes(form, total, out, sb, activation == "relu")
+
+
+def range_product(form, qa, qb, out, a, b, activation):
+    """Return the codes of a product."""
+    with np.errstate(all="ignore"):
+        return _codes(form, _real(a, qa) * _real(b, qb), out, _F(1), activation == "relu")
+
+
+def range_copy(form, q, out, codes):
+    """Return one input of a concatenation under the output's parameters."""
+    return _codes(form, _centred(codes, q), out, _F(q.scale))
+
+
+def range_function(form, name, function, parameter, q, out, codes):
+    """Return the codes of a function of one code."""
+    if name == "leaky_relu" and not q.zero_point:
+        return _codes(form, function(_centred(codes, q), parameter), out, _F(q.scale))
+    x = _real(codes, q)
+    return _codes(form, _FUNCTIONS[name](x) if name in _FUNCTIONS else function(x, parameter), out, _F(1))
+
+
+def _between(x, low, high):
+    return np.minimum(np.maximum(x, _F(low)), _F(high))
+
+
+#: Functions that OpenVINO computes in another order than PyTorch.
+_FUNCTIONS = {
+    "hardswish": lambda x: x * (_between(x + _F(3), 0, 6) / _F(6)),
+    "hardsigmoid": lambda x: _between(x * (_F(1) / _F(6)) + _F(0.5), 0, 1),
+}
+
+
+def range_mean(form, q, out, total, count):
+    """Return the codes of means of raw codes."""
+    return _codes(form, total.astype(_F) / count.astype(_F) - _F(q.zero_point), out, _F(q.scale))
+
+
+def range_global_mean(form, q, out, total, count):
+    """Return the codes of means of whole images: the zero point goes into the shift."""
+    low, high = range_of(out.scale, out.zero_point, out._type.qmin, out._type.qmax)
+    zero, scale = _F(q.zero_point), _F(q.scale)
+    with np.errstate(all="ignore"):
+        steps = steps_of(low / scale, high / scale, form.shift)
+        moved = steps._replace(low=steps.low + zero, high=steps.high + zero, shift=steps.shift + -zero * steps.step)
+    return range_codes(total.astype(_F) / count.astype(_F), moved, out._type.qmin, out._type.qmax, contraction=form.contraction, reduced=form.reduced)

@@ -1,0 +1,170 @@
+"""OpenVINO's profile: a range cut into steps, by a slow witness; what the profile leaves out says so; planted faults are found."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import witness
+
+import refquant as rq
+from refquant import backends, numerics
+from refquant.core.range_steps import range_codes, range_of, steps_of
+from refquant.errors import UnsupportedError
+from refquant.verify import Problem, build, campaign, case_stream, mutants, oracle, try_case
+
+OPS = ("quantize", "dequantize", "linear", "conv1d", "conv2d", "conv3d", "add", "mul", "cat", "adaptive_avg_pool2d", "leaky_relu", "hardswish")
+
+
+def slow_code(x, scale, zero, qmin, qmax):
+    """The affine map in fractions, rounded to float32 after every step."""
+    f = lambda v: Fraction(float(np.float32(float(v))))  # noqa: E731
+    assert f(scale) == scale
+    low, high = f(scale * (qmin - zero)), f(scale * (qmax - zero))
+    step = f(Fraction(255) / f(high - low))
+    shift = f(-low * step)
+    inside = min(max(x, low), high)
+    small = Fraction(float(np.float32(1e-4)))
+    if qmin < 0 and abs(f(shift - 128)) < small and abs(f(f(low * step) + 128)) <= small and abs(f(f(high * step) - 127)) <= small:
+        return witness.clip(witness.half_even(f(inside * step)), qmin, qmax)
+    return witness.clip(witness.half_even(f(f(inside * step) + shift)), 0, 255) + qmin
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_quantize_by_a_slow_witness(dtype):
+    rng = np.random.default_rng(3)
+    for zero in (*range(*((0, 256, 51) if dtype == "uint8" else (-128, 128, 32))), 0):
+        scale = float(np.float32(rng.uniform(0.001, 0.3)))
+        q = rq.QParams(scale, zero, dtype)
+        x = ((rng.integers(-300, 300, 80) + 0.5) * np.float32(scale)).astype(np.float32)
+        ref = [slow_code(Fraction(float(v)), Fraction(scale), zero, q.qmin, q.qmax) for v in x]
+        np.testing.assert_array_equal(rq.quantize(x, q, numerics="openvino").values, ref)
+
+
+def test_int8_around_zero_has_no_shift():
+    steps = steps_of(*range_of(0.1, 0, -128, 127))
+    x = np.float32([0.05, 0.15, 0.25, -0.05, np.nan])
+    both = [range_codes(x, steps, -128, 127, reduced=reduced).tolist() for reduced in (True, False)]
+    assert both[0][-1] == both[1][-1] == -128
+    far = (np.arange(-128, 127) + 0.5).astype(np.float32) * np.float32(0.1)
+    assert np.any(range_codes(far, steps, -128, 127) != range_codes(far, steps, -128, 127, reduced=False))
+
+
+def test_it_is_not_the_formula_of_onnx():
+    x = (np.arange(-64, 64) + 0.5).astype(np.float32) * np.float32(0.1)
+    q = rq.QParams(0.1, 77, "uint8")
+    assert 0 < np.sum(rq.quantize(x, q, numerics="openvino").values != rq.quantize(x, q, numerics="onnxruntime").values) < 128
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op.startswith(("linear", "conv"))])
+def test_the_reference_agrees_with_the_kernels(op):
+    compared = 0
+    for case, _ in zip(case_stream(op, "openvino"), range(30)):
+        problem = build(case)
+        try:
+            fast = oracle(problem, "openvino")
+        except UnsupportedError:
+            continue
+        np.testing.assert_array_equal(fast, oracle(problem, "openvino", reference=True))
+        compared += 1
+    assert compared > 8
+
+
+LEFT_OUT = {
+    "conv2d/openvino/n1c4h4w4-oc3s2/random/seed=0": "kernel of 1",
+    "conv2d/openvino/n1c8h6w6-oc8k3g4/random/seed=1/int8": "groups of int8",
+    "conv2d/openvino/n1c300h4w4-oc3k3/random/seed=1/int8": "2\\*\\*24",
+    "linear/openvino/m3k4n2/random/seed=0/asymmetric": "weights are int8 with zero points",
+    "linear/openvino/m3k4n2/random/seed=0/float": "runs in float32",
+    "avg_pool2d/openvino/n1c3h8w8-k3p1/random/seed=0": "padded images",
+    "cat/openvino/n1h2w2-c3x2/random/seed=2/relu": "ReLU behind a concatenation",
+}
+
+
+def with_zero_points(problem):
+    """The same problem with a zero point of 5 everywhere."""
+    def moved(v):
+        if isinstance(v, rq.QTensor) and not v.qparams.per_channel and v is not problem.get("w"):
+            return rq.QTensor(v.values, moved(v.qparams))
+        if isinstance(v, tuple):
+            return tuple(moved(u) for u in v)
+        return rq.QParams(v.scale, 5, v.dtype) if isinstance(v, rq.QParams) else v
+
+    return Problem(problem.op, {name: moved(value) for name, value in problem.arguments.items()})
+
+
+@pytest.mark.parametrize("line", LEFT_OUT)
+def test_what_is_left_out_says_so(line):
+    with pytest.raises(UnsupportedError, match=LEFT_OUT[line]):
+        oracle(with_zero_points(build(line)), "openvino")
+
+
+def test_a_range_that_float32_loses_is_refused():
+    x = rq.QTensor(np.full((1, 4), 200, np.uint8), rq.QParams(1.0, 255, "uint8"))
+    w = rq.QTensor(np.full((2, 4), 127, np.int8), rq.QParams(1.0, 0, "int8"))
+    with pytest.raises(UnsupportedError, match="lost in float32.*larger output scale"):
+        rq.ops.linear(x, w, out=rq.QParams(1e-6, 3, "uint8"), numerics="openvino")
+
+
+#: Changed fields that give the same codes in all default cases; their values stand in OpenVINO's sources.
+SAME = {"adaptive_avg_pool.reduced", "adaptive_avg_pool.shift", "quantize_channel.reduced", "conv.drift", "conv.plain", "linear.float_sums", "linear.plain", "linear.drift"}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_changed_field_is_found(op):
+    left = [m for m in mutants("openvino", op) if f"{m.section}.{m.field}" not in SAME and not m.section.endswith("_real")]
+    assert left
+    for case, _ in zip(case_stream(op, "openvino"), range(150)):
+        if not left:
+            return
+        if case.outputs > 70_000:
+            continue
+        problem = build(case)
+        left = [m for m in left if answer(problem, m.profile) in (answer(problem, "openvino"), None)]
+    assert [str(m) for m in left] == []
+
+
+def answer(problem, profile):
+    try:
+        return oracle(problem, profile).tobytes()
+    except UnsupportedError:
+        return None
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("line, node", [
+    ("conv2d/openvino/n1c16h8w8-oc16k3p1/random/seed=0", "brgconv_avx512_I8"),
+    ("conv2d/openvino/n1c8h8w8-oc8k3p1g8/random/seed=0/int8", "brgconv_avx512_dw"),
+    ("linear/openvino/m8k32n16/random/seed=0", "brgemm_avx512_I8"),
+])  # fmt: skip
+def test_products_stay_in_integers(engine, line, node):
+    assert engine.node_precision(build(line)).startswith(node)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("op, section, change", [
+    ("add", "add", {"contraction": "fma"}), ("quantize", "quantize", {"shift": "quotient"}), ("linear", "linear", {"bias": "sum"}),
+    ("conv2d", "conv", {"bias": "shift"}), ("cat", "cat", {"contraction": "fma"}),
+])  # fmt: skip
+def test_a_planted_fault_is_found_by_the_engine(engine, op, section, change):
+    class Impostor:
+        name, profile = engine.name, numerics.get("openvino").replace(**{section: change})
+        describe, supports, run = engine.describe, engine.supports, engine.run
+
+    assert campaign(Impostor(), op, outputs=60_000).differing
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+def test_bfloat16_does_not_reach_integers(engine):
+    """The default hint of this CPU would be bfloat16; products between codes keep their bits."""
+    line = "conv2d/openvino/n1c16h9w9-oc16k3p1/neartie/seed=3/per_channel"
+    assert try_case(engine, line).comparison.exact
+    small = engine._models["conv2d"](build(line))
+    compiled = engine._core.compile_model(engine._core.read_model(small.model), "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 2})
+    np.testing.assert_array_equal(compiled(list(small.feeds.values()))[0], oracle(build(line), "openvino"))
+
+
+def test_the_engine_is_in_the_table():
+    assert "openvino" in backends.names()
