@@ -55,20 +55,38 @@ def test_small_against_the_slow_witness(rung, signs):
         assert_same(slow, gemm_s32(a, pack_b(b, rung), a_zero=a_zero, b_zero=b_zero), (rung, m, n, k))
 
 
+def heights(n, k):
+    """Numbers of rows to try: all up to 70 where the suite must be thorough, else some, others for each (n, k)."""
+    if os.environ.get("REFQUANT_REQUIRE_ENGINES") == "1":
+        return range(1, 71)
+    return range(1 + (7 * n + k) % 23, 71, 23)
+
+
+@pytest.mark.skipif(jit_disabled(), reason="hundreds of thousands of products are for compiled kernels")
+@pytest.mark.parametrize("rung", EXACT)
+def test_every_shape_up_to_seventy(rung):
+    """Rows do not know of one another, so that the first m rows of one reference are the product of m rows."""
+    rng = np.random.default_rng(1)
+    all_codes = codes(rng, (70, 70), np.uint8)
+    weights = codes(rng, (70, 70), np.int8)
+    for k in range(1, 71):
+        a = np.ascontiguousarray(all_codes[:, :k])
+        whole = ref_gemm(a, weights[:k], 128, 0)
+        for n in range(1, 71):
+            packed, ref = pack_b(weights[:k, :n], rung), np.ascontiguousarray(whole[:, :n])
+            for m in heights(n, k):
+                if not np.array_equal(gemm_s32(a[:m], packed, a_zero=128), ref[:m]):
+                    assert_same(ref[:m], gemm_s32(a[:m], packed, a_zero=128), (rung, m, n, k))
+
+
 @pytest.mark.skipif(jit_disabled(), reason="thousands of products are for compiled kernels")
 @pytest.mark.parametrize("rung", EXACT)
-def test_every_shape_up_to_twenty(rung):
-    rng = np.random.default_rng(1)
-    case = 0
-    for n in range(1, 21):
-        for k in range(1, 21):
-            b = codes(rng, (k, n), np.int8)
-            packed = pack_b(b, rung)
-            for m in range(1 + case % 3, 21, 3 if rung != EXACT[-1] else 6):
-                a = codes(rng, (m, k), np.uint8)
-                b_zero = zeros_of(rng, case, n, np.int8)
-                assert_same(ref_gemm(a, b, 128, b_zero), gemm_s32(a, packed, a_zero=128, b_zero=b_zero), (rung, m, n, k))
-                case += 1
+def test_zero_points_at_small_shapes(rung):
+    rng = np.random.default_rng(4)
+    for case in range(240):
+        m, n, k = (int(v) for v in rng.integers(1, 21, 3))
+        a, b, b_zero = codes(rng, (m, k), np.uint8), codes(rng, (k, n), np.int8), zeros_of(rng, case, n, np.int8)
+        assert_same(ref_gemm(a, b, 128, b_zero), gemm_s32(a, pack_b(b, rung), a_zero=128, b_zero=b_zero), (rung, m, n, k))
 
 
 @pytest.mark.skipif(jit_disabled(), reason="large products are for compiled kernels")

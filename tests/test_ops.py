@@ -406,3 +406,22 @@ def test_a_sum_of_one_element_swaps_its_operands_in_onnx_runtime():
     a, b, out = rq.QParams(0.02534690499305725, -106, "int8"), rq.QParams(0.035809919238090515, -120, "int8"), rq.QParams(0.0365859717130661, -105, "int8")
     codes = [rq.ops.add(rq.QTensor(np.full(n, -114, np.int8), a), rq.QTensor(np.full(n, -122, np.int8), b), out=out, numerics="onnxruntime") for n in (1, 2)]
     assert [y.values.tolist() for y in codes] == [[-112], [-113, -113]]
+
+
+def test_matmul_integer_writes_where_it_is_told():
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 256, (2, 3, 7)).astype(np.uint8), rng.integers(-128, 128, (7, 5)).astype(np.int8)
+    out = np.full((2, 3, 5), 7, np.int32)
+    for isa in (None, "avx2"):
+        out[...] = 7
+        assert rq.ops.matmul_integer(a, b, isa=isa, out=out) is out
+        same(out, rq.ops.matmul_integer_reference(a, b, isa=isa))
+    frozen = out.copy()
+    frozen.setflags(write=False)
+    bad = [np.empty((2, 3, 4), np.int32), np.empty((2, 3, 5), np.int64), out.transpose(0, 2, 1).copy().transpose(0, 2, 1), frozen, [[0]]]
+    for wrong in bad:
+        with pytest.raises(ArgumentError, match=r"np.empty\(\(2, 3, 5\), np.int32\)"):
+            rq.ops.matmul_integer(a, b, out=wrong)
+    memory = np.zeros(4 * 4 * 4, np.uint8)
+    with pytest.raises(ArgumentError, match="shares memory"):
+        rq.ops.matmul_integer(memory.reshape(16, 4)[:4], np.ones((4, 4), np.int8), out=memory.view(np.int32).reshape(4, 4))

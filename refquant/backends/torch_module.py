@@ -43,6 +43,10 @@ def _batch_norm(node):
     return _fill(kind(len(node.params["weight"]), eps=node.attrs["eps"]), node)
 
 
+def _layer_norm(node):
+    return _fill(nn.LayerNorm(len(node.params["weight"]), eps=node.attrs["eps"]), node)
+
+
 _MODULES = {
     "conv1d": _conv(nn.Conv1d),
     "conv2d": _conv(nn.Conv2d),
@@ -52,6 +56,9 @@ _MODULES = {
     "max_pool2d": lambda node: nn.MaxPool2d(**node.attrs),
     "avg_pool2d": lambda node: nn.AvgPool2d(**node.attrs),
     "adaptive_avg_pool2d": lambda node: nn.AdaptiveAvgPool2d(node.attrs["output_size"]),
+    "layer_norm": _layer_norm,
+    "softmax": lambda node: nn.Softmax(node.attrs["dim"]),
+    "gelu": lambda node: nn.GELU(),
     "dropout": lambda node: nn.Dropout(),
     "identity": lambda node: nn.Identity(),
 }
@@ -61,6 +68,9 @@ _CALLS = {
     "cat": lambda node, *xs: (torch.cat, (list(xs), node.attrs["dim"]), {}),
     "flatten": lambda node, x: (torch.flatten, (x, node.attrs["start_dim"]), {}),
     "reshape": lambda node, x: (torch.reshape, (x, tuple(-1 if n is None else n for n in node.attrs["shape"])), {}),
+    "matmul": lambda node, a, b: (torch.matmul, (a, b), {}),
+    "permute": lambda node, x: (torch.permute, (x, tuple(node.attrs["dims"])), {}),
+    "scale": lambda node, x: (operator.mul, (x, node.attrs["factor"]), {}),
     "relu": lambda node, x: (functional.relu, (x,), {}),
 }
 

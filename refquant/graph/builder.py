@@ -14,7 +14,7 @@ from refquant.graph.table import shape_text
 __all__ = ["Builder", "Value"]
 
 # Calls that PyTorch's tracer names after the function, not after the module that they stand in.
-_FUNCTIONS = ("add", "cat", "flatten", "reshape")
+_FUNCTIONS = ("add", "cat", "flatten", "reshape", "matmul", "permute", "scale")
 
 
 class Value:
@@ -98,6 +98,28 @@ class Value:
         """Append a reshape."""
         return self.builder.append("reshape", [self], {"shape": tuple(shape)}, name=name)
 
+    def layer_norm(self, *, eps=1e-5, name=None):
+        """Append a layer norm over the last axis."""
+        path = self.builder.path("layer_norm", name)
+        params = {key: self.builder.array(path, key, self.shape[-1:]) for key in ("weight", "bias")}
+        return self.builder.append("layer_norm", [self], {"eps": eps}, params, path=path)
+
+    def softmax(self, dim=-1, *, name=None):
+        """Append a softmax."""
+        return self.builder.append("softmax", [self], {"dim": dim}, name=name)
+
+    def gelu(self, *, name=None):
+        """Append a GELU."""
+        return self.builder.append("gelu", [self], name=name)
+
+    def permute(self, *dims, name=None):
+        """Append a reordering of axes."""
+        return self.builder.append("permute", [self], {"dims": tuple(dims)}, name=name)
+
+    def scale(self, factor, *, name=None):
+        """Append a product with a number."""
+        return self.builder.append("scale", [self], {"factor": float(factor)}, name=name)
+
     def dropout(self, *, name=None):
         """Append a dropout, which does nothing at inference."""
         return self.builder.append("dropout", [self], name=name)
@@ -110,6 +132,11 @@ class Value:
         if not isinstance(other, Value):
             return NotImplemented
         return self.builder.append("add", [self, other])
+
+    def __matmul__(self, other):
+        if not isinstance(other, Value):
+            return NotImplemented
+        return self.builder.append("matmul", [self, other])
 
     def __repr__(self):
         return f"<Value {self.name!r} {shape_text(self.shape)}>"

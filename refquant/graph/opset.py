@@ -164,6 +164,24 @@ def _reshape(ctx, node, x):
     return ops.reshape(x, shape) if isinstance(x, QTensor) else np.reshape(x, shape)
 
 
+def _layer_norm(ctx, node, x):
+    return real.layer_norm(_only_real(node, x), node.params["weight"], node.params["bias"], eps=node.attrs["eps"], order=ctx.real)
+
+
+def _real(function):
+    return lambda ctx, node, *xs: function(*(_only_real(node, x) for x in xs), **node.attrs, order=ctx.real)
+
+
+def _scale(ctx, node, x):
+    return real.scale(_only_real(node, x), node.attrs["factor"])
+
+
+def _permute(ctx, node, x):
+    if isinstance(x, QTensor):
+        return QTensor(real.permute(x.values, node.attrs["dims"]), x.qparams)
+    return real.permute(x, node.attrs["dims"])
+
+
 def _quantize(ctx, node, x):
     return ops.quantize(_only_real(node, x), node.attrs["out"], numerics=ctx.numerics)
 
@@ -208,6 +226,12 @@ OPS = (
     GraphOp("adaptive_avg_pool2d", (1, 1), {"output_size": REQUIRED}, {}, ("nn.AdaptiveAvgPool2d", "F.adaptive_avg_pool2d"), _adaptive_avg_pool2d, shapes.adaptive_pool),
     GraphOp("flatten", (1, 1), {"start_dim": 1}, {}, ("torch.flatten", "nn.Flatten", ".flatten"), _flatten, shapes.flatten),
     GraphOp("reshape", (1, 1), {"shape": REQUIRED}, {}, (".reshape", ".view", "torch.reshape"), _reshape, shapes.reshape),
+    GraphOp("layer_norm", (1, 1), {"eps": 1e-5}, {"weight": True, "bias": True}, ("nn.LayerNorm",), _layer_norm, shapes.layer_norm),
+    GraphOp("softmax", (1, 1), {"dim": -1}, {}, ("nn.Softmax", "F.softmax"), _real(real.softmax), shapes.same),
+    GraphOp("gelu", (1, 1), {}, {}, ("nn.GELU", "F.gelu"), _real(real.gelu), shapes.same),
+    GraphOp("matmul", (2, 2), {}, {}, ("torch.matmul", "operator.matmul"), _real(real.matmul), shapes.matmul),
+    GraphOp("permute", (1, 1), {"dims": REQUIRED}, {}, (".permute", "torch.permute"), _permute, shapes.permute),
+    GraphOp("scale", (1, 1), {"factor": REQUIRED}, {}, ("operator.mul", "torch.mul"), _scale, shapes.same),
     GraphOp("dropout", (1, 1), {}, {}, ("nn.Dropout", "F.dropout"), _identity, shapes.same),
     GraphOp("identity", (1, 1), {}, {}, ("nn.Identity",), _identity, shapes.same),
     GraphOp("quantize", (1, 1), {"out": REQUIRED}, {}, ("quantize",), _quantize, shapes.same),

@@ -4,7 +4,7 @@ import math
 
 from refquant.errors import ShapeError
 
-__all__ = ["same", "conv", "linear", "per_channel", "add", "pool", "adaptive_pool", "flatten", "reshape", "cat", "pair", "check_windows"]
+__all__ = ["same", "conv", "linear", "per_channel", "add", "pool", "adaptive_pool", "flatten", "reshape", "cat", "layer_norm", "matmul", "permute", "pair", "check_windows"]
 
 
 def pair(value, dims):
@@ -130,6 +130,29 @@ def cat(node, *shapes):
             _refuse(node, f"inputs have shapes {_text(first)} and {_text(x)}; all axes but {dim} must agree")
     along = [x[dim] for x in shapes]
     return (*first[:dim], None if None in along else sum(along), *first[dim + 1 :])
+
+
+def layer_norm(node, x):
+    """The same shape, whose last axis has as many entries as the parameters."""
+    w = node.params["weight"].shape
+    if not x or x[-1] not in (None, w[0]):
+        _refuse(node, f"x has shape {_text(x)} but the parameters {_text(w)}; the last axis of x must be {w[0]}")
+    return x
+
+
+def matmul(node, a, b):
+    """(..., M, N) of (..., M, K) and (..., K, N)."""
+    if len(a) < 2 or len(a) != len(b) or a[-1] != b[-2] or any(n != m and None not in (n, m) for n, m in zip(a[:-2], b[:-2])):
+        _refuse(node, f"inputs have shapes {_text(a)} and {_text(b)}; they must be (..., M, K) and (..., K, N)")
+    return (*a[:-1], b[-1])
+
+
+def permute(node, x):
+    """The axes in another order."""
+    dims = node.attrs["dims"]
+    if sorted(d % max(len(x), 1) for d in dims) != list(range(len(x))):
+        _refuse(node, f"dims={tuple(dims)} but x has shape {_text(x)}; name each of its {len(x)} axes once")
+    return tuple(x[d] for d in dims)
 
 
 def _text(shape):

@@ -6,7 +6,7 @@ __all__ = ["multiply_adds"]
 
 
 def multiply_adds(model, batch=1):
-    """Return ``{node: multiply-adds}`` of the convolutions and fully connected layers of a model, for one batch.
+    """Return ``{node: multiply-adds}`` of the convolutions, fully connected layers and products of a model, for one batch.
 
     ``OC · IC/groups · KH · KW`` for each output position; biases, norms and pools do not count, as is usual.
 
@@ -29,6 +29,9 @@ def multiply_adds(model, batch=1):
         weight = node.params.get("weight")
         if node.op.startswith("conv"):
             counts[node.name] = batch * math.prod(weight.shape) * math.prod(shapes[node.name][2:])
+        elif node.op == "matmul":
+            a, b = (shapes[name] for name in node.inputs)
+            counts[node.name] = batch * math.prod(n or 1 for n in a) * b[-1]
         elif node.op == "linear":
             counts[node.name] = batch * math.prod(weight.shape) * math.prod(n or 1 for n in shapes[node.name][:-1])
     return counts

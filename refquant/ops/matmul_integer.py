@@ -37,7 +37,7 @@ def _plan(a, b, a_zero_point, b_zero_point, isa):
     return a, values, packed, int(a_zero), b_zero, pairs
 
 
-def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
+def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None, out=None):
     """Multiply matrices of codes into int32: ``Σ_k (a[m, k] − za) · (b[k, n] − zb[n])``.
 
     Parameters
@@ -50,6 +50,8 @@ def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
         A processor level of `refquant.core.levels.LEVEL_NAMES`. None, or a level with VNNI or dot products, gives the exact product modulo
         2**32. One without, such as ``"avx2"``, gives what ``vpmaddubsw`` does with unsigned `a` and signed `b`: products of neighbouring k are
         added in int16 with saturation. Other sign combinations are computed on 16 bits by engines, and are exact.
+    out : ndarray of int32, (..., N), optional
+        Where the result is written: C-contiguous, and not the memory of `a` or `b`. A new array unless given.
 
     Returns
     -------
@@ -67,11 +69,27 @@ def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None):
     (129540, 65534)
     """
     a, values, packed, za, zb, pairs = _plan(a, b, a_zero_point, b_zero_point, isa)
+    shape = (*a.shape[:-1], values.shape[1])
+    if out is None:
+        out = np.empty(shape, np.int32)
+    _check_out(out, shape, (a, values))
     if pairs:
-        return _saturating(a, values, za, zb)
-    packed = packed or pack_weights(values)
-    acc = gemm_s32(_rows(a), packed.packed, a_zero=za, b_zero=zb[()])
-    return acc.reshape(*a.shape[:-1], values.shape[1])
+        out[...] = _saturating(a, values, za, zb)
+    else:
+        packed = packed or pack_weights(values)
+        gemm_s32(_rows(a), packed.packed, a_zero=za, b_zero=zb[()], out=out.reshape(math.prod(shape[:-1]), shape[-1]))
+    return out
+
+
+def _check_out(out, shape, inputs):
+    place = "matmul_integer"
+    if not isinstance(out, np.ndarray) or out.dtype != np.int32 or out.shape != shape:
+        what = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ArgumentError(f"{place}: out is {what} but must be an int32 array of shape {shape}; use np.empty({shape}, np.int32)")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ArgumentError(f"{place}: out must be C-contiguous and writeable; use np.empty({shape}, np.int32)")
+    if any(np.may_share_memory(out, x) for x in inputs):
+        raise ArgumentError(f"{place}: out shares memory with a or b, which are read while it is written; give memory of its own")
 
 
 def _rows(a):

@@ -4,11 +4,20 @@ from typing import Callable, NamedTuple
 
 from refquant.errors import choose
 from refquant.graph import Builder
+from refquant.zoo.bert import bert_base_layer
 from refquant.zoo.mobilenet_v2 import mobilenet_v2
 from refquant.zoo.plain import densenet121, squeezenet1_1, vgg16
 from refquant.zoo.resnet import resnet18, resnet34, resnet50, resnext50_32x4d, wide_resnet50_2
 
 __all__ = ["Architecture", "ARCHITECTURES", "architectures", "build"]
+
+
+def _images(size=224):
+    return None, 3, size, size
+
+
+def _tokens(size=128):
+    return None, size, 768
 
 
 class Architecture(NamedTuple):
@@ -23,12 +32,16 @@ class Architecture(NamedTuple):
     parameters : int
     giga_multiply_adds : float
         Both as torchvision publishes them with its weights (``num_params``, and ``_ops`` to three decimals, for one image of 3×224×224).
+        Of BERT's layer: a twelfth of the published 85,054,464 of the encoder, and the products of its layers for 128 tokens.
+    input : callable
+        ``input(size)`` returns the shape of the input.
     """
 
     name: str
     build: Callable
     parameters: int
     giga_multiply_adds: float
+    input: Callable = _images
 
 
 ARCHITECTURES = (
@@ -41,6 +54,7 @@ ARCHITECTURES = (
     Architecture("vgg16", vgg16, 138_357_544, 15.470),
     Architecture("squeezenet1_1", squeezenet1_1, 1_235_496, 0.349),
     Architecture("densenet121", densenet121, 7_978_856, 2.834),
+    Architecture("bert_base_layer", bert_base_layer, 7_087_872, 0.931, _tokens),
 )
 
 
@@ -49,7 +63,7 @@ def architectures():
     return tuple(a.name for a in ARCHITECTURES)
 
 
-def build(name, *, seed=0, size=224):
+def build(name, *, seed=0, size=None):
     """Return a network with weights drawn from a seed.
 
     Parameters
@@ -57,8 +71,8 @@ def build(name, *, seed=0, size=224):
     name : str
         One of `architectures`.
     seed : int
-    size : int
-        Height and width of the input, (None, 3, size, size).
+    size : int, optional
+        Height and width of images, 224 unless given; or the number of tokens, 128.
 
     Returns
     -------
@@ -78,4 +92,5 @@ def build(name, *, seed=0, size=224):
     by_name = {a.name: a for a in ARCHITECTURES}
     architecture = by_name[choose("zoo.build", "name", name, by_name)]
     builder = Builder(seed=seed, name=name)
-    return builder.build(architecture.build(builder.input("x", (None, 3, size, size))))
+    shape = architecture.input() if size is None else architecture.input(size)
+    return builder.build(architecture.build(builder.input("x", shape)))

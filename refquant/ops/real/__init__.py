@@ -16,6 +16,7 @@ the same bits. A float32 sum depends on its order; two orders are defined here, 
 [0.0, 5.960464477539063e-08]
 """
 
+from refquant.ops.real.attention import gelu, layer_norm, matmul, permute, scale, softmax
 from refquant.ops.real.conv import conv1d, conv2d
 from refquant.ops.real.elementwise import add, cat, flatten, relu
 from refquant.ops.real.linear import linear
@@ -26,4 +27,5 @@ from refquant.ops.real.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 __all__ = [
     "ORDERS", "conv1d", "conv2d", "linear", "batch_norm", "fold_conv_bn", "fold_linear_bn",
     "relu", "add", "cat", "flatten", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
+    "layer_norm", "softmax", "gelu", "matmul", "permute", "scale",
 ]  # fmt: skip

@@ -1,0 +1,104 @@
+"""layer_norm, softmax, gelu, matmul, permute and scale on float32 arrays: what stands between the linear layers of a transformer.
+
+Exponentials, and sums by a library of linear algebra, come out otherwise in every library and on every processor. So the order
+``"torch_avx512"`` means no more here than NumPy's float32, close to PyTorch's numbers and as fast; ``"float64"`` rounds once, at the end.
+"""
+
+import numpy as np
+from scipy.special import erf
+
+from refquant.errors import ArgumentError, ShapeError
+from refquant.ops.real.order import check_order, real_input
+
+__all__ = ["layer_norm", "softmax", "gelu", "matmul", "permute", "scale"]
+
+
+def _wide(x, name, place, order):
+    kind = np.float64 if check_order(order, place) == "float64" else np.float32
+    return real_input(x, name, place).astype(kind, copy=False)
+
+
+def layer_norm(x, weight, bias, *, eps=1e-5, order="torch_avx512"):
+    """Normalise the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+
+    Examples
+    --------
+    >>> layer_norm(np.float32([[1, 3]]), np.float32([1, 2]), np.float32([0, 1]), eps=0)
+    array([[-1.,  3.]], dtype=float32)
+    """
+    x = _wide(x, "x", "layer_norm", order)
+    if x.ndim < 1 or x.shape[-1:] != np.shape(weight) or np.shape(weight) != np.shape(bias):
+        raise ShapeError(f"layer_norm: x has shape {x.shape}, weight {np.shape(weight)} and bias {np.shape(bias)}; one entry for each of the last axis")
+    centred = x - x.mean(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + x.dtype.type(eps))
+    return (y * weight + bias).astype(np.float32, copy=False)
+
+
+def softmax(x, dim=-1, *, order="torch_avx512"):
+    """Exponentials along an axis, divided by their sum.
+
+    Examples
+    --------
+    >>> softmax(np.float32([0, 0]))
+    array([0.5, 0.5], dtype=float32)
+    """
+    x = _wide(x, "x", "softmax", order)
+    if not -x.ndim <= dim < x.ndim:
+        raise ArgumentError(f"softmax: dim={dim} but x has shape {x.shape}; choose {-x.ndim} … {x.ndim - 1}")
+    with np.errstate(invalid="ignore"):
+        y = np.exp(x - x.max(dim, keepdims=True, initial=-np.inf))
+        return (y / y.sum(dim, keepdims=True)).astype(np.float32, copy=False)
+
+
+def gelu(x, *, order="torch_avx512"):
+    """``x * (1 + erf(x / sqrt(2))) / 2``.
+
+    Examples
+    --------
+    >>> gelu(np.float32([-10, 0, 10]))
+    array([-0.,  0., 10.], dtype=float32)
+    """
+    x = _wide(x, "x", "gelu", order)
+    half = x.dtype.type(0.5)
+    with np.errstate(invalid="ignore"):
+        return (x * half * (1 + erf(x * np.sqrt(half)))).astype(np.float32, copy=False)
+
+
+def matmul(a, b, *, order="torch_avx512"):
+    """Multiply the matrices of the last two axes.
+
+    Examples
+    --------
+    >>> matmul(np.float32([[1, 2]]), np.float32([[3], [4]]))
+    array([[11.]], dtype=float32)
+    """
+    a, b = _wide(a, "a", "matmul", order), _wide(b, "b", "matmul", order)
+    if a.ndim < 2 or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2]:
+        raise ShapeError(f"matmul: a has shape {a.shape} and b {b.shape}; they must be (..., M, K) and (..., K, N)")
+    return (a @ b).astype(np.float32, copy=False)
+
+
+def permute(x, dims):
+    """Reorder axes.
+
+    Examples
+    --------
+    >>> permute(np.zeros((2, 3, 4), np.float32), (0, 2, 1)).shape
+    (2, 4, 3)
+    """
+    x = np.asarray(x)
+    if sorted(d % max(x.ndim, 1) for d in dims) != list(range(x.ndim)):
+        raise ArgumentError(f"permute: dims={tuple(dims)} but x has shape {x.shape}; name each of its {x.ndim} axes once")
+    return np.ascontiguousarray(x.transpose(dims))
+
+
+def scale(x, factor):
+    """Multiply by a number: one rounding of each.
+
+    Examples
+    --------
+    >>> scale(np.float32([2, 4]), 0.125)
+    array([0.25, 0.5 ], dtype=float32)
+    """
+    return real_input(x, "x", "scale") * np.float32(factor)
