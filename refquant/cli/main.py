@@ -39,6 +39,7 @@ COMMANDS = (
     Command("gallery", "refquant.cli.gallery", "published puzzles of INT8 inference, solved"),
     Command("gen", "refquant.cli.gen", "cases made to hurt, into a pipe, for a program in any language"),
     Command("check", "refquant.cli.check", "that program's results, from a pipe, against the oracle"),
+    Command("findings", "refquant.cli.findings", "what engines do that one would not expect, shown on the engine"),
     Command("profiles", "refquant.cli.profiles", "what a profile says, or how two differ"),
 )
 

@@ -1,0 +1,28 @@
+"""Findings: what engines do that their users would not expect, each with the smallest call that shows it.
+
+>>> from refquant.backends.findings import find, reproduce
+>>> print(*reproduce(find("zero-point-before-rounding")).lines(), sep="\\n")
+3 of 3 outputs are other than expected
+[0]: engine not installed, oracle 2, expected 1
+[1]: engine not installed, oracle 2, expected 3
+[2]: engine not installed, oracle 4, expected 3
+"""
+
+from refquant.backends.findings.conversions import CONVERSIONS
+from refquant.backends.findings.elementwise import ELEMENTWISE
+from refquant.backends.findings.finding import Finding, Reproduction, reproduce
+from refquant.backends.findings.products import PRODUCTS
+from refquant.errors import ArgumentError, choose
+
+__all__ = ["FINDINGS", "Finding", "Reproduction", "find", "reproduce"]
+
+FINDINGS = (*CONVERSIONS, *PRODUCTS, *ELEMENTWISE)
+
+if len({finding.name for finding in FINDINGS}) != len(FINDINGS):
+    raise ArgumentError("findings: two findings share a name; rename one")
+
+
+def find(name):
+    """Return the finding of a name, or raise an `ArgumentError` with the nearest ones."""
+    table = {finding.name: finding for finding in FINDINGS}
+    return table[choose("findings", "name", name, table)]

@@ -1,0 +1,149 @@
+"""`Finding`: what an engine does that its user would not expect, with the smallest call that shows it."""
+
+from dataclasses import dataclass
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError
+from refquant.verify.build import build
+from refquant.verify.compare import compare
+from refquant.verify.problem import Problem, oracle
+
+__all__ = ["Finding", "Reproduction", "reproduce", "case", "codes", "by", "of", "values"]
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One surprise.
+
+    Attributes
+    ----------
+    name : str
+        A few words joined by hyphens.
+    engine : str
+        Of `refquant.backends.names`.
+    title : str
+        One line.
+    text : str
+        What happens, and why.
+    problem : callable
+        Without arguments; returns the `Problem` that shows it.
+    expect : callable
+        From the problem to what one would expect.
+    expected_by : str
+        By which reading; follows "expected ".
+    numerics : str
+        The profile that gives the engine's bits; of a defect a named variant, while the engine's own profile says what is right.
+    """
+
+    name: str
+    engine: str
+    title: str
+    text: str
+    problem: Callable
+    expect: Callable
+    expected_by: str
+    numerics: str = ""
+
+    @property
+    def profile(self):
+        """The name of the profile that gives the engine's bits."""
+        return self.numerics or self.engine
+
+    @property
+    def defect(self):
+        """Whether the engine computes what nobody meant."""
+        return "+" in self.profile
+
+
+class Reproduction(NamedTuple):
+    """What a finding's call gives.
+
+    Attributes
+    ----------
+    engine : ndarray or None
+        None where the engine is not installed.
+    oracle, expected : ndarray
+    """
+
+    engine: object
+    oracle: np.ndarray
+    expected: np.ndarray
+
+    @property
+    def agrees(self):
+        """Whether the oracle gives the engine's bits."""
+        return self.engine is None or compare(self.engine, self.oracle, nan_equal=True).exact
+
+    @property
+    def surprises(self):
+        """Whether they are other than expected."""
+        return not compare(self.oracle, self.expected, nan_equal=True).exact
+
+    def lines(self):
+        """Yield a report."""
+        if self.oracle.shape != self.expected.shape or self.oracle.dtype != self.expected.dtype:
+            yield f"engine {self.engine}, oracle {self.oracle}, expected {self.expected}"
+            return
+        places = np.argwhere(np.atleast_1d(self.oracle != self.expected) & ~np.atleast_1d((self.oracle != self.oracle) & (self.expected != self.expected)))
+        yield f"{len(places)} of {self.oracle.size} outputs are other than expected"
+        for place in map(tuple, places[:_SHOWN]):
+            at = lambda y: np.atleast_1d(y)[place].item()  # noqa: B023, E731
+            live = "not installed" if self.engine is None else at(self.engine)
+            yield f"{list(map(int, place))}: engine {live}, oracle {at(self.oracle)}, expected {at(self.expected)}"
+
+
+def reproduce(finding, runner=None):
+    """Run a finding's call on an engine and by the oracle.
+
+    Parameters
+    ----------
+    finding : Finding
+    runner : Runner, optional
+        None leaves the engine out.
+
+    Returns
+    -------
+    Reproduction
+
+    Raises
+    ------
+    ArgumentError
+        The runner refuses the call.
+    """
+    problem = finding.problem()
+    reason = None if runner is None else runner.supports(problem)
+    if reason is not None:
+        raise ArgumentError(f"finding {finding.name}: {runner.name} must be able to compute its call but is not ({reason}); run it on the machine that it describes")
+    live = None if runner is None else np.asarray(runner.run(problem))
+    return Reproduction(live, oracle(problem, finding.profile), np.asarray(finding.expect(problem)))
+
+
+def case(line):
+    """Return a call by its case line."""
+    return lambda: build(line)
+
+
+def of(op, **arguments):
+    """Return a call by its arguments."""
+    return lambda: Problem(op, arguments)
+
+
+def codes(numbers, scale=1.0, zero_point=0, dtype="uint8"):
+    """Return a QTensor of codes."""
+    return QTensor(np.array(numbers, dtype), QParams(scale, zero_point, dtype))
+
+
+def by(numerics):
+    """Expect what a profile computes."""
+    return lambda problem: oracle(problem, numerics)
+
+
+def values(numbers, dtype=np.uint8):
+    """Expect these numbers."""
+    return lambda problem: np.array(numbers, dtype)

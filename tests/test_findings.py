@@ -1,0 +1,83 @@
+"""Findings: each shows on the live engine, the oracle gives its bits, and neither is what one would expect."""
+
+import numpy as np
+import pytest
+
+from refquant import backends, numerics
+from refquant.backends.findings import FINDINGS, find, reproduce
+from refquant.errors import ArgumentError
+from tests.test_cli import call, one_line
+
+
+def test_there_are_many_of_every_engine():
+    assert len(FINDINGS) >= 25 and {finding.engine for finding in FINDINGS} == {name for name in backends.names() if "@" not in name and name != "openvino"}
+    assert sum(finding.defect for finding in FINDINGS) >= 2
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: finding.name)
+def test_a_finding_is_written_out_and_surprises(finding):
+    assert len(finding.title) <= 110 and not finding.title.endswith(".") and len(finding.text) > 60 and finding.text.endswith(".")
+    assert numerics.get(finding.profile).name.startswith(finding.engine)
+    found = reproduce(finding)
+    assert found.surprises and found.engine is None and found.oracle.size <= 40000
+    assert len(list(found.lines())) >= 2
+
+
+@pytest.mark.parametrize("finding", [finding for finding in FINDINGS if finding.defect], ids=lambda finding: finding.name)
+def test_of_a_defect_the_profile_itself_is_right(finding):
+    found = reproduce(finding)
+    assert np.array_equal(found.expected, finding.expect(finding.problem())) and numerics.get(finding.engine).name in finding.profile
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("finding, engine", [pytest.param(f, f.engine, id=f.name) for f in FINDINGS], indirect=["engine"])
+def test_the_engine_does_it(finding, engine):
+    found = reproduce(finding, engine)
+    assert found.agrees and found.surprises, "\n".join(found.lines())
+
+
+def test_an_engine_that_does_something_else_is_found():
+    class Mended:
+        name = profile = "fbgemm"
+        supports = lambda self, problem: None  # noqa: E731
+        run = lambda self, problem: np.array([1, 3, 3], np.uint8)  # noqa: E731
+
+    assert not reproduce(find("zero-point-before-rounding"), Mended()).agrees
+
+
+def test_a_runner_that_refuses_is_said():
+    class Elsewhere:
+        name = profile = "fbgemm"
+        supports = lambda self, problem: "another machine"  # noqa: E731
+
+    with pytest.raises(ArgumentError, match="another machine"):
+        reproduce(find("zero-point-before-rounding"), Elsewhere())
+
+
+def test_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(backends, "installed", lambda name: False)
+    status, out, err = call(capsys, "findings")
+    assert status == 0 and not err and all(finding.name in out for finding in FINDINGS) and f"{len(FINDINGS)} findings, 0 shown" in out
+    status, out, _ = call(capsys, "findings", "rows-that-overlap")
+    assert status == 0 and "fbgemm+overlapping_transpose" in out and "expected 8" in out and "defect" in out
+    status, out, _ = call(capsys, "findings", "--engine", "onnxruntime")
+    assert status == 0 and "QLinearAdd" in out and "FBGEMM's depthwise" not in out
+
+
+def test_wrong_usage(capsys):
+    status, _, err = call(capsys, "findings", "rows-that-overlp")
+    assert status == 2 and one_line(err) and "did you mean 'rows-that-overlap'" in err
+    status, _, err = call(capsys, "findings", "rows-that-overlap", "--engine", "x86")
+    assert status == 2 and one_line(err) and "is about fbgemm" in err
+
+
+def test_a_finding_that_no_longer_shows_gives_status_1(capsys, monkeypatch):
+    class Mended:
+        name = profile = "fbgemm"
+        supports = lambda self, problem: None  # noqa: E731
+        run = lambda self, problem: np.array([1, 3, 3], np.uint8)  # noqa: E731
+
+    monkeypatch.setattr(backends, "installed", lambda name: True)
+    monkeypatch.setattr(backends, "load", lambda name: Mended())
+    status, out, _ = call(capsys, "findings", "zero-point-before-rounding")
+    assert status == 1 and "DIFFERENT" in out
