@@ -20,7 +20,7 @@ def modules():
 
 
 # Packages that a folder's examples use, where importing the module does not ask for them.
-EXAMPLES_NEED = {"refquant.interop.onnx": "onnx", "refquant.interop.from_torch": "torch"}
+EXAMPLES_NEED = {"refquant.interop.onnx": "onnx", "refquant.interop.from_torch": "torch", "refquant.testing.strategies": "hypothesis"}
 
 
 @pytest.mark.parametrize("name", modules())
