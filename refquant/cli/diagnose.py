@@ -12,13 +12,14 @@ EXAMPLES = """examples:
   refquant diagnose case.npz
   refquant diagnose case.npz --numerics onednn           against another profile
   refquant diagnose case.npz --separate next.npz         write data that tell equal explanations apart
+  refquant diagnose --bench                              plant faults of every kind, and say how many of them are explained
   refquant diagnose --wrong-profiles                     every installed engine, taken for another one
   refquant diagnose --wrong-profiles --engine onnxruntime --numerics onnx_reference
 
 a case file is written in Python (its format: help(refquant.verify.case_file)):
   rq.verify.save_case("case.npz", "linear", actual=their_bits, numerics="onnx", x=xq, w=wq, bias=bias, out=qp_y)
 
-exit status: 0 every bit is explained (or agrees), 1 some are not, 2 the file cannot be used
+exit status: 0 every bit is explained (or agrees), 1 some are not, 2 the file cannot be used; of the bench 1 where it falls short of what it promises
 """
 
 
@@ -48,6 +49,10 @@ def add_arguments(parser):
     wrong.add_argument("--cases", type=_positive(int), default=2, metavar="N", help="differing cases to explain, of each operator (2)")
     parser.add_argument("--all", action="store_true", help="list the alternatives, and what was ruled out, in full")
     parser.add_argument("--separate", metavar="FILE", help="write a problem on which equal explanations differ; run your engine on it")
+    planted = parser.add_argument_group("planted faults")
+    planted.add_argument("--bench", action="store_true", help="diagnose planted faults, and print a table of what is found")
+    planted.add_argument("--filter", metavar="TEXT", help="faults whose name or kind holds it")
+    planted.add_argument("--json", metavar="OUT", help="write all figures to a file")
 
 
 def run(arguments):
@@ -58,8 +63,12 @@ def run(arguments):
         from refquant.cli.wrong_profiles import explain_engines
 
         return explain_engines(arguments)
+    if arguments.bench:
+        from refquant.cli.diagnose_bench import bench
+
+        return bench(arguments.filter, arguments.json)
     if arguments.case is None:
-        raise ArgumentError("diagnose: no case file is given; give CASE.npz, or --wrong-profiles to ask engines")
+        raise ArgumentError("diagnose: no case file is given; give CASE.npz, --wrong-profiles to ask engines, or --bench to plant faults")
     problem, actual, profile = load_case(arguments.case)
     if actual is None:
         raise ArgumentError(f"case file {arguments.case}: has no bits to explain; add them as the entry 'actual'")

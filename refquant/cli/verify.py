@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
   refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
   refquant verify --exhaustive --only quantize --engine fbgemm --log sweep.jsonl
+  refquant verify --power --op conv2d                    after how many outputs default cases tell profiles and planted faults apart
   refquant verify --list                                 engines, operators, golden vectors
 
 exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
@@ -27,7 +28,7 @@ exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexp
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
 _SHOWN = 3
 _OUTPUTS = 50000
-_HOMES = {"minutes": "--matrix", "log": "--matrix", "workers": "--matrix", "only": "--exhaustive", "sets": "--exhaustive"}
+_HOMES = {"minutes": "--matrix", "log": "--matrix", "workers": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power"}
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
@@ -50,6 +51,8 @@ def add_arguments(parser):
     parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix or --exhaustive: begin nothing after so many minutes")
     parser.add_argument("--workers", type=count, metavar="N", help="processes (--matrix: 1; --exhaustive: one for each core)")
     parser.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")
+    parser.add_argument("--power", action="store_true", help="no engine is asked: how many outputs default cases need to tell profiles and planted faults apart")
+    parser.add_argument("--json", metavar="OUT", help="with --power: write every number to a file")
     parser.add_argument("--reasons", action="store_true", help="say why cases were not asked of an engine")
     parser.add_argument("--list", action="store_true", help="list engines, operators and golden vectors")
 
@@ -78,6 +81,10 @@ def run(arguments):
         from refquant.cli.verify_exhaustive import verify_exhaustive
 
         return verify_exhaustive(arguments, engines)
+    if arguments.power:
+        from refquant.cli.verify_power import show_power
+
+        return show_power(arguments.op, arguments.outputs or _OUTPUTS, arguments.seed or 0, arguments.json)
     for name, home in _HOMES.items():
         if getattr(arguments, name) is not None:
             raise ArgumentError(f"verify: --{name} belongs to {home}; add it, or leave --{name} out")

@@ -163,24 +163,46 @@ def build_mul(case, rng):
     ratio = float(np.exp2(rng.uniform(-9, -5))) if shift is None else tie_ratio(rng, shift)
     scale = draw_scale(rng)
     other = solve_scales(rng, ratio, out.scale / scale)
+    if case.strategy == "neartie" and rng.random() < 0.5:
+        other = _telling_scale(other, scale, out.scale, ratio)
     if case.has("mixed") and a.ndim > 3:
         a = to_channels_last(a)
     a, b = (QTensor(_laid_out(case, v), QParams(s, z, dtype)) for v, s, z in zip((a, b), (scale, other), zeros))
     return Problem("mul", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None})
 
 
+def _telling_scale(other, scale, out, ratio):
+    """Return a scale beside `other` for which division and reciprocal give two multipliers, one of them on the tie's; `other` where there is none."""
+    single = np.float32
+    beside = np.float32(other) + np.arange(-8, 9, dtype=np.float32) * np.spacing(np.float32(other))
+    product = single(scale) * beside
+    quotient, inverse = product / single(out), product * (single(1) / single(out))
+    telling = beside[(quotient != inverse) & ((quotient == single(ratio)) | (inverse == single(ratio)))]
+    return float(telling[0]) if telling.size else other
+
+
+def _ties_between(scale, zero, dtype, step):
+    """Return the number of codes of which one way to dequantize lies below a tie of the output and another on it or above."""
+    kind, single = int_type(dtype), np.float32(scale)
+    codes = np.arange(kind.qmin, kind.qmax + 1)
+    apart = (codes - zero).astype(np.float32) * single
+    fused = (codes.astype(np.float64) * single + np.float64(single * np.float32(-zero))).astype(np.float32)
+    return int(np.count_nonzero(np.floor(apart / np.float64(step) + 0.5) != np.floor(fused / np.float64(step) + 0.5)))
+
+
 def build_unary(case, rng):
     """Return the problem of a case of a function of one code: every code comes up where there is room."""
     shape, dtype = _shape(case), _dtype(case)
     zero = draw_zero(rng, dtype, "neartie")
-    codes = rng.permutation(np.arange(int(np.prod(shape))) % 256).reshape(shape).astype(np.uint8).view(dtype)
+    codes = rng.permutation((np.arange(int(np.prod(shape))) + rng.integers(256)) % 256).reshape(shape).astype(np.uint8).view(dtype)
     # The middle of hardswish is no line; with larger scales most codes lie beyond it.
     out = QParams(draw_scale(rng, 2.0**-8, 2.0**-4) * (32 if case.op == "hardswish" else 1), draw_zero(rng, dtype, "random"), dtype)
     scale = draw_scale(rng)
     if case.strategy == "neartie":
         # Where the function is the identity (or, of hardsigmoid, x / 6) ties of the output are multiples of the input's scale.
         step = 6 / 256 if case.op == "hardsigmoid" else out.scale
-        scale = solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step)
+        scales = [solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step) for _ in range(8 if case.op == "hardsigmoid" else 1)]
+        scale = max(scales, key=lambda s: _ties_between(s, zero, dtype, step))
     arguments = {"x": QTensor(_laid_out(case, codes), QParams(scale, zero, dtype))}
     if case.has("rescale"):
         arguments["out"] = out

@@ -1,74 +1,37 @@
-"""Every planted fault is found: a sloppy engine of its own computes wrong bits, the diagnosis must name what is wrong, to the bit.
+"""Every planted fault is found: a sloppy engine computes wrong bits, the diagnosis must name what is wrong, to the bit.
 
-``python tests/quality/test_planted_faults.py [first seed]`` prints the statistics.
+``refquant diagnose --bench`` prints the statistics of all of them.
 """
 
-import sys
-import time
-from typing import NamedTuple
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_planted_faults_table import CONVOLUTION, ELEMENTWISE, FAULTS, LINEAR, PAIRED, TRIPLES, UNKNOWN, Fault
 
-from refquant.verify.build import build
+from refquant.cli.diagnose_bench import PROMISED
+from refquant.cli.main import main
 from refquant.verify.diagnosis import CAUSES, diagnose
-from refquant.verify.problem import oracle
+from refquant.verify.planted import FAULTS, KINDS, THEMES, UNKNOWN, examine, plant, summary, themes_of
 
-
-class Result(NamedTuple):
-    """How the diagnosis fared with one fault."""
-
-    fault: Fault
-    explained: bool
-    named: bool
-    headline: bool
-    differing: int
-    seconds: float
-    text: str
-
-
-def plant(fault, first=0):
-    """Return (problem, wrong bits) of the first seed that shows the fault in at least two outputs."""
-    for seed in range(first, first + 60):
-        problem = fault.prepare(build(fault.line.replace("seed=0", f"seed={seed}")))
-        actual = np.asarray(fault.plant(problem))
-        others = [oracle(problem, fault.profile), *(np.asarray(part(problem)) for part in fault.parts)]
-        bits = lambda v: v.view(np.int32) if v.dtype == np.float32 else v  # noqa: E731
-        if all(actual.shape == other.shape and np.count_nonzero(bits(actual) != bits(other)) >= 2 for other in others):
-            return problem, actual
-    raise AssertionError(f"{fault.name}: no seed shows it")
-
-
-def names_all(names, causes):
-    """Whether each expected name stands in the names of one explanation; one name in several words counts as any of them."""
-    return all(any(part in n for n in names) for part in causes)
-
-
-def matches(fault, names):
-    if " + " in fault.name:
-        return names_all(names, fault.causes)
-    return any(part in n for n in names for part in fault.causes)
-
-
-def examine(fault, first=0):
-    """Diagnose one planted fault."""
-    problem, actual = plant(fault, first)
-    begin = time.perf_counter()
-    d = diagnose(problem.op, actual=actual, numerics=fault.profile, **problem.arguments)
-    seconds = time.perf_counter() - begin
-    everything = [d.names, *(e.names for e in d.alternatives)]
-    return Result(fault, d.explained, any(matches(fault, n) for n in everything), matches(fault, d.names), d.differing, seconds, str(d))
+#: Of several faults at once every third is tried here, the command tries all.
+TRIED = [f for kind, faults in KINDS.items() for f in (faults[:: 3 if kind in ("pairs", "triples") else 1])]
+ASKED = ("linear", "conv2d", "add", "mul", "avg_pool2d", "quantize", "cat")
 
 
 @pytest.fixture(scope="module")
 def results():
-    return [examine(fault) for fault in FAULTS]
+    return [examine(fault) for fault in TRIED]
 
 
 def test_the_bench_is_as_large_as_it_says():
-    assert len(FAULTS) >= 60 and len(PAIRED) >= 15
-    assert len({f.name for f in FAULTS}) == len(FAULTS)
+    assert len(FAULTS) >= 60 and len(KINDS["pairs"]) >= 15 and len(KINDS["triples"]) >= 5
+    assert all(sum(f.line.startswith(f"{op}/") for f in FAULTS) >= 5 for op in ASKED) and len(KINDS["depthwise"]) >= 10
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_theme_is_planted_more_than_once(theme):
+    assert sum(theme in themes_of(fault) for fault in FAULTS) >= 3
 
 
 def test_every_cause_of_the_table_is_planted():
@@ -78,17 +41,16 @@ def test_every_cause_of_the_table_is_planted():
 
 def test_planted_faults_are_explained_to_the_bit(results):
     missed = [r.fault.name for r in results if not r.explained]
-    assert len(missed) <= 0.05 * len(results), missed
+    assert len(missed) <= (1 - PROMISED["explained"]) * len(results), missed
 
 
-def test_planted_faults_are_named(results):
-    unnamed = [(r.fault.name, r.text) for r in results if r.explained and not r.named]
-    assert len(unnamed) <= 0.05 * len(results), unnamed
+def test_the_planted_fault_is_named_or_cannot_be_told_apart(results):
+    assert [(r.fault.name, str(r.diagnosis)) for r in results if r.explained and not r.named] == []
 
 
 def test_no_diagnosis_takes_long(results):
-    seconds = sorted(r.seconds for r in results)
-    assert seconds[-1] < 30 and seconds[len(seconds) // 2] < 3
+    seconds = summary(results)["seconds"]
+    assert seconds["most"] < PROMISED["most"] and seconds["median"] < PROMISED["median"]
 
 
 @pytest.mark.parametrize("fault", UNKNOWN, ids=lambda f: f.name)
@@ -98,22 +60,43 @@ def test_what_is_not_in_the_table_is_not_explained(fault):
     assert not d.explained and d.nearest and all(e.left for e in d.nearest), str(d)
 
 
-def statistics(results):
-    """Return the bench's figures as text."""
-    seconds = sorted(r.seconds for r in results)
-    kinds = [("linear", LINEAR), ("convolution", CONVOLUTION), ("elementwise", ELEMENTWISE), ("pairs", PAIRED), ("triples", TRIPLES)]
-    lines = []
-    for kind, faults in kinds:
-        mine = [r for r in results if r.fault in faults]
-        lines.append(f"{kind:12} {len(mine):4} planted, {sum(r.explained for r in mine):4} explained, {sum(r.named for r in mine):4} named, {sum(r.headline for r in mine):4} first")
-    lines.append(f"{'all':12} {len(results):4} planted, {sum(r.explained for r in results):4} explained, {sum(r.named for r in results):4} named, {sum(r.headline for r in results):4} first")
-    lines.append(f"seconds: median {seconds[len(seconds) // 2]:.2f}, 90 % {seconds[len(seconds) * 9 // 10]:.2f}, most {seconds[-1]:.2f}, together {sum(seconds):.0f}")
-    lines += [f"not explained: {r.fault.name}\n{r.text}" for r in results if not r.explained]
-    lines += [f"not named: {r.fault.name}\n{r.text}" for r in results if r.explained and not r.named]
-    lines += [f"named second: {r.fault.name}\n{r.text}" for r in results if r.named and not r.headline]
-    return "\n".join(lines)
+def test_equal_explanations_are_told_apart_by_data_built_for_it(results):
+    """The sloppy engine runs on the separating case; what explains both is fewer, and the planted fault is among it."""
+    tried, told = 0, 0
+    for r in results:
+        case = r.diagnosis.separating_case(attempts=12) if r.diagnosis.alternatives and r.fault.line.startswith(("linear/", "add/", "quantize/")) else None
+        if case is None:
+            continue
+        try:
+            actual = np.asarray(r.fault.plant(case))
+            again = diagnose(case.op, actual=actual, numerics=r.fault.profile, seconds=5.0, **case.arguments)
+        except Exception:
+            continue  # the sloppy engine does not compute this case, or not in this dtype
+        before = {r.diagnosis.names, *(e.names for e in r.diagnosis.alternatives)}
+        both = before & {again.names, *(e.names for e in again.alternatives)}
+        tried += 1
+        told += len(both) < len(before)
+    assert tried >= 15 and told >= 0.8 * tried, (tried, told)
 
 
-if __name__ == "__main__":
-    start = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    print(statistics([examine(fault, start) for fault in FAULTS]))
+def test_the_command_prints_a_table(tmp_path, capsys):
+    assert main(["diagnose", "--bench", "--filter", "mul: half", "--json", str(tmp_path / "bench.json")]) == 0
+    text = capsys.readouterr().out
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert "kept: 2 of 2 explained" in text and "rounding mode" in text and figures["planted"] == 2 and figures["faults"][0]["themes"] == ["rounding mode"]
+    assert main(["diagnose", "--bench", "--filter", "no such fault"]) == 2
+    assert main(["diagnose"]) == 2 and "give a case file" in capsys.readouterr().err
+
+
+def test_the_command_fails_where_the_bench_does(monkeypatch, capsys):
+    from refquant.cli import diagnose_bench
+
+    def blind(fault):
+        return examine(fault)._replace(explained=False, named=False, first=False)
+
+    monkeypatch.setattr(diagnose_bench, "examine", blind)
+    assert main(["diagnose", "--bench", "--filter", "mul: half away"]) == 1
+    assert "not explained: mul: half away" in capsys.readouterr().out
+    credulous = lambda fault: examine(fault)._replace(explained=True, diagnosis=SimpleNamespace())  # noqa: E731
+    monkeypatch.setattr(diagnose_bench, "examine", credulous)
+    assert main(["diagnose", "--bench", "--filter", "two thirds of the bias"]) == 1

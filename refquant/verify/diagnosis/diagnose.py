@@ -129,9 +129,13 @@ def _distinct(hypotheses):
     """Drop hypotheses that lead to the same call as an earlier one."""
     kept = []
     for h in hypotheses:
-        if not any(_same_call(h.call, k.call) or _solved_alike(h, k) for k in kept):
+        if not any(_same_causes(h, k) or _same_call(h.call, k.call) or _solved_alike(h, k) for k in kept):
             kept.append(h)
     return kept
+
+
+def _same_causes(a, b):
+    return len(a.candidates) == len(b.candidates) and all(c in b.candidates for c in a.candidates)
 
 
 def _solved_alike(a, b):

@@ -165,6 +165,12 @@ def _coarse_multiplier(call, key):
     return call.but(quirks={"epilogue": (*call.quirks.get("epilogue", ()), _MULTIPLIERS[key])})
 
 
+def _fixed_once(call, key):
+    if call["out"] is None or getattr(call.form, "arithmetic", None) is None:
+        return None
+    return call.with_field(next(iter(call.forms)), "arithmetic", "fixed_gemmlowp").but(quirks={"rounded_once": True})
+
+
 # Real results
 
 _RESULTS = {"bfloat16": lambda y, call: to_bfloat16(y), "float16": lambda y, call: to_float16(y)}
@@ -289,6 +295,7 @@ OUTPUT_CAUSES = (
     Cause("late_bias", "adds the bias to the output codes, rounded apart{}", "bias", _LAYERS, _late_bias, ("", ", after they were saturated")),
     Cause("half_added", "rounds by adding 0.5 and rounding down, where the addition itself rounds", "rounding", _LAYERS, _half_added, surprise=0.05),
     Cause("coarse_multiplier", "rounds the multiplier to {}", "multiplier", _LAYERS, _coarse_multiplier, tuple(_MULTIPLIERS), 0.2),
+    Cause("fixed_once", "scales by an integer multiplier, rounding once, half up (TFLite's single rounding)", "multiplier", _LAYERS, _fixed_once, surprise=0.15),
     Cause("coarse_result", "rounds its result to {}", "result", ("dequantize", "fake_quantize", *_LAYERS), _coarse_result, tuple(_RESULTS)),
     Cause("coarse_real", "rounds its real result to {} before it quantizes it", "result", _LAYERS, _coarse_real, tuple(_BETWEEN), 0.22),
     Cause("coarse_input", "rounds the input to {} first", "x values", ("quantize", "fake_quantize"), _coarse_input, tuple(_INPUTS), 0.2),

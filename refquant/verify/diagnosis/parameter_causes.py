@@ -153,7 +153,7 @@ def _other_axis(call, key):
 
 
 _OTHERS = {
-    **dict.fromkeys(_LAYERS, (("out", "x"), ("x", "out"))), "add": (("a", "b"), ("b", "a"), ("out", "a"), ("out", "b")), "avg_pool2d": (("out", "x"),),
+    **dict.fromkeys(_LAYERS, (("out", "x"), ("x", "out"))), **dict.fromkeys(("add", "mul"), (("a", "b"), ("b", "a"), ("out", "a"), ("out", "b"))), "avg_pool2d": (("out", "x"),),
     "adaptive_avg_pool2d": (("out", "x"),),
 }  # fmt: skip
 
@@ -279,7 +279,7 @@ PARAMETER_CAUSES = (
     Cause(
         "borrowed_parameters", lambda key, call: f"uses scale and zero point of {_ROLES[key[1]]} for {_ROLES[key[0]]}", "scale", tuple(_OTHERS), _borrowed, _borrowed_keys,
     ),
-    Cause("swapped_parameters", "swaps the scales and zero points of a and b", "scale", ("add",), _swapped),
+    Cause("swapped_parameters", "swaps the scales and zero points of a and b", "scale", ("add", "mul"), _swapped),
     Cause("cat_parameters", "{}", "scale", ("cat",), _cat_changed, tuple(_CAT_CHANGES)),
     Cause("bias_missing", "leaves out the bias", "bias", _LAYERS, _bias_missing),
     Cause("bias_changed", "adds the bias {}", "bias", _LAYERS, _bias_changed, tuple(_BIAS_CHANGES)),

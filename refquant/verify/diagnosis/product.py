@@ -19,7 +19,7 @@ from refquant.core.epilogue import apply_epilogue, to_int32
 from refquant.core.fma import fma32
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.core.rounding import Round
+from refquant.core.rounding import Round, round_shift
 from refquant.core.wrap import saturate, wrap_int32
 from refquant.errors import UnsupportedError
 from refquant.numerics.forms import ProductForm, RealForm
@@ -160,10 +160,11 @@ class Products:
                 v = step(v, call)
             return v
         steps, between = call.quirks.get("steps", ()), call.quirks.get("between", ())
+        stage = _rounded_once if call.quirks.get("rounded_once") else apply_epilogue
         if not steps and not between and not call.quirks.get("wrap"):
-            return apply_epilogue(acc, ep, out.storage)
+            return stage(acc, ep, out.storage)
         ep = _unlimited(ep, call)
-        codes = _through_real(acc, ep, between) if between else apply_epilogue(acc, ep, np.int64)
+        codes = _through_real(acc, ep, between) if between else stage(acc, ep, np.int64)
         for step in steps:
             codes = step(codes, call, channel)
         if not call.quirks.get("wrap"):
@@ -209,6 +210,13 @@ def _unlimited(ep, call):
     relu = call["activation"] == "relu" and not ep.flags & E.RELU
     low = ep.qlo if relu else -(2**31)
     return ep._replace(qlo=low, qhi=2**31 - 1, lo=np.float32(-(2.0**31)), hi=np.float32(2147483520.0))
+
+
+def _rounded_once(acc, ep, dtype):
+    """Carry out a fixed-point stage with one rounding, half up, in place of two: TFLite built with TFLITE_SINGLE_ROUNDING."""
+    left = wrap_int32(acc.astype(np.int64) + ep.bias_i).astype(np.int64) << np.maximum(ep.shift, 0)
+    q = round_shift(left * ep.mult, 31 + np.maximum(-ep.shift, 0), Round.HALF_UP)
+    return saturate(q + ep.zi, ep.qlo, ep.qhi).astype(dtype)
 
 
 def _through_real(acc, ep, between):

@@ -15,6 +15,7 @@ _LEAST = 6
 # What float32 arithmetic may move a real value by, relative to its parts.
 _SLACK = 3e-7
 _TRIED = 33
+_MOST_BESIDE = 8
 
 
 def _text(value):
@@ -234,7 +235,11 @@ def _input_zero_keys(role):
             return ()
         error = (codes - q.zero_point) * q.scale - real
         best = int(round_real(np.float64(-(error @ slope) / square), "half_even"))
-        return tuple(d for d in (best, best - 1, best + 1) if d)
+        if call.op in _LAYERS:
+            return tuple(d for d in (best, best - 1, best + 1) if d)
+        # Where a step of the input is less than one of the output, several zero points are as good but for a few ties.
+        width = min(_MOST_BESIDE, 1 + math.ceil(float(q.scale) / math.sqrt(square / slope.size)))
+        return _best(call, bench, _input_zero(role), [d for d in range(best - width, best + width + 1) if d], 3)
 
     return keys
 
@@ -243,13 +248,16 @@ def _slope_of_zero(call, bench, role, index):
     """Return by how much the real value falls when the role's zero point rises by one."""
     if call.op == "add":
         return np.full(index.size, call.qparams(role).scale)
+    if call.op == "mul":
+        other = call["b" if role == "a" else "a"]
+        return (other.values.reshape(-1)[index] - float(other.qparams.zero_point)) * other.qparams.scale * call.qparams(role).scale
     products = bench.evaluator.products
     up = products.real(call.with_zero(role, int(call.zero(role)) + 1), index)[0]
     return products.real(call, index)[0] - up
 
 
 def _input_zero(role):
-    return lambda call, key: call.with_zero(role, int(call.zero(role)) + key)
+    return lambda call, key: None if np.ndim(call.zero(role)) else call.with_zero(role, int(call.zero(role)) + key)
 
 
 def _input_zero_words(role):
@@ -296,6 +304,6 @@ SOLVED_CAUSES = (
     *(Cause(f"other_{r}_scale", _part_words(r), f"scale of {r}", _LAYERS, _part_scaled(r), _part_keys(r), 0.35) for r in "xw"),
     *(Cause(f"other_{r}_zero_point", _input_zero_words(r), f"zero point of {r}", _LAYERS, _input_zero(r), _input_zero_keys(r), 0.25) for r in "xw"),
     *(Cause(f"other_{r}_scale", _part_words(r), f"scale of {r}", ("add",), _part_scaled(r), _part_keys(r), 0.35) for r in "ab"),
-    *(Cause(f"other_{r}_zero_point", _input_zero_words(r), f"zero point of {r}", ("add",), _input_zero(r), _input_zero_keys(r), 0.25) for r in "ab"),
+    *(Cause(f"other_{r}_zero_point", _input_zero_words(r), f"zero point of {r}", ("add", "mul"), _input_zero(r), _input_zero_keys(r), 0.25) for r in "ab"),
     Cause("other_grid", _grid_words, "scale", ("dequantize",), _grid, _grid_keys, 0.3),
 )  # fmt: skip

@@ -1,0 +1,196 @@
+"""The generator's power: how many outputs of default cases it takes until two computations that differ are told apart."""
+
+from itertools import combinations
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from refquant import numerics
+from refquant.errors import UnsupportedError
+from refquant.verify.build import build
+from refquant.verify.compare import compare
+from refquant.verify.default_cases import STREAMS, case_stream
+from refquant.verify.problem import oracle
+
+__all__ = ["BUDGET", "UNDECIDED", "Separation", "operators", "separate_profiles", "separate_faults"]
+
+#: Outputs that ``refquant verify`` compares by default, of each operator on each engine.
+BUDGET = 50000
+
+#: Functions whose last bit engines leave to their mathematical libraries: no data can be put on their ties, so forms that differ need not show it.
+UNDECIDED = ("sigmoid", "tanh", "elu", "gelu")
+
+# The sloppy engine gathers all products of a layer at once.
+_MOST_PRODUCTS = 1 << 23
+_MOST_CASES = 400
+
+
+class Separation(NamedTuple):
+    """When two computations were told apart.
+
+    Attributes
+    ----------
+    op : str
+    kind : {"profiles", "fault"}
+    what : str
+        The two profiles, or the planted fault.
+    outputs : int or None
+        Outputs compared, up to the first case that shows a difference and with it; None where none does within the budget.
+    cases : int
+        Cases compared.
+    line : str
+        That case.
+    """
+
+    op: str
+    kind: str
+    what: str
+    outputs: Optional[int]
+    cases: int
+    line: str = ""
+
+
+def _answer(problem, profile):
+    try:
+        return oracle(problem, profile)
+    except UnsupportedError:
+        return None
+
+
+def _pairs(op):
+    """Return the pairs of profiles whose forms of an operator differ, both having it."""
+    from refquant import ops
+
+    sections = next(entry.sections for entry in ops.OPS if entry.name == op)
+    differ = lambda a, b: any(row[0] in sections and row[1] != "offered" and None not in row[2:] for row in a.differences(b))  # noqa: E731
+    return [(a, b) for a, b in combinations(numerics.PROFILES, 2) if differ(a, b)]
+
+
+def separate_profiles(op, *, budget=BUDGET, seed=0):
+    """Return for each two profiles that have different forms of an operator after how many outputs their bits differ.
+
+    Parameters
+    ----------
+    op : str
+    budget : int
+        Outputs to compare at most.
+    seed : int
+
+    Returns
+    -------
+    list of Separation
+
+    Notes
+    -----
+    The cases are those of the first profile; where they do not tell the two apart, those of the second.
+
+    Examples
+    --------
+    >>> found = {s.what: s for s in separate_profiles("dequantize", budget=5000)}
+    >>> found["fbgemm | onnx"].outputs <= 5000
+    True
+    """
+    left, result = _pairs(op), []
+    for turn in (0, 1):
+        for first in numerics.PROFILES:
+            others = [pair[1 - turn] for pair in left if pair[turn] is first]
+            for other, outputs, cases, line in _first_differences(op, first, others, budget, seed):
+                pair = (first, other) if turn == 0 else (other, first)
+                if outputs is not None or turn == 1:
+                    result.append(Separation(op, "profiles", " | ".join(p.name for p in pair), outputs, cases, line))
+                    left.remove(pair)
+    return result
+
+
+def _first_differences(op, first, others, budget, seed):
+    """Yield (other, outputs, cases, line) for each other profile, along the default cases of the first."""
+    waiting = {other: [0, 0] for other in others}
+    for number, case in enumerate(case_stream(op, first, seed=seed)):
+        if not waiting or number >= _MOST_CASES:
+            break
+        problem = build(case)
+        expected = _answer(problem, first)
+        for other in list(waiting) if expected is not None else ():
+            actual = _answer(problem, other)
+            if actual is None:
+                continue
+            waiting[other][0] += expected.size
+            waiting[other][1] += 1
+            if not compare(actual, expected, nan_equal=True).exact:
+                yield (other, *waiting.pop(other), str(case))
+            elif waiting[other][0] >= budget:
+                yield other, None, waiting.pop(other)[1], ""
+    for other, (_, cases) in waiting.items():
+        if cases:
+            yield other, None, cases, ""
+
+
+def separate_faults(op, *, budget=BUDGET, seed=0):
+    """Return for each planted fault of an operator after how many outputs default cases show it.
+
+    Cases that the sloppy engine does not compute as the profile does even without a fault are not asked, and do not count.
+
+    Parameters
+    ----------
+    op : str
+    budget : int
+    seed : int
+
+    Returns
+    -------
+    list of Separation
+    """
+    from refquant.verify.planted.bench import KINDS
+
+    faults = [f for kind, group in KINDS.items() if kind not in ("pairs", "triples") for f in group if f.line.startswith(f"{op}/")]
+    found = []
+    for profile in dict.fromkeys(f.profile for f in faults):
+        found += _first_shown(op, profile, [f for f in faults if f.profile == profile], budget, seed)
+    return found
+
+
+def _first_shown(op, profile, faults, budget, seed):
+    from refquant.verify.planted.right_engines import RIGHT, covers
+
+    waiting = {fault: [0, 0] for fault in faults} if (op, profile) in RIGHT else {}
+    for number, case in enumerate(case_stream(op, profile, seed=seed)):
+        if not waiting or number >= _MOST_CASES:
+            break
+        problem = build(case)
+        expected = _answer(problem, profile)
+        if expected is None or _products(problem, expected.size) > _MOST_PRODUCTS or not covers(problem, profile):
+            continue
+        for fault in list(waiting):
+            tally = waiting[fault]
+            tally[0], tally[1] = tally[0] + expected.size, tally[1] + 1
+            if _shows(fault, problem, profile):
+                yield Separation(op, "fault", fault.name, *waiting.pop(fault), str(case))
+            elif tally[0] >= budget:
+                yield Separation(op, "fault", fault.name, None, waiting.pop(fault)[1])
+    for fault, (_, cases) in waiting.items():
+        yield Separation(op, "fault", fault.name, None, cases)
+
+
+def _products(problem, outputs):
+    w = problem.get("w", problem.get("b") if problem.op == "matmul_integer" else None)
+    if w is None:
+        return outputs
+    return outputs * (w.shape[0] if problem.op == "matmul_integer" else w.size // max(w.shape[0], 1))
+
+
+def _shows(fault, problem, profile):
+    """Whether a planted fault changes a bit of a problem; one that cannot be planted there does not."""
+    try:
+        prepared = fault.prepare(problem)
+        with np.errstate(all="ignore"):
+            return not compare(fault.plant(prepared), oracle(prepared, profile), nan_equal=True).exact
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError, NotImplementedError):
+        return False
+
+
+def operators():
+    """Return the operators of which something can be told apart."""
+    from refquant.verify.planted.bench import FAULTS
+
+    planted = {fault.line.partition("/")[0] for fault in FAULTS}
+    return tuple(op for op in STREAMS if op not in UNDECIDED and (op in planted or _pairs(op)))
