@@ -93,13 +93,13 @@ STREAMS = {
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
     "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, threads relu channels_last"),
-    "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed"),
+    "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed"),
     "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last"),
     **{
         op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
         for op, strategies, fixed in (
             ("sigmoid", "random", ", , int8, channels_last"), ("tanh", "random", ", , int8, channels_last"),
-            ("hardsigmoid", "neartie neartie random", ", , int8, channels_last, threads, int8 threads"), ("elu", "random", ""),
+            ("hardsigmoid", "telling telling neartie random", ", , int8, channels_last, threads, int8 threads"), ("elu", "random", ""),
             ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale"),
             ("leaky_relu", "neartie neartie random", ""),
         )

@@ -157,13 +157,14 @@ def build_mul(case, rng):
     """Return the problem of a case of ``mul``, with ``sa * sb / sy`` on a `tie_ratio`, or beside."""
     shape, dtype = _shape(case), _dtype(case)
     out = _output(case, rng, dtype)
-    zeros = [draw_zero(rng, dtype, case.strategy) for _ in "ab"]
-    a, b = (draw_codes(rng, shape, dtype, zero, case.strategy) for zero in zeros)
-    shift = {"neartie": int(rng.integers(3, 9)), "saturate": int(rng.integers(0, 6))}.get(case.strategy)
+    strategy = "neartie" if case.strategy == "telling" else case.strategy
+    zeros = [draw_zero(rng, dtype, strategy) for _ in "ab"]
+    a, b = (draw_codes(rng, shape, dtype, zero, strategy) for zero in zeros)
+    shift = {"neartie": int(rng.integers(3, 9)), "saturate": int(rng.integers(0, 6))}.get(strategy)
     ratio = float(np.exp2(rng.uniform(-9, -5))) if shift is None else tie_ratio(rng, shift)
     scale = draw_scale(rng)
     other = solve_scales(rng, ratio, out.scale / scale)
-    if case.strategy == "neartie" and rng.random() < 0.5:
+    if case.strategy == "telling":
         other = _telling_scale(other, scale, out.scale, ratio)
     if case.has("mixed") and a.ndim > 3:
         a = to_channels_last(a)
@@ -181,28 +182,29 @@ def _telling_scale(other, scale, out, ratio):
     return float(telling[0]) if telling.size else other
 
 
-def _ties_between(scale, zero, dtype, step):
-    """Return the number of codes of which one way to dequantize lies below a tie of the output and another on it or above."""
+def _ties(scale, step, zero, dtype):
+    """Return the number of codes that lie within a few ulp of a tie of hardsigmoid's output, but not on it."""
     kind, single = int_type(dtype), np.float32(scale)
-    codes = np.arange(kind.qmin, kind.qmax + 1)
-    apart = (codes - zero).astype(np.float32) * single
-    fused = (codes.astype(np.float64) * single + np.float64(single * np.float32(-zero))).astype(np.float32)
-    return int(np.count_nonzero(np.floor(apart / np.float64(step) + 0.5) != np.floor(fused / np.float64(step) + 0.5)))
+    real = np.clip((np.arange(kind.qmin, kind.qmax + 1) - zero).astype(np.float32) * single + np.float32(3), 0, 6).astype(np.float64) / step
+    distance = np.abs(real - np.floor(real) - 0.5)
+    return int(np.count_nonzero((distance < 2.0**-14) & (distance > 0)))
 
 
 def build_unary(case, rng):
     """Return the problem of a case of a function of one code: every code comes up where there is room."""
     shape, dtype = _shape(case), _dtype(case)
     zero = draw_zero(rng, dtype, "neartie")
-    codes = rng.permutation((np.arange(int(np.prod(shape))) + rng.integers(256)) % 256).reshape(shape).astype(np.uint8).view(dtype)
+    codes = rng.permutation(np.arange(int(np.prod(shape))) % 256).reshape(shape).astype(np.uint8).view(dtype)
     # The middle of hardswish is no line; with larger scales most codes lie beyond it.
     out = QParams(draw_scale(rng, 2.0**-8, 2.0**-4) * (32 if case.op == "hardswish" else 1), draw_zero(rng, dtype, "random"), dtype)
     scale = draw_scale(rng)
-    if case.strategy == "neartie":
+    if case.strategy in ("neartie", "telling"):
         # Where the function is the identity (or, of hardsigmoid, x / 6) ties of the output are multiples of the input's scale.
         step = 6 / 256 if case.op == "hardsigmoid" else out.scale
-        scales = [solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step) for _ in range(8 if case.op == "hardsigmoid" else 1)]
-        scale = max(scales, key=lambda s: _ties_between(s, zero, dtype, step))
+        scale = solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step)
+    if case.strategy == "telling":
+        step = 6 * out.scale if case.has("rescale") else step
+        scale = max((solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step) for _ in range(16)), key=lambda s: _ties(s, step, zero, dtype))
     arguments = {"x": QTensor(_laid_out(case, codes), QParams(scale, zero, dtype))}
     if case.has("rescale"):
         arguments["out"] = out

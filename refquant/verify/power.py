@@ -92,8 +92,8 @@ def separate_profiles(op, *, budget=BUDGET, seed=0):
     """
     left, result = _pairs(op), []
     for turn in (0, 1):
-        for first in numerics.PROFILES:
-            others = [pair[1 - turn] for pair in left if pair[turn] is first]
+        for first in dict.fromkeys(pair[turn] for pair in left):
+            others = [pair[1 - turn] for pair in left if pair[turn] == first]
             for other, outputs, cases, line in _first_differences(op, first, others, budget, seed):
                 pair = (first, other) if turn == 0 else (other, first)
                 if outputs is not None or turn == 1:
