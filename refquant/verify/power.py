@@ -92,37 +92,37 @@ def separate_profiles(op, *, budget=BUDGET, seed=0):
     """
     left, result = _pairs(op), []
     for turn in (0, 1):
-        for first in dict.fromkeys(pair[turn] for pair in left):
-            others = [pair[1 - turn] for pair in left if pair[turn] == first]
+        for first in {pair[turn].name: pair[turn] for pair in left}.values():
+            others = [pair[1 - turn] for pair in left if pair[turn].name == first.name]
             for other, outputs, cases, line in _first_differences(op, first, others, budget, seed):
                 pair = (first, other) if turn == 0 else (other, first)
                 if outputs is not None or turn == 1:
                     result.append(Separation(op, "profiles", " | ".join(p.name for p in pair), outputs, cases, line))
-                    left.remove(pair)
+                    left = [p for p in left if (p[0].name, p[1].name) != (pair[0].name, pair[1].name)]
     return result
 
 
 def _first_differences(op, first, others, budget, seed):
     """Yield (other, outputs, cases, line) for each other profile, along the default cases of the first."""
-    waiting = {other: [0, 0] for other in others}
+    waiting, profiles = {other.name: [0, 0] for other in others}, {other.name: other for other in others}
     for number, case in enumerate(case_stream(op, first, seed=seed)):
         if not waiting or number >= _MOST_CASES:
             break
         problem = build(case)
         expected = _answer(problem, first)
-        for other in list(waiting) if expected is not None else ():
-            actual = _answer(problem, other)
+        for name in list(waiting) if expected is not None else ():
+            actual = _answer(problem, profiles[name])
             if actual is None:
                 continue
-            waiting[other][0] += expected.size
-            waiting[other][1] += 1
+            waiting[name][0] += expected.size
+            waiting[name][1] += 1
             if not compare(actual, expected, nan_equal=True).exact:
-                yield (other, *waiting.pop(other), str(case))
-            elif waiting[other][0] >= budget:
-                yield other, None, waiting.pop(other)[1], ""
-    for other, (_, cases) in waiting.items():
+                yield (profiles[name], *waiting.pop(name), str(case))
+            elif waiting[name][0] >= budget:
+                yield profiles[name], None, waiting.pop(name)[1], ""
+    for name, (_, cases) in waiting.items():
         if cases:
-            yield other, None, cases, ""
+            yield profiles[name], None, cases, ""
 
 
 def separate_faults(op, *, budget=BUDGET, seed=0):
