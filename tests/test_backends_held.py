@@ -144,3 +144,13 @@ def test_a_runner_starts_nothing_before_it_is_asked(monkeypatch):
     monkeypatch.setattr(cpu, "features", lambda: frozenset().union(*(row.extensions for row in cpu.LEVELS)))
     monkeypatch.setattr(held_runner.subprocess, "Popen", None)
     assert held_runner.HeldRunner("onednn", "avx2").name == "onednn@avx2"
+
+
+@pytest.mark.parametrize("shape, refused", [
+    ("n1c16h8w8-oc16k3p1", True), ("n1c24h8w8-oc24k3p1s2g3", True), ("n1c16h8w8-oc32k3p1", False), ("n1c16h8w8-oc16k3", False), ("n1c8h8w8-oc8k3p1g8", False),
+    ("n1c16h8w8-oc16k5p2", False),
+])  # fmt: skip
+def test_kernels_that_ignore_the_variable_are_refused(shape, refused):
+    problem = build(f"conv2d/fbgemm/{shape}/pairs/seed=1/per_channel")
+    assert ("ignore its variable" in (refuse(problem, "fbgemm", "avx2") or "")) is refused
+    assert refuse(problem, "onednn", "avx2") is refuse(problem, "x86", "avx2") is None

@@ -4,6 +4,8 @@ PyTorch's oneDNN obeys ``ONEDNN_MAX_CPU_ISA``, its FBGEMM ``FBGEMM_ENABLE_INSTRU
 PyTorch itself obeys neither, so the x86 engine goes on sending convolutions to oneDNN where the processor has VNNI.
 """
 
+import numpy as np
+
 from refquant import numerics
 from refquant.errors import BackendMissing, choose
 from refquant.isa import cpu
@@ -63,6 +65,16 @@ def refuse(problem, engine, level):
     if problem.op not in _CONVOLUTIONS:
         return None
     channels = problem["w"].shape[1]
+    if engine == "fbgemm" and _groupwise(problem):
+        return "FBGEMM's kernels for 3 x 3 convolutions of 2, 4, 8 or 16 channels onto as many, in one group or several, ignore its variable"
     if "onednn" in HELD[engine] and level == "avx512" and channels == 1 and "AVX512-VBMI" in cpu.features():
         return "this processor has AVX512-VBMI, which oneDNN uses for convolutions of one channel: ask the level avx512_vbmi"
     return None
+
+
+def _groupwise(problem):
+    """Whether FBGEMM may take a convolution for one of its groupwise kernels, which look at the processor itself; depthwise ones are others."""
+    w, groups = problem["w"].shape, problem.get("groups", 1)
+    sides = {name: set(np.atleast_1d(problem.get(name, usual)).tolist()) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))}
+    alike = w[1] == w[0] // groups and w[1] in (2, 4, 8, 16)
+    return alike and w[2:] == (3, 3) and sides["padding"] == {1} and sides["stride"] <= {1, 2} and sides["dilation"] == {1}

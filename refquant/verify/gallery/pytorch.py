@@ -80,6 +80,11 @@ def _steps_apart(problem, profile):
 _FULL = np.full((1, 64), 127, np.int8)
 
 
+_ROW = Problem("linear", {
+    "x": QTensor(np.full((1, 64), 255, np.uint8), QParams(1.0, 0, "uint8")), "w": QTensor(_FULL, QParams(1.0, 0, "int8")), "out": QParams(10363.2, 0, "uint8"),
+})  # fmt: skip
+
+
 def _dot(x_dtype, level):
     x = np.full((1, 64), 255 if x_dtype == "uint8" else 127, x_dtype)
     return accumulate_linear(x, _FULL, saturating_product("onednn", "linear", level, x_dtype=x_dtype))
@@ -111,7 +116,11 @@ PYTORCH = (
             "The weights are clipped to -128 and 127, so pairs of neighbouring taps exceed int16 where two bright pixels meet, and vpmaddubsw saturates them."
             " On a CPU with AVX512-VNNI the same call is exact."
         ),
-        claims=(Claim("FBGEMM without VNNI, less the requantized float result", [[0, 0, 0], [15, 0, 0], [0, 0, 0]], _difference),),
+        claims=(
+            Claim("FBGEMM without VNNI, less the requantized float result", [[0, 0, 0], [15, 0, 0], [0, 0, 0]], _difference),
+            by_level("its codes", [[[[255, 255, 226], [15, 75, 135], [193, 166, 45]]]], _CONV5, "fbgemm", "avx2", engine="fbgemm@avx2", own=True),
+            by_profile("FBGEMM with VNNI", [[[[255, 255, 226], [0, 75, 135], [193, 166, 45]]]], _CONV5, "fbgemm", engine="fbgemm", own=True),
+        ),
     ),
     Puzzle(
         name="pytorch-37343",
@@ -173,6 +182,8 @@ PYTORCH = (
         claims=(
             Claim("64 * 255 * 127 with VNNI", 2072640, lambda: _dot("uint8", "avx512_vnni"), own=True),
             Claim("64 * 255 * 127 with AVX2", 1048544, lambda: _dot("uint8", "avx2"), own=True),
+            by_profile("the same in steps of 10363.2, with VNNI", 200, _ROW, "onednn", engine="onednn", own=True),
+            by_level("the same in steps of 10363.2, with AVX2", 101, _ROW, "onednn", "avx2", engine="onednn@avx2", own=True),
         ),
     ),
     Puzzle(
