@@ -130,3 +130,20 @@ def test_integer_products_take_every_level(level):
     from refquant.ops.matmul_integer import matmul_integer_reference
 
     assert np.array_equal(fast, matmul_integer_reference(a, b, a_zero_point=3, isa=level))
+
+
+@pytest.mark.parametrize("line, theirs, given", [
+    ("linear/any/m40k300n48/pairs/seed=1/per_channel", "onednn@avx2", "onednn"),
+    ("conv2d/any/n1c3h8w8-oc16k3/pairs/seed=1/per_channel", "onednn@avx2", "onednn"),
+    ("conv2d/any/n1c1h9w9-oc16k3p1/pairs/seed=2/per_channel", "onednn@avx512_vbmi", "onednn"),
+    ("conv2d/any/n1c6h9w9-oc16k3p1/pairs/seed=2/per_channel", "fbgemm@avx2", "fbgemm"),
+    ("conv2d/any/n1c6h9w9-oc16k3p1/pairs/seed=2/per_channel", "x86@avx2", "x86"),
+    ("linear/any/m40k64n48/pairs/seed=1/per_channel", "onednn", "onednn@avx2"),
+    ("linear/any/m40k64n48/neartie/seed=1/per_channel", "fbgemm@avx2", "onednn@avx2"),
+])  # fmt: skip
+def test_the_diagnosis_names_the_level(line, theirs, given):
+    problem = build(line)
+    actual = oracle(problem, theirs)
+    d = rq.verify.diagnose(problem.op, actual=actual, numerics=given, **problem.arguments)
+    assert d.explained and d.names == (f"profile[{theirs}]",), str(d)
+    assert np.array_equal(oracle(problem, d.numerics), actual)

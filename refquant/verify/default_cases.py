@@ -45,7 +45,7 @@ _ELEMENTWISE = "n1000 n2c5 n1c3h5w7 n2c16h9w9 n64 n63 n1023 n4097 n3c17h4w4 n1c8
 _LARGE = "n2c32h28w28 n40000 n4c19h20w20"
 _LINEAR_OPTIONS = (
     "per_channel, nobias, per_channel relu, relu, per_channel nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias relu, "
-    "asymmetric, float relu, float per_channel nobias, uint8 nobias, int8 uint8 per_channel"
+    "asymmetric, float relu, float per_channel nobias, uint8 nobias, int8 uint8 per_channel relu"
 )
 _CONV_OPTIONS = (
     "per_channel, nobias, per_channel relu, channels_last relu, per_channel nobias, per_channel asymmetric, per_channel channels_last, int8 per_channel, "

@@ -12,6 +12,7 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, choose
 from refquant.numerics.dispatch import resolve
 from refquant.numerics.profile import Dispatch, Numerics, section_types
+from refquant.ops.pairing import has_vnni
 
 __all__ = ["PRODUCTS", "CONVOLUTIONS", "FUNCTIONS", "Call", "Memo", "base_call", "forms_of"]
 
@@ -187,15 +188,19 @@ def _sections_read(op, arguments, profile):
     witness = object.__new__(_Witness)
     witness.__dict__.update(profile.__dict__)
     answer = _run(op, arguments, witness)
-    return tuple(dict.fromkeys(witness.__dict__.get("read", ()))), answer
+    read = dict.fromkeys(witness.__dict__.get("read", ()))
+    return tuple(name for name in read if getattr(profile, name) is not None), answer
 
 
 def _resolved(call, profile, section):
+    if section in ("linear", "linear_int8"):
+        signed = profile.linear_int8 is not None and call["x"].dtype == "int8"
+        section = "linear_int8" if signed else "linear"
     form = getattr(profile, section)
     if not isinstance(form, Dispatch):
         return form
     x, w = call["x"], call["w"]
-    return resolve(form, x_shape=x.shape, w_shape=w.shape, groups=call.arguments.get("groups", 1), zero_points=np.atleast_1d(w.qparams.zero_point))
+    return resolve(form, x_shape=x.shape, w_shape=w.shape, groups=call.arguments.get("groups", 1), zero_points=np.atleast_1d(w.qparams.zero_point), vnni=has_vnni(profile.isa))
 
 
 def forms_of(call, profile):
@@ -205,7 +210,7 @@ def forms_of(call, profile):
 
 
 def base_call(op, arguments, numerics):
-    """Return the undisturbed call (arguments completed, packed weights unpacked, the profile's forms looked up) and its answer."""
+    """Return the undisturbed call (arguments completed, packed weights unpacked, the profile's forms looked up), its answer, and the profile."""
     function = _OPS[choose("diagnose", "op", op, _OPS)].fast
     parameters = inspect.signature(function).parameters
     for name in arguments:
@@ -222,7 +227,7 @@ def base_call(op, arguments, numerics):
     # Other formulas of a pool or concatenation may pass through real numbers where this profile's does not.
     more = ("quantize", "dequantize") if op in _THROUGH_REAL else ()
     call = Call(op, full, dict.fromkeys((*sections, *more)), {}, Memo())
-    return call.but(forms={name: _resolved(call, profile, name) for name in call.forms}), answer
+    return call.but(forms={name: _resolved(call, profile, name) for name in call.forms}), answer, profile
 
 
 def _plain(op, value):

@@ -62,8 +62,7 @@ def diagnose(op, *, actual, numerics="fbgemm", most=3, seconds=20.0, seed=0, **a
     >>> d.explained, d.causes, d.numerics.linear.zero_point
     (True, ('adds the zero point before rounding',), 'before')
     """
-    base = profiles.get(numerics)
-    call, expected = base_call(op, arguments, base)
+    call, expected, base = base_call(op, arguments, numerics)
     actual = _checked(op, actual, expected)
     bench = Bench(call, base, np.ascontiguousarray(actual), np.ascontiguousarray(expected), seed)
     common = dict(op=op, against=base.name, outputs=int(expected.size), differing=int(bench.differing.size), problem=Problem(op, call.arguments), base=base)

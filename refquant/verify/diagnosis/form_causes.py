@@ -1,10 +1,14 @@
 """Causes that a profile can say: another whole profile, or one field of a form. New profiles and fields join by themselves."""
 
 from refquant import numerics as profiles
+from refquant.core.levels import LEVEL_NAMES
+from refquant.errors import UnsupportedError
 from refquant.numerics.forms import form_choices
 from refquant.numerics.profile import section_types
-from refquant.verify.diagnosis.call import forms_of
+from refquant.verify.diagnosis.call import CONVOLUTIONS, forms_of
 from refquant.verify.diagnosis.cause import Candidate, Cause
+from refquant.verify.problem import Problem
+from refquant.verify.saturation import product_of
 
 __all__ = ["WORDS", "SCHEMES", "field_words", "field_candidates", "profile_candidates"]
 
@@ -177,14 +181,48 @@ def _field_candidate(section, form, field, value, position):
 
 def profile_candidates(call, base):
     """Return a candidate for each other set of forms that a profile has for the operation, with the names of all that have it."""
+    if base.isa is not None:
+        return _level_candidates(call, base)
     names = {}
     for profile in profiles.PROFILES:
         forms = forms_of(call, profile)
         if profile.name != base.name and forms is not None and forms != call.forms:
             names.setdefault(tuple(forms.items()), []).append(profile.name)
-    return [_profile_candidate(dict(forms), tuple(who)) for forms, who in names.items()]
+    return [*(_profile_candidate(dict(forms), tuple(who)) for forms, who in names.items()), *_level_candidates(call, base)]
 
 
 def _profile_candidate(forms, who):
     words = f"computes as the profile {who[0]} does" if len(who) == 1 else f"computes as the profiles {', '.join(who[:-1])} and {who[-1]} do"
     return Candidate(Cause("profile", words, "profile", (), lambda call, key: call.but(forms=forms), (), 0.15), who[0])
+
+
+def _level_candidates(call, base):
+    """Return a candidate for each other way in which the profile's engine computes the call on some processor, and others on its own."""
+    name = base.name.partition("@")[0]
+    if call.op not in ("linear", *CONVOLUTIONS) or name not in (*profiles.names(), *profiles.variant_names()):
+        return []
+    others = [f"{other}@{base.isa}" for other in profiles.names()] if base.isa is not None else []
+    now, seen = _on(call, base.name), {}
+    for other in (name, *(f"{name}@{level}" for level in (*LEVEL_NAMES[1:], LEVEL_NAMES[0])), *others):
+        found = _on(call, other)
+        if found is not None and found != now:
+            seen.setdefault(found, other)
+    return [_level_candidate(who, product, dict(forms)) for (product, forms), who in seen.items()]
+
+
+def _on(call, name):
+    """Return (product, forms) of a call under a profile of that name, or None where it does not compute it."""
+    profile = profiles.get(name)
+    try:
+        forms, product = forms_of(call, profile), product_of(Problem(call.op, call.arguments), profile)
+    except UnsupportedError:
+        return None
+    return None if forms is None else (product, tuple(forms.items()))
+
+
+def _level_candidate(name, product, forms):
+    profile, _, level = name.partition("@")
+    pairs = "" if product is None else ", where sums of neighbouring products saturate to int16"
+    words = f"computes as {profile} does on a CPU of the level {level}{pairs}" if level else f"computes as {profile} does on the CPU that it describes"
+    change = lambda call, key: call.but(forms=forms, quirks={"sum": product or "exact"})  # noqa: E731
+    return Candidate(Cause("profile", words, "profile", (), change, (), -0.01), name)

@@ -22,10 +22,13 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_shift
 from refquant.core.wrap import saturate, wrap_int32
 from refquant.errors import UnsupportedError
+from refquant.isa.products import Product
 from refquant.numerics.forms import ProductForm, RealForm
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.verify.diagnosis.call import CONVOLUTIONS
-from refquant.verify.diagnosis.sums import SUMS
+from refquant.verify.diagnosis.sums import sum_of
+from refquant.verify.problem import Problem
+from refquant.verify.saturation import product_of
 
 __all__ = ["Products"]
 
@@ -69,7 +72,7 @@ class Products:
         """Return int64 accumulators, reduced as the call says."""
         quirks = call.quirks
         total, sum_x, sum_w, depth = self.sums(call, index, level)
-        zx = int(call.zero("x")) + quirks.get("x_shift", 0)
+        zx = int(call.zero("x")) + self._how(call)[2]
         zw = np.broadcast_to(call.zero("w"), (self.channels,)).astype(np.int64)[self.channel(index)] + quirks.get("w_shift", 0)
         missing, factor = quirks.get("without", ""), quirks.get("compensation", 1)
         reduce, early = quirks.get("reduce"), quirks.get("reduce_raw", False)
@@ -89,9 +92,8 @@ class Products:
         """Return (Σ x·w, Σ x, Σ w, K), of the codes as the engine's registers see them."""
         quirks = call.quirks
         x, w = call.codes("x"), call.codes("w")
-        shift, w_shift, drop = quirks.get("x_shift", 0), quirks.get("w_shift", 0), quirks.get("drop")
-        pad, name = quirks.get("pad", int(call.zero("x"))), quirks.get("sum") or self._own_sum(call)
-        skip = quirks.get("skip_pad", False)
+        (name, skip, shift), w_shift, drop = self._how(call), quirks.get("w_shift", 0), quirks.get("drop")
+        pad = quirks.get("pad", int(call.zero("x")))
         key = ("sums", level, id(x), id(w), pad, name, drop, shift, w_shift, skip)
         if level is not None and key in self._cache:
             return self._cache[key][0]
@@ -103,10 +105,10 @@ class Products:
         else:
             depth = self.depth
         if drop is None:
-            total = SUMS[name](rows_x, rows_w, taps)
+            total = sum_of(name, w.shape)(rows_x, rows_w, taps)
         else:
             kept = drop.kept(self.depth, taps)
-            total = SUMS[name](rows_x, rows_w * kept, taps)
+            total = sum_of(name, w.shape)(rows_x, rows_w * kept, taps)
             if drop.sums:
                 rows_x, rows_w, depth = rows_x * kept, rows_w * kept, int(kept.sum())
         result = total, rows_x.sum(1).astype(np.int64), rows_w.sum(1).astype(np.int64), depth
@@ -125,8 +127,20 @@ class Products:
     def _weights(self, w, index):
         return w.reshape(w.shape[0], -1)[self.channel(index)].astype(np.float64)
 
+    def _how(self, call):
+        """Return (sum, whether the padding is skipped, shift of x): the call's own quirks, or what profile and form prescribe."""
+        quirks = call.quirks
+        own = quirks.get("sum") or self._own_sum(call)
+        if isinstance(own, Product):
+            return own, own.fill == "nothing" and not own.halved and self.geometry is not None, own.shift
+        return own, quirks.get("skip_pad", False), quirks.get("x_shift", 0)
+
     def _own_sum(self, call):
-        """Return the name of the sum that the form itself prescribes for this call."""
+        """Return the name of the sum that the form itself prescribes for this call, or the profile's `Product` on its processor level."""
+        if self.base.isa is not None and call.op != "matmul_integer":
+            if "product" not in self._cache:
+                self._cache["product"] = product_of(Problem(call.op, call.arguments), self.base) or "exact"
+            return self._cache["product"]
         if call.op not in CONVOLUTIONS or getattr(call.form, "accumulator", "") != "fbgemm_depthwise":
             return "exact"
         if "own sum" not in self._cache:

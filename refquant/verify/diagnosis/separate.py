@@ -125,7 +125,7 @@ def _separated(problem, base, sections, hypothesis, others):
         return 0
     try:
         with np.errstate(all="ignore"):
-            call, expected = base_call(problem.op, problem.arguments, base)
+            call, expected, _ = base_call(problem.op, problem.arguments, base)
             if set(call.forms) != sections:
                 return 0
             mine = _outputs(hypothesis, call, base, expected.shape)

@@ -1,12 +1,16 @@
 """The ways in which engines add up the products of one output: exactly, or through narrow registers."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
+from refquant.core.rounding import Round, round_shift
 from refquant.core.wrap import saturate, saturate_int16
+from refquant.isa.accumulate import neighbours
+from refquant.isa.products import Product
 
-__all__ = ["SUMS", "Drop", "inner_order", "wrapped", "saturated"]
+__all__ = ["SUMS", "Drop", "sum_of", "inner_order", "wrapped", "saturated"]
 
 
 def inner_order(depth, taps):
@@ -142,6 +146,32 @@ SUMS = {
     "pair_steps16": lambda x, w, taps: _step_by_pair(_products(x, w), 16),
     "float32": lambda x, w, taps: _float32(_products(x, w)),
 }
+
+
+def sum_of(how, w_shape):
+    """Return a way of adding up as a function of (x, w, taps).
+
+    Parameters
+    ----------
+    how : str or Product
+        A name of `SUMS`, or how an engine's products saturate on a processor level.
+    w_shape : tuple of int
+        (OC, IC / groups, *kernel)
+    """
+    if not isinstance(how, Product):
+        return SUMS[how]
+    if how.halved:
+        return lambda x, w, taps: _exact(x, 2 * round_shift(w.astype(np.int64), 1, Round.HALF_EVEN), taps)
+    channels, kernel = w_shape[1], w_shape[2:]
+    places = neighbours(how.order, channels, kernel or (1,), halves=how.halves)
+    # Rows run over channels, then taps; the places over taps, then channels.
+    rows = np.where(places < 0, -1, places % channels * math.prod(kernel) + places // channels)
+
+    def paired(x, w, taps):
+        p = np.pad(_products(x, w), ((0, 0), (0, 1)))
+        return saturate_int16(p[:, rows[:, 0]] + p[:, rows[:, 1]]).sum(1)
+
+    return paired
 
 
 def wrapped(bits):
