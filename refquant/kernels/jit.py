@@ -6,7 +6,6 @@ processor: an edited helper can never be answered by yesterday's machine code.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numba
@@ -79,7 +78,7 @@ def cpu_features():
 
 
 _threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-_pool = None
+_helpers = None
 
 
 def get_num_threads():
@@ -102,22 +101,22 @@ def set_num_threads(n):
     RangeError
         `n` is less than 1.
     """
-    global _threads, _pool
+    global _threads
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise ArgumentError(f"set_num_threads: n={n!r} is a {type(n).__name__}; it must be an int of at least 1")
     n = n.__index__()
     if n < 1:
         raise RangeError(f"set_num_threads: n={n} is less than 1; one thread is the least, set_num_threads(1)")
-    _threads, _pool = n, None
+    _threads = n
 
 
-def _forget_pool():
-    global _pool
-    _pool = None
+def _forget_helpers():
+    global _helpers
+    _helpers = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_helpers)
 
 
 def parallel_for(worker, count, *args, grain=1):
@@ -129,19 +128,16 @@ def parallel_for(worker, count, *args, grain=1):
         Must write to disjoint places for disjoint ranges.
     count : int
     grain : int
-        The least part worth a thread of its own: some 80 µs of work, for so long it may take to wake one.
+        The least part worth a thread of its own: some 80 µs of work, for so long it may take to wake one that sleeps.
     """
-    global _pool
+    global _helpers
     parts = min(_threads, count // grain) if grain > 1 else min(_threads, count)
-    if parts <= 1:
+    if parts <= 1 or jit_disabled():
         if count > 0:
             worker(0, count, *args)
         return
-    pool = _pool
-    if pool is None:
-        pool = _pool = ThreadPoolExecutor(_threads, "refquant")
-    cuts = [count * i // parts for i in range(parts + 1)]
-    others = [pool.submit(worker, cuts[i], cuts[i + 1], *args) for i in range(1, parts)]
-    worker(0, cuts[1], *args)
-    for other in others:
-        other.result()
+    if _helpers is None:
+        from refquant.kernels.threads import Helpers
+
+        _helpers = Helpers()
+    _helpers.run(worker, [count * i // parts for i in range(parts + 1)], args)
