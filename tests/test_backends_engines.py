@@ -67,7 +67,7 @@ def test_the_engine_is_a_runner_with_a_provenance(engine):
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_a_wrong_profile_is_found(engine):
     """The comparison with a live engine is shown to fail: every engine is held against the profile of another."""
-    other = {"fbgemm": "onednn", "x86": "onednn", "onednn": "fbgemm", "qnnpack": "fbgemm", "onnxruntime": "tflite_ref", "tflite_ref": "xnnpack"}
+    other = {"fbgemm": "onednn", "x86": "onednn", "onednn": "fbgemm", "qnnpack": "fbgemm", "inductor": "onednn", "onnxruntime": "tflite_ref", "tflite_ref": "xnnpack"}
 
     class Impostor:
         name, profile = engine.name, other.get(engine.name, "tflite_ref")

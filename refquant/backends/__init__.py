@@ -2,7 +2,7 @@
 
 >>> from refquant import backends
 >>> backends.names()
-('fbgemm', 'onednn', 'x86', 'qnnpack', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack', 'openvino')
+('fbgemm', 'onednn', 'x86', 'qnnpack', 'inductor', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack', 'openvino')
 
 An engine that obeys an environment variable can be held to another processor level, see `refquant.backends.held_runner`:
 
@@ -62,6 +62,7 @@ ENGINES = (
     _torch("onednn"),
     _torch("x86"),
     _torch("qnnpack"),
+    Engine("inductor", ("torch",), "pip install 'refquant[torch]'", "refquant.backends.inductor_runner", "InductorRunner"),
     Engine(
         "onnxruntime", ("onnx", "onnxruntime"), "pip install 'refquant[onnxruntime]'", "refquant.backends.onnxruntime_runner", "OnnxRuntimeRunner"
     ),

@@ -5,13 +5,26 @@ import numpy as np
 from refquant.backends.machine import cpu_features, cpu_model, has_vnni
 from refquant.errors import BackendMissing
 
-__all__ = ["TorchRunner"]
+__all__ = ["TorchRunner", "torch_provenance"]
 
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
 # Functions whose output parameters the caller cannot choose.
 _KEEPING = ("tanh", "hardsigmoid", "gelu")
+
+
+def torch_provenance(torch, name):
+    """Return where the results of an engine of PyTorch come from."""
+    return {
+        "engine": name,
+        "package": "torch",
+        "version": torch.__version__,
+        "cpu": cpu_model(),
+        "features": list(cpu_features()),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": 1,
+    }
 
 
 class TorchRunner:
@@ -44,15 +57,7 @@ class TorchRunner:
 
     def describe(self):
         """Return the provenance of results."""
-        return {
-            "engine": self.name,
-            "package": "torch",
-            "version": self._torch.__version__,
-            "cpu": cpu_model(),
-            "features": list(cpu_features()),
-            "capability": self._torch.backends.cpu.get_cpu_capability(),
-            "threads": 1,
-        }
+        return torch_provenance(self._torch, self.name)
 
     def supports(self, problem):
         """Return None, or why this engine cannot be asked."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["TYPES", "to_torch", "quantized", "to_numpy", "engine"]
+__all__ = ["TYPES", "to_torch", "quantized", "to_numpy", "threads", "engine"]
 
 #: PyTorch's name of each quantized dtype that it has.
 TYPES = {"uint8": torch.quint8, "int8": torch.qint8, "int32": torch.qint32}
@@ -36,15 +36,24 @@ def to_numpy(y):
 
 
 @contextmanager
+def threads(count):
+    """Set the number of threads, on which elementwise bits depend, and put back what was before."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def engine(name, count=1):
-    """Select a quantized engine and the number of threads (elementwise bits depend on it); put back what was before."""
-    before, threads = torch.backends.quantized.engine, torch.get_num_threads()
-    with warnings.catch_warnings():
+    """Select a quantized engine and the number of threads; put back what was before."""
+    before = torch.backends.quantized.engine
+    with warnings.catch_warnings(), threads(count):
         warnings.simplefilter("ignore", UserWarning)
         try:
-            torch.set_num_threads(count)
             torch.backends.quantized.engine = name
             yield
         finally:
             torch.backends.quantized.engine = before
-            torch.set_num_threads(threads)

@@ -43,8 +43,9 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
     zero_point : int64, broadcastable
     qmin, qmax : int
     scaling : {"divide", "reciprocal", "reciprocal64"}
-    add : {"after", "before", "fma"}
-        Where the zero point enters: as an integer after rounding, as a float before it, or inside of a fused multiply-add.
+    add : {"after", "before", "fma", "float_after"}
+        Where the zero point enters: as an integer after rounding, as a float before it, inside of a fused multiply-add, or as a float after
+        rounding, where ``saturate`` means that the sum is kept within the float32 ends of the dtype and then converted.
     rounding : Round
     overflow : {"saturate", "indefinite", "int64"}
         What becomes of values that leave int32.
@@ -77,6 +78,11 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
             t = x / factor if scaling == "divide" else x * factor
             if add == "before":
                 t = t + zero.astype(np.float32)
+    if add == "float_after":
+        with np.errstate(over="ignore", invalid="ignore"):
+            t = round_real(t, rounding) + zero.astype(np.float32)
+        if overflow == "saturate":
+            t, overflow = np.clip(t, np.float32(qmin), np.float32(qmax)), "indefinite"
     offset = zero if add == "after" else np.int64(0)
     codes = saturate(_to_integer(t, rounding, overflow, offset), qmin, qmax)
     return codes if nan == "overflow" else np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
@@ -113,8 +119,8 @@ def dequantize_codes(q, scale, zero_point, formula):
     q : ndarray of int
     scale : float64, broadcastable
     zero_point : int64, broadcastable
-    formula : {"sub_mul", "sub_mul64", "mul_add", "fma"}
-        ``f32(q - z) * s`` with the difference of int32 codes modulo 2**32, ``(f32(q) - f32(z)) * s`` with a float64 scale, ``q*s + f32(-z*s)`` with two roundings, or
+    formula : {"sub_mul", "sub_mul_wide", "sub_mul32", "sub_mul64", "mul_add", "fma"}
+        ``f32(q - z) * s`` with the difference of int32 codes modulo 2**32, or (``wide``) in int64, ``(f32(q) - f32(z)) * s``, the same with a float64 scale, ``q*s + f32(-z*s)`` with two roundings, or
         ``fma(q, s, f32(-z*s))``.
 
     Returns
@@ -130,11 +136,13 @@ def dequantize_codes(q, scale, zero_point, formula):
     s = np.asarray(scale, np.float64).astype(np.float32)
     z = np.asarray(zero_point, np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
-        if formula == "sub_mul":
+        if formula in ("sub_mul", "sub_mul_wide"):
             centred = q.astype(np.int64) - z
-            return (wrap_int32(centred) if q.dtype == np.int32 else centred).astype(np.float32) * s
-        if formula == "sub_mul64":
+            return (wrap_int32(centred) if q.dtype == np.int32 and formula == "sub_mul" else centred).astype(np.float32) * s
+        if formula in ("sub_mul32", "sub_mul64"):
             centred = q.astype(np.float32) - z.astype(np.float32)
+            if formula == "sub_mul32":
+                return centred * s
             return (centred.astype(np.float64) * np.asarray(scale, np.float64)).astype(np.float32)
         shift = s * (-z.astype(np.float32))
         qf = q.astype(np.float32)

@@ -17,11 +17,11 @@ from refquant.kernels.jit import jit_disabled, kernel, parallel_for
 from refquant.kernels.scalar import fused_multiply_add, half_even, wrap32
 from refquant.kernels.vector_ir import emitted_function
 
-__all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_reals", "AFTER", "BEFORE", "FUSED", "SATURATE", "BY_INT64", "INDEFINITE", "SUB_MUL", "SUB_MUL64", "MUL_ADD", "FMA"]
+__all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_reals", "AFTER", "BEFORE", "FUSED", "SATURATE", "BY_INT64", "INDEFINITE", "SUB_MUL", "SUB_MUL_WIDE", "SUB_MUL32", "SUB_MUL64", "MUL_ADD", "FMA"]
 
 AFTER, BEFORE, FUSED = range(3)
 SATURATE, BY_INT64, INDEFINITE = range(3)
-SUB_MUL, SUB_MUL64, MUL_ADD, FMA = range(4)
+SUB_MUL, SUB_MUL_WIDE, SUB_MUL32, SUB_MUL64, MUL_ADD, FMA = range(6)
 _GRAIN, _ROW = 1 << 16, 1 << 12
 _FETCHES = not jit_disabled()
 
@@ -119,6 +119,10 @@ def _dequantizer(formula, across, wide):
                 code, zf = np.float32(source[i]), np.float32(z)
                 if formula == SUB_MUL64:
                     target[i] = np.float32(np.float64(code - zf) * s64)
+                elif formula == SUB_MUL_WIDE:
+                    target[i] = (np.float32(np.int64(source[i]) - z) if wide else code - zf) * s
+                elif formula == SUB_MUL32:
+                    target[i] = (code - zf) * s
                 elif formula == SUB_MUL:
                     target[i] = (np.float32(wrap32(np.int64(source[i]) - z)) if wide else code - zf) * s
                 elif formula == MUL_ADD:
@@ -181,7 +185,7 @@ def dequantize_reals(q, out, formula, scale, zero, inner):
     q : ndarray of int
     out : ndarray of float32
     formula : int
-        `SUB_MUL`, `SUB_MUL64`, `MUL_ADD` or `FMA`.
+        `SUB_MUL`, `SUB_MUL_WIDE`, `SUB_MUL32`, `SUB_MUL64`, `MUL_ADD` or `FMA`.
     scale : ndarray of float64, (channels,)
     zero : ndarray of int64, (channels,)
     inner : int

@@ -66,7 +66,8 @@ class QuantizeForm(Form):
         ``divide``: x / s; ``reciprocal``: x · f32(1 / f32(s)); ``reciprocal64``: x · f32(1 / s), the inner division in double.
     zero_point
         ``after``: an integer added to the rounded value; ``before``: a float added before rounding; ``fma``: the same,
-        with scaling and addition rounded once.
+        with scaling and addition rounded once; ``float_after``: a float added to the rounded value, and the sum kept within the ends of the
+        dtype, which are floats too, before it is converted (so that the top of int32 becomes 2³¹ and that −2³¹).
     rounding
     overflow
         ``saturate``: huge values reach the nearer end; ``indefinite``: the x86 conversion turns them into −2³¹ first
@@ -77,7 +78,7 @@ class QuantizeForm(Form):
     """
 
     scaling: Literal["divide", "reciprocal", "reciprocal64"]
-    zero_point: Literal["after", "before", "fma"]
+    zero_point: Literal["after", "before", "fma", "float_after"]
     rounding: Round
     overflow: Literal["saturate", "indefinite", "int64"]
     nan: Literal["qmin", "qmax", "zero", "indefinite", "overflow"]
@@ -90,11 +91,13 @@ class DequantizeForm(Form):
     Attributes
     ----------
     formula
-        ``sub_mul``: f32(q − z) · s, the difference of int32 codes modulo 2³²; ``sub_mul64``: (f32(q) − f32(z)) · s with the scale in float64, rounded once;
+        ``sub_mul``: f32(q − z) · s, the difference of int32 codes modulo 2³²; ``sub_mul_wide``: the same with the difference in
+        int64; ``sub_mul32``: (f32(q) − f32(z)) · s;
+        ``sub_mul64``: the same with the scale in float64, rounded once;
         ``mul_add``: q·s + f32(−z·s), two roundings; ``fma``: fma(q, s, f32(−z·s)).
     """
 
-    formula: Literal["sub_mul", "sub_mul64", "mul_add", "fma"]
+    formula: Literal["sub_mul", "sub_mul_wide", "sub_mul32", "sub_mul64", "mul_add", "fma"]
 
 
 @dataclass(frozen=True, kw_only=True)

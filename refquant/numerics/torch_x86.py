@@ -142,7 +142,8 @@ QNNPACK = Numerics(
 # onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.
 _INDUCTOR_PRODUCT = _ONEDNN_LINEAR.replace(x_scale="direct", w_scale="direct", y_scale="direct")
 _INDUCTOR_REAL = RealForm(multiplier="x,w", x_scale="direct", w_scale="direct", bias="add")
-_DECOMPOSED = QuantizeForm(scaling="reciprocal64", zero_point="after", rounding="half_even", overflow="saturate", nan="zero")
+# _decomposed.py: torch.clamp(torch.round(x * inv_scale) + zero_point, quant_min, quant_max).to(dtype), all in float32.
+_DECOMPOSED = QuantizeForm(scaling="reciprocal64", zero_point="float_after", rounding="half_even", overflow="saturate", nan="indefinite")
 
 # quantized_decomposed around float operations: no integer kernel of its own.
 _BY_REALS = AddForm(
@@ -161,8 +162,8 @@ INDUCTOR = Numerics(
     quantize_int32=_DECOMPOSED,
     fake_quantize=_FAKE_QUANTIZE,
     fake_quantize_channel=_FAKE_QUANTIZE_CHANNEL,
-    dequantize=DequantizeForm(formula="sub_mul"),
-    dequantize_channel=DequantizeForm(formula="sub_mul"),
+    dequantize=DequantizeForm(formula="sub_mul32"),
+    dequantize_channel=DequantizeForm(formula="sub_mul_wide"),
     linear=_INDUCTOR_PRODUCT,
     linear_real=_INDUCTOR_REAL,
     conv=_INDUCTOR_PRODUCT,

@@ -60,7 +60,7 @@ def dequantize(q, *, numerics="fbgemm"):
     return restored(out, axes)
 
 
-_FORMULAS = {"sub_mul": kernels.SUB_MUL, "sub_mul64": kernels.SUB_MUL64, "mul_add": kernels.MUL_ADD, "fma": kernels.FMA}
+_FORMULAS = {"sub_mul": kernels.SUB_MUL, "sub_mul_wide": kernels.SUB_MUL_WIDE, "sub_mul32": kernels.SUB_MUL32, "sub_mul64": kernels.SUB_MUL64, "mul_add": kernels.MUL_ADD, "fma": kernels.FMA}
 
 
 def dequantize_reference(q, *, numerics="fbgemm"):

@@ -106,7 +106,10 @@ def quantizer(form):
     overflow = {"saturate": kernels.SATURATE, "int64": kernels.BY_INT64, "indefinite": kernels.INDEFINITE}[form.overflow]
     if form.rounding not in (Round.HALF_EVEN, Round.HALF_AWAY) or (form.nan == "overflow") != (overflow == kernels.INDEFINITE):
         return None
-    add = {"after": kernels.AFTER, "before": kernels.BEFORE, "fma": kernels.FUSED}[form.zero_point]
+    if form.zero_point == "float_after" and overflow != kernels.SATURATE:
+        return None
+    # In 16 bits and fewer, a float zero point and an integer one make the same sums.
+    add = {"after": kernels.AFTER, "float_after": kernels.AFTER, "before": kernels.BEFORE, "fma": kernels.FUSED}[form.zero_point]
     if add == kernels.FUSED and form.scaling == "divide":
         return None
     return kernels.Quantizer(form.scaling == "divide", add, form.rounding is Round.HALF_AWAY, overflow)

@@ -55,7 +55,7 @@ _TRANSPOSE_OPTIONS = "nobias, , relu, channels_last, per_channel, asymmetric, in
 
 STREAMS = {
     "quantize": _stream(_ELEMENTWISE + " n2c7h7w3", _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, int32 per_channel, per_channel channels_last"),
-    "dequantize": _stream(_ELEMENTWISE, _LARGE, "random edges saturate", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, per_channel channels_last"),
+    "dequantize": _stream(_ELEMENTWISE, _LARGE, "random edges saturate", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, per_channel channels_last, int32 per_channel"),
     "fake_quantize": _stream(_ELEMENTWISE, _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel, narrow, int8 narrow, narrow per_channel"),
     "linear": _stream(
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m16k16n64 m129k2n1 m1k256n257 m64k31n100 m7k4n15 m33k65n18 m2k4096n11 m17k1n64",

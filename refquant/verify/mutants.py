@@ -48,10 +48,14 @@ def mutants(profile, op):
     --------
     >>> for mutant in mutants("fbgemm", "dequantize"):
     ...     print(mutant)
+    fbgemm.dequantize.formula: sub_mul -> sub_mul_wide
+    fbgemm.dequantize.formula: sub_mul -> sub_mul32
     fbgemm.dequantize.formula: sub_mul -> sub_mul64
     fbgemm.dequantize.formula: sub_mul -> mul_add
     fbgemm.dequantize.formula: sub_mul -> fma
     fbgemm.dequantize_channel.formula: sub_mul64 -> sub_mul
+    fbgemm.dequantize_channel.formula: sub_mul64 -> sub_mul_wide
+    fbgemm.dequantize_channel.formula: sub_mul64 -> sub_mul32
     fbgemm.dequantize_channel.formula: sub_mul64 -> mul_add
     fbgemm.dequantize_channel.formula: sub_mul64 -> fma
     """

@@ -16,7 +16,7 @@ BUDGET = 600
 LARGE = 70000
 SECTIONS = {op.name: op.sections for op in ops.OPS}
 #: The profiles whose engines `refquant.backends` asks, and the specification; those of other engines are told apart in pairs.
-NAMES = ("fbgemm", "onednn", "x86", "qnnpack", "onnx", "onnxruntime")
+NAMES = ("fbgemm", "onednn", "x86", "qnnpack", "inductor", "onnx", "onnxruntime")
 
 
 def answer(problem, profile):
@@ -64,6 +64,10 @@ def same_by_proof(mutant):
         return _same_pool(form, field, mutant)
     if field == "copy_equal":
         return "a code survives the way to its real number and back"
+    if field == "zero_point" and mutant.section in _EIGHT_BITS and {mutant.old, mutant.new} == {"after", "float_after"}:
+        return "sums that lie among 8-bit codes are the same integers in float32"
+    if field == "overflow" and mutant.section == "quantize_int32" and form.zero_point == "float_after" and {mutant.old, mutant.new} == {"saturate", "indefinite"}:
+        return "2**31, the float32 nearest to the largest code, is converted to what every larger number is"
     if field == "nan":
         return _same_nan(form, mutant)
     if field.startswith("tail_") and form.vector == 0:
@@ -71,6 +75,7 @@ def same_by_proof(mutant):
     return None
 
 
+_EIGHT_BITS = ("quantize", "fake_quantize", "fake_quantize_channel")
 _SAME_AT_ONCE = ({"(xw)/y", "x,w,/y", "(xw),/y"}, {"(xw)*(1/y)", "x,w,1/y", "(xw),1/y"})
 
 

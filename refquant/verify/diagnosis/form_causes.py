@@ -18,14 +18,14 @@ _ROUNDING = {
 }  # fmt: skip
 _ZERO = {
     "after": "adds the zero point after rounding", "before": "adds the zero point before rounding",
-    "fma": "adds the zero point before rounding, fused with the scaling",
+    "fma": "adds the zero point before rounding, fused with the scaling", "float_after": "adds the zero point after rounding, as a float",
 }  # fmt: skip
 _SCALING = {
     "divide": "divides by the scale", "reciprocal": "multiplies by the float32 reciprocal of the scale",
     "reciprocal64": "multiplies by the reciprocal of the scale, taken in float64",
 }  # fmt: skip
 _DEQUANTIZE = {
-    "sub_mul": "dequantizes as (q - z) * s", "sub_mul64": "dequantizes as (q - z) * s with the scale in float64", "mul_add": "dequantizes as q * s + (-z * s), rounded twice",
+    "sub_mul": "dequantizes as (q - z) * s", "sub_mul_wide": "dequantizes as (q - z) * s with the difference in int64", "sub_mul32": "dequantizes as (float(q) - float(z)) * s", "sub_mul64": "dequantizes as (q - z) * s with the scale in float64", "mul_add": "dequantizes as q * s + (-z * s), rounded twice",
     "fma": "dequantizes as a fused q * s + (-z * s)",
 }  # fmt: skip
 _SCALES = {
