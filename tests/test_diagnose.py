@@ -269,3 +269,36 @@ def test_wrong_calls_are_refused():
         diagnose("conv2", actual=bits, numerics="onnx", **problem.arguments)
     with pytest.raises(ArgumentError, match="choose one of"):
         diagnose("conv2d", actual=bits, numerics="nobody", **problem.arguments)
+
+
+def test_the_account_of_what_differs():
+    problem, bits = problem_and_bits("linear/onnx/m60k48n24/neartie/seed=0/per_channel/intbias", "onnx", numerics.get("onnx").replace(rounding="half_away"), 2)
+    d = diagnose("linear", actual=bits, numerics="onnx", **problem.arguments)
+    expected = oracle(problem, "onnx")
+    a, w = d.account, d.account.worst
+    assert a.histogram == {k: int((bits.astype(int) - expected == k).sum()) for k in a.histogram} and sum(a.histogram.values()) == d.differing
+    assert a.ties == 1.0, "half away differs on ties alone"
+    assert (w.actual, w.expected) == (bits[w.index], expected[w.index])
+    x, weights = problem["x"], problem["w"]
+    acc = (x.values[w.index[0]].astype(int) - x.qparams.zero_point) @ (weights.values[w.index[1]].astype(int))
+    unit = x.qparams.scale * weights.qparams.scale[w.index[1]]
+    assert w.accumulator == acc and w.multiplier == unit / problem["out"].scale
+    assert w.real == pytest.approx((acc + problem["bias"][w.index[1]]) * unit / problem["out"].scale, rel=1e-12)
+    assert "100 % on a tie" in str(d) and f"accumulator {acc:,}" in str(d) and "actual - expected in LSB" in str(d)
+
+
+def test_saturated_and_tailing_outputs_are_told():
+    from refquant.verify.diagnosis.places import describe_places
+
+    problem = build("quantize/onnx/n1000/random/seed=0")
+    q = problem["qparams"]
+    bits = np.minimum(oracle(problem, "onnx"), 200)
+    d = diagnose("quantize", actual=bits, numerics="onnx", x=problem["x"], qparams=rq.QParams(q.scale, q.zero_point, "uint8"), seconds=0.2)
+    top = oracle(problem, "onnx") == 255
+    assert d.account.saturated == pytest.approx((top & (bits != 255)).sum() / d.differing) and d.account.worst.accumulator is None
+    e = np.zeros(100, np.uint8)
+    a = e.copy()
+    a[[97, 99]] = 3
+    assert describe_places((100,), np.array([97, 99]), e, a)[0] == "all in the last 4 of 100 elements, beyond whole blocks of 32"
+    rows = np.zeros((5, 30), np.uint8)
+    assert "all in row 2 of 5" in describe_places((5, 30), np.arange(60, 90), rows.reshape(-1), rows.reshape(-1) + np.uint8(1))

@@ -5,6 +5,7 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError
+from refquant.verify.diagnosis.account import account
 from refquant.verify.diagnosis.bench import Bench
 from refquant.verify.diagnosis.call import base_call, forms_of
 from refquant.verify.diagnosis.causes import SOLVED
@@ -68,6 +69,7 @@ def diagnose(op, *, actual, numerics="fbgemm", most=3, seconds=20.0, seed=0, **a
     common = dict(op=op, against=base.name, outputs=int(expected.size), differing=int(bench.differing.size), problem=Problem(op, call.arguments), base=base)
     if not bench.differing.size:
         return Diagnosis(explained=True, numerics=base, profiles=(base.name,), **common)
+    common["account"] = account(call, bench)
     found = search(call, base, bench, most=most, seconds=seconds)
     same = tuple(p.name for p in profiles.PROFILES if _computes(call, p, bench))
     ordered = _distinct(sorted(found.explanations, key=lambda h: _rank(h, call, same)))

@@ -4,6 +4,8 @@ import numpy as np
 
 __all__ = ["describe_places"]
 
+_BLOCKS = (128, 64, 32, 16, 8, 4)
+
 
 def describe_places(shape, differing, expected, actual):
     """Return sentences about where outputs differ; only such as say more than "somewhere".
@@ -30,6 +32,10 @@ def describe_places(shape, differing, expected, actual):
     found = []
     if len(shape) > 1:
         found += _channels(shape[axis], where[axis])
+    if len(shape) == 2:
+        found += _rows(shape[0], where[0])
+    if not found:
+        found += _tail(int(np.prod(shape)), differing)
     if len(shape) in (4, 5):
         found += _border(shape[2:], where[2:])
     return (*found, *_distances(expected[differing], actual[differing]))
@@ -45,6 +51,24 @@ def _channels(count, channel):
     if used[0] == count - used.size and used[-1] == count - 1:
         return [f"all in the last {used.size} of {count} channels"]
     return [f"in {used.size} of {count} channels"] if used.size <= count // 2 else []
+
+
+def _rows(count, row):
+    used = np.unique(row)
+    if used.size == 1 and count > 1:
+        return [f"all in row {used[0]} of {count}"]
+    if 1 < used.size < count and used[0] == count - used.size:
+        return [f"all in the last {used.size} of {count} rows"]
+    return []
+
+
+def _tail(size, differing):
+    """Outputs beyond whole blocks, in logical order: the largest block that leaves all of them to its tail."""
+    tails = [(size % block, -block) for block in _BLOCKS if block < size and 0 < size % block and size // block * block <= differing.min()]
+    if not tails:
+        return []
+    rest, block = min(tails)
+    return [f"all in the last {rest} of {size:,} elements, beyond whole blocks of {-block}"]
 
 
 def _border(sides, where):

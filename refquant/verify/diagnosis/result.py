@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from refquant.numerics.profile import Numerics
+from refquant.verify.diagnosis.account import Account
 
 __all__ = ["Diagnosis", "Explanation"]
 
@@ -76,6 +77,8 @@ class Diagnosis:
         Outputs in the sample.
     places : tuple of str
         What the places of the differing outputs have in common.
+    account : Account or None
+        How far off they are, how many lie at an end of the codes or on a tie, and the worst one in full.
     tried : int
         Hypotheses that were computed.
     complete : bool
@@ -106,6 +109,7 @@ class Diagnosis:
     nearest: tuple = ()
     sampled: int = 0
     places: tuple = ()
+    account: Account = None
     tried: int = 0
     complete: bool = True
     explanation: Explanation = field(default=None, repr=False)
@@ -142,6 +146,7 @@ def _report(d):
     if not d.differing:
         return
     yield from (f"  where: {place}" for place in d.places)
+    yield from (f"  {line}" for line in (d.account.lines() if d.account else ()))
     yield from _found(d) if d.explained else _not_found(d)
     if d.ruled_out:
         yield f"  ruled out: {len(d.ruled_out):,} other single causes; {len(d.silent):,} change nothing on these data"
