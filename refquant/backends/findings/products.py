@@ -93,7 +93,7 @@ PRODUCTS = (
     Finding(
         name="qnnpack-rounds-the-bias", engine="qnnpack",
         title="QNNPACK rounds the bias to int32, FBGEMM and oneDNN never do",
-        text="A bias of less than half of sx * sw is lost altogether.",
+        text="It does so when it packs, in units of sx * sw; a bias of less than half a unit is lost altogether.",
         problem=case("linear/qnnpack/m2k3n8/neartie/seed=3"), expect=by("fbgemm"), expected_by="as in FBGEMM",
     ),
     Finding(
