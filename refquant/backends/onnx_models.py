@@ -5,11 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from refquant.backends.onnx_special import special_models
 from refquant.core.layout import is_channels_last
 
 __all__ = ["MODELS", "ModelBuilder", "SmallModel"]
 
-_TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "float32": TensorProto.FLOAT}
+_TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 _OPSETS = (("", 21), ("com.microsoft", 1))
 _MICROSOFT = "com.microsoft"
 
@@ -49,6 +50,8 @@ class ModelBuilder:
     def node(self, op, inputs, output="y", domain="", **attributes):
         self.nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
         return output
+
+    make = staticmethod(helper.make_node)
 
     def model(self, dtype, *, literal=False, finish=None):
         y = helper.make_tensor_value_info("y", _TYPES[np.dtype(dtype).name], None)
@@ -206,4 +209,5 @@ MODELS = {
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": lambda problem: _pool(problem, "QLinearGlobalAveragePool"),
     "cat": _cat,
+    **special_models(ModelBuilder, _sides),
 }

@@ -66,6 +66,10 @@ def _refuse(problem):
         return _refuse_conversion(problem)
     if problem.op in ("sigmoid", "leaky_relu") and problem.get("out") is None:
         return "the output must have parameters"
+    if problem.op == "quantize_dynamic" and (problem.get("dtype", "uint8") != "uint8" or problem.get("reduce_range")):
+        return "DynamicQuantizeLinear gives uint8, the whole of it"
+    if problem.op == "conv_integer":
+        return _refuse_conv_integer(problem)
     if problem.op == "matmul_integer" and problem.get("isa") is not None:
         return "the engine chooses its instructions itself"
     if problem.op in ("add", "mul", "cat") and _relu_is_not_the_range(problem):
@@ -78,6 +82,14 @@ def _refuse(problem):
         return "AveragePool has no divisor_override"
     if problem.op == "adaptive_avg_pool2d" and problem["output_size"] not in (1, (1, 1)):
         return "there is no adaptive pooling but the global one"
+    return None
+
+
+def _refuse_conv_integer(problem):
+    if problem["x"].dtype == np.int8 and problem["w"].dtype == np.uint8:
+        return "int8 activations with uint8 weights are not implemented"
+    if np.size(problem.get("w_zero_point", 0)) > 1:
+        return "the weights of a convolution must have one zero point"
     return None
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from refquant.backends.torch_special import SPECIAL_CALLS
 from refquant.backends.torch_tensors import TYPES, quantized, to_numpy, to_torch
 
 __all__ = ["CALLS", "dynamic_input"]
@@ -140,4 +141,4 @@ _TABLE = {
 }
 
 #: Each operator's kernel as a function of a problem, which returns an ndarray.
-CALLS = {name: (lambda problem, call=call: to_numpy(call(problem))) for name, call in _TABLE.items()}
+CALLS = {**{name: (lambda problem, call=call: to_numpy(call(problem))) for name, call in _TABLE.items()}, **SPECIAL_CALLS}

@@ -3,13 +3,19 @@
 import numpy as np
 
 from refquant.backends.machine import cpu_features, cpu_model, has_vnni
+from refquant.core.affine import quantize_real
+from refquant.core.layout import is_channels_last
 from refquant.errors import BackendMissing
+from refquant.numerics import get
 
 __all__ = ["TorchRunner", "torch_provenance"]
 
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
+_DYNAMIC = ("linear_dynamic", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic")
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
+# Kernels of ATen that are compiled for AVX512, and round otherwise elsewhere.
+_AVX512 = ("avg_pool3d", "softmax")
 # Functions whose output parameters the caller cannot choose.
 _KEEPING = ("tanh", "hardsigmoid", "gelu")
 
@@ -79,9 +85,9 @@ class TorchRunner:
         return None
 
     def _refuse_machine(self, problem):
-        if problem.op in _PRODUCTS and self.name != "qnnpack" and not self._any_processor and has_vnni() is False:
+        if problem.op in (*_PRODUCTS, *_DYNAMIC) and self.name != "qnnpack" and not self._any_processor and has_vnni() is False:
             return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
-        if problem.op in _POOLS and self._torch.backends.cpu.get_cpu_capability() != "AVX512":
+        if problem.op in (*_POOLS, *_AVX512) and self._torch.backends.cpu.get_cpu_capability() != "AVX512":
             return "the profile describes ATen's AVX512 kernels, which do not run here"
         return None
 
@@ -107,6 +113,12 @@ def _refuse_form(problem, engine, dynamic_input):
         reason = _refuse_qnnpack(problem)
         if reason:
             return reason
+    if engine == "qnnpack" and problem.op in _LIMITS:
+        return _refuse_qnnpack_limits(problem)
+    if engine == "qnnpack" and problem.op == "max_pool3d":
+        return "QNNPACK refuses max_pool3d"
+    if problem.op in _DYNAMIC:
+        return _refuse_dynamic(problem, engine)
     if problem.op in _POOLS and problem.get("out") not in (None, problem["x"].qparams):
         return "PyTorch pools into the parameters of its input"
     if problem.op in _KEEPING and problem.get("out") is not None:
@@ -116,6 +128,23 @@ def _refuse_form(problem, engine, dynamic_input):
         if {q.dtype for q in inputs} != {problem["out"].dtype}:
             return "inputs and output must have one dtype"
     return None
+
+
+# Operators that QNNPACK clamps by: the names of their limits, and what these are unless given.
+_LIMITS = {"clamp": (("min", None), ("max", None)), "hardtanh": (("min_val", -1.0), ("max_val", 1.0)), "relu6": (("min", 0.0), ("max", 6.0))}
+
+
+def _refuse_qnnpack_limits(problem):
+    low, high = (problem.get(name, usual) for name, usual in _LIMITS[problem.op])
+    if low is None or high is None:
+        return "QNNPACK clamps to two limits only"
+    p, form = problem["x"].qparams, get("qnnpack").clamp
+    if p.dtype == "uint8" and is_channels_last(problem["x"].values):
+        return "QNNPACK clamps the memory of a channels-last tensor into a contiguous one, so that codes come out in another order"
+    codes = [
+        quantize_real(np.float32(v), p.scale, p.zero_point, p.qmin, p.qmax, scaling=form.scaling, add=form.zero_point, rounding=form.rounding) for v in (low, high)
+    ]
+    return "QNNPACK refuses an empty range of codes" if p.dtype == "uint8" and codes[0] >= codes[1] else None
 
 
 def _refuse_qnnpack(problem):
@@ -128,6 +157,12 @@ def _refuse_qnnpack(problem):
     if problem.get("ceil_mode"):
         return "ATen pools where ceil_mode is asked for, as under fbgemm"
     return None
+
+
+def _refuse_dynamic(problem, engine):
+    if problem["w"].dtype != "int8":
+        return "weights must be qint8"
+    return "weights must have zero point 0" if engine == "onednn" and not problem["w"].qparams.symmetric else None
 
 
 def _refuse_product(problem, engine, dynamic_input):

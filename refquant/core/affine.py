@@ -47,8 +47,8 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
         Where the zero point enters: as an integer after rounding, as a float before it, inside of a fused multiply-add, or as a float after
         rounding, where ``saturate`` means that the sum is kept within the float32 ends of the dtype and then converted.
     rounding : Round
-    overflow : {"saturate", "indefinite", "int64"}
-        What becomes of values that leave int32.
+    overflow : {"saturate", "indefinite", "int64", "wrap"}
+        What becomes of values that leave int32; ``wrap``: the greatest float below 2**31 for larger ones and NaN, then an int32 sum with the zero point.
     nan : {"qmin", "qmax", "zero", "indefinite", "overflow"}
         ``indefinite`` is the x86 integer −2**31, cut to the bits of the dtype; ``overflow`` lets NaN go the way of huge values.
 
@@ -85,7 +85,7 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
             t, overflow = np.clip(t, np.float32(qmin), np.float32(qmax)), "indefinite"
     offset = zero if add == "after" else np.int64(0)
     codes = saturate(_to_integer(t, rounding, overflow, offset), qmin, qmax)
-    return codes if nan == "overflow" else np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
+    return codes if nan == "overflow" or overflow == "wrap" else np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
 
 
 def code_of_nan(nan, qmin, qmax):
@@ -101,6 +101,8 @@ def code_of_nan(nan, qmin, qmax):
 
 
 def _to_integer(t, rounding, overflow, offset):
+    if overflow == "wrap":
+        return wrap_int32(to_int32(np.where(t < _INT32_TOP, t, _INT32_TOP), rounding) + offset).astype(np.int64)
     if overflow == "indefinite":
         return wrap_int32(to_int32(t, rounding) + offset).astype(np.int64)
     with np.errstate(invalid="ignore"):

@@ -45,6 +45,9 @@ NOT_OFFERED = (
     Note("linear_real conv_real", _TFLITE, "int8 activations give int8, and hybrid kernels quantize real activations themselves; give out"),
     Note("linear_real conv_real", "openvino", "a product without a QuantizeLinear behind it runs in float32; give out"),
     Note("quantize_int32", f"onnx onnx_reference onnxruntime openvino {_TFLITE}", "codes are of 16 bits at most"),
+    Note("max_pool3d", "qnnpack", "PyTorch refuses it under this engine"),
+    Note("conv1d_dynamic conv2d_dynamic conv3d_dynamic", "inductor onnx onnx_reference onnxruntime", "DynamicQuantizeLinear with ConvInteger gives int32, which float operators scale"),
+    Note("threshold celu prelu batch_norm layer_norm group_norm instance_norm", "onnx onnx_reference onnxruntime", "ONNX has float operators alone, between DequantizeLinear and QuantizeLinear"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
 )
 
@@ -63,6 +66,14 @@ LIBM_COUNTS = {
 
 #: Sets of parameters in the sweep, where an engine compiles a model for each and fewer must do.
 LIBM_SETS = {"openvino": 60}
+
+
+#: Differing outputs of 4,000 softmaxes of random codes under random parameters, on torch 2.13.0: (differing, outputs).
+SOFTMAX_COUNT = (0, 1_446_005)
+
+
+def _softmax_count():
+    return f"{SOFTMAX_COUNT[0]:,} of {SOFTMAX_COUNT[1]:,} outputs of random codes differ"
 
 
 def _counted(engine):
@@ -86,6 +97,13 @@ CONDITIONS = (
     Note("sigmoid", "onnxruntime", f"libm: the function in float64, rounded once, where MLAS takes a rational approximation; {_counted('onnxruntime')}"),
     Note("tanh elu gelu hardsigmoid hardswish", "onnxruntime", "as DequantizeLinear, the function in float64 rounded once, QuantizeLinear; ONNX Runtime's float kernels are not asked"),
     Note(_FUNCTIONS, "inductor onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
+    Note("avg_pool3d", _TORCH, "ATen's AVX-512 build, whose kernel takes 16 channels at a step"),
+    Note("mean adaptive_avg_pool3d layer_norm group_norm instance_norm interpolate batch_norm threshold", _TORCH, "ATen's AVX2 or AVX-512 build, on one thread"),
+    Note("mean", _TORCH, "over axes that lie side by side in memory; other than the last ones not the densest"),
+    Note("celu", _ATEN, "libm: as elu"),
+    Note("softmax", _TORCH, f"ATen's AVX-512 build; libm: beside the densest axis the last entries, which fill no vector; {_softmax_count()}"),
+    Note("linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", _ATEN, "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
+    Note("quantize_embedding embedding_bag", _TORCH, "finite rows; sums in mode 0, one row after another, as FBGEMM's generated kernels for AVX2 and AVX-512 add them"),
     Note("adaptive_avg_pool2d", "onnxruntime", "the global pool alone; ONNX has no other"),
     Note("conv1d", _TFLITE, "as CONV_2D of height 1, which a converter writes for it"),
     Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX-512; depthwise convolutions whose channels fill whole steps of eight"),

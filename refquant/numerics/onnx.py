@@ -2,6 +2,7 @@
 
 from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Numerics
+from refquant.numerics.special_forms import DynamicForm
 
 __all__ = ["ONNX", "ONNX_REFERENCE", "ONNXRUNTIME"]
 
@@ -46,6 +47,8 @@ ONNX = Numerics(
     avg_pool=PoolForm(contiguous="spec", channels_last="spec", vector=0, rounding="half_even"),
     adaptive_avg_pool=PoolForm(contiguous="spec", channels_last="spec", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
+    dynamic=DynamicForm(parameters="specification", reduced="refused", linear_input="quantize"),
+    clamp=_QUANTIZE,
 )
 
 ONNXRUNTIME = Numerics(
@@ -71,6 +74,8 @@ ONNXRUNTIME = Numerics(
     avg_pool=PoolForm(contiguous="sequential", channels_last="sequential", vector=0, rounding="half_even"),
     adaptive_avg_pool=PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
+    dynamic=DynamicForm(parameters="runtime", reduced="refused", linear_input="quantize"),
+    clamp=_QUANTIZE,
 )
 
 # op_qlinear_matmul.py: int32 times a float32 multiplier promotes to float64 in NumPy, and the zero point is added before rounding.

@@ -10,6 +10,7 @@ from refquant.numerics.forms import (
     RealForm, TransposedForm, UnaryForm,
 )  # fmt: skip
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
+from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, ScalarForm, SoftmaxForm
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
@@ -73,6 +74,21 @@ class Numerics:
     unary : UnaryForm or None
     avg_pool, adaptive_avg_pool : PoolForm or None
     cat : CatForm
+    dynamic : DynamicForm or None
+        This and what follows may be left out where a profile is written down: few engines have it.
+    clamp : QuantizeForm or None
+        How a limit becomes a code.
+    requantize : ProductForm or None
+        From codes to codes of another scale; None: by way of real numbers.
+    scalar : ScalarForm or None
+    prelu : ProductForm or None
+    batch_norm : BatchNormForm or None
+    layer_norm, group_norm : NormForm or None
+    mean : MeanForm or None
+    softmax : SoftmaxForm or None
+    bilinear : BilinearForm or None
+    avg_pool3d, adaptive_avg_pool3d : BoxPoolForm or None
+    embedding : EmbeddingForm or None
     pairing : Pairing
         Whose rule says which products saturate on a processor without VNNI.
     isa : str or None
@@ -104,6 +120,20 @@ class Numerics:
     adaptive_avg_pool: PoolForm
     cat: CatForm
     linear_int8: ProductForm | None = None
+    dynamic: DynamicForm = None
+    clamp: QuantizeForm = None
+    requantize: ProductForm = None
+    scalar: ScalarForm = None
+    prelu: ProductForm = None
+    batch_norm: BatchNormForm = None
+    layer_norm: NormForm = None
+    group_norm: NormForm = None
+    mean: MeanForm = None
+    softmax: SoftmaxForm = None
+    bilinear: BilinearForm = None
+    avg_pool3d: BoxPoolForm = None
+    adaptive_avg_pool3d: BoxPoolForm = None
+    embedding: EmbeddingForm = None
     pairing: Pairing = Pairing.by("unknown")
     isa: str | None = None
     by_level: tuple = ()
@@ -226,6 +256,20 @@ def section_types():
         "avg_pool": (PoolForm, RangeForm),
         "adaptive_avg_pool": (PoolForm, RangeForm),
         "cat": (CatForm, RangeForm),
+        "dynamic": (DynamicForm,),
+        "clamp": (QuantizeForm,),
+        "requantize": (ProductForm,),
+        "scalar": (ScalarForm,),
+        "prelu": (ProductForm,),
+        "batch_norm": (BatchNormForm,),
+        "layer_norm": (NormForm,),
+        "group_norm": (NormForm,),
+        "mean": (MeanForm,),
+        "softmax": (SoftmaxForm,),
+        "bilinear": (BilinearForm,),
+        "avg_pool3d": (BoxPoolForm,),
+        "adaptive_avg_pool3d": (BoxPoolForm,),
+        "embedding": (EmbeddingForm,),
     }
 
 

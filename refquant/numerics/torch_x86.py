@@ -2,6 +2,7 @@
 
 from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
+from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, ScalarForm, SoftmaxForm
 
 __all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
 
@@ -33,7 +34,38 @@ _ADAPTIVE = PoolForm(contiguous="raw_mean", channels_last="adaptive_vector", vec
 # TensorShape.cpp, qcat_nhwc_kernel.
 _CAT = CatForm(contiguous="quantize", channels_last="vector", copy_equal=True, vector=8)
 
+# QuantUtils.h, ChooseQuantizationParams.
+_DYNAMIC = DynamicForm(parameters="aten", reduced="halved", linear_input="quantize")
+
+# What is written for all engines of ATen at once.
+_SPECIAL = dict(
+    dynamic=_DYNAMIC,
+    # qclamp_kernel takes each limit through quantize_val.
+    clamp=_QUANTIZE_CHANNEL,
+    # qadd.cpp, _add_scalar_out; qadd_scalar_kernel.
+    scalar=ScalarForm(multiplier="x*(1/y)", rounding="half_even"),
+    # qprelu_out_kernel.
+    prelu=_MUL,
+    # qbatch_norm.cpp, compute_fused_params; q_batch_norm_kernel.
+    batch_norm=BatchNormForm(contraction="fma", rounding="half_even"),
+    # quantized_normalize_kernel, compiled for AVX2.
+    layer_norm=NormForm(variance="fma", contraction="fma", tail_contraction="fma", vector=32),
+    group_norm=NormForm(variance="fma", contraction="fma", tail_contraction="fma", vector=32),
+    # qmean_inner_dim_kernel.
+    mean=MeanForm(inner="raw", images="inner", vector=8),
+    # qsoftmax.cpp, qsoftmax_naive; vec_host_softmax_lastdim.
+    softmax=SoftmaxForm(style="real", vector=16),
+    # UpSampleBilinear2d.cpp and qupsample_bilinear2d_nhwc_kernel.
+    bilinear=BilinearForm(contiguous="none", body="second", tail="first", index="fma", vector=8),
+    # _qavg_pool_nhwc_kernel takes 16 channels a step with AVX512, _qadaptive_avg_pool_kernel 8.
+    avg_pool3d=BoxPoolForm(body="product", vector=16, rounding="half_even"),
+    adaptive_avg_pool3d=BoxPoolForm(body="fused", vector=8, rounding="half_even"),
+    # fbgemm/src/EmbeddingSpMDM.cc, GenerateEmbeddingSpMDM.
+    embedding=EmbeddingForm(order="bias_first"),
+)
+
 _SHARED = dict(
+    **_SPECIAL,
     quantize=_QUANTIZE,
     quantize_channel=_QUANTIZE_CHANNEL,
     quantize_int32=_QUANTIZE_CHANNEL,
@@ -104,7 +136,7 @@ ONEDNN = Numerics(
     conv_transpose=TransposedForm.like(_ONEDNN_CONV),
     linear_int8=_ONEDNN_SIGNED,
     by_level=_ONEDNN_LEVELS,
-    **_SHARED,
+    **{**_SHARED, "dynamic": _DYNAMIC.replace(linear_input="reciprocals")},
 )
 
 X86 = Numerics(
@@ -136,7 +168,7 @@ QNNPACK = Numerics(
     # q8dwconv/mp8x27-sse2.c alone multiplies in double.
     conv=Dispatch(rule="depthwise_volume", vnni=False, yes=_QNNPACK_PRODUCT.replace(arithmetic="float64"), no=_QNNPACK_PRODUCT),
     conv_transpose=TransposedForm.like(_QNNPACK_PRODUCT),
-    **{**_SHARED, "add": FixedAddForm(bits=21, rounding="half_away"), "unary": None, "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
+    **{**_SHARED, "dynamic": _DYNAMIC.replace(reduced="ignored"), "mean": _SPECIAL["mean"].replace(images="global"), "softmax": _SPECIAL["softmax"].replace(style="table"), "add": FixedAddForm(bits=21, rounding="half_away"), "unary": None, "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
 )
 
 # onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.
@@ -175,4 +207,5 @@ INDUCTOR = Numerics(
     avg_pool=None,
     adaptive_avg_pool=None,
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
+    dynamic=DynamicForm(parameters="decomposed", reduced="refused", linear_input="quantize"),
 )

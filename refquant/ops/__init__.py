@@ -8,25 +8,44 @@ from typing import Callable, NamedTuple
 from refquant.errors import ArgumentError
 from refquant.ops.add import add, add_reference
 from refquant.ops.avg_pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d
+from refquant.ops.batch_norm import batch_norm, batch_norm_reference
 from refquant.ops.cat import cat
+from refquant.ops.choose_qparams import choose_qparams
+from refquant.ops.clamp import clamp, hardtanh, relu6
 from refquant.ops.conv import conv1d, conv2d, conv3d, conv_reference
+from refquant.ops.conv_integer import conv_integer, conv_integer_reference
 from refquant.ops.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d, conv_transpose_reference
 from refquant.ops.dequantize import dequantize, dequantize_reference
+from refquant.ops.embedding import QuantizedEmbedding, embedding_bag, pack_embedding, quantize_embedding
 from refquant.ops.fake_quantize import fake_quantize, fake_quantize_reference
+from refquant.ops.interpolate import interpolate
 from refquant.ops.linear import linear, linear_reference
+from refquant.ops.linear_dynamic import conv1d_dynamic, conv2d_dynamic, conv3d_dynamic, conv_dynamic_reference, linear_dynamic, linear_dynamic_reference
 from refquant.ops.matmul_integer import matmul_integer, matmul_integer_reference
 from refquant.ops.max_pool import max_pool2d, max_pool2d_reference
+from refquant.ops.mean import mean
 from refquant.ops.mul import mul, mul_reference
+from refquant.ops.norm import group_norm, instance_norm, layer_norm
 from refquant.ops.pack_weights import PackedWeights, pack_weights
+from refquant.ops.pool3d import adaptive_avg_pool3d, avg_pool3d, max_pool1d, max_pool3d
+from refquant.ops.prelu import prelu, prelu_reference
 from refquant.ops.quantize import quantize, quantize_reference
+from refquant.ops.quantize_dynamic import quantize_dynamic
 from refquant.ops.relu import relu
+from refquant.ops.requantize import requantize, requantize_reference, requantize_sums, requantize_sums_reference
 from refquant.ops.reshape import flatten, reshape
-from refquant.ops.unary import elu, gelu, hardsigmoid, hardswish, leaky_relu, sigmoid, tanh
+from refquant.ops.scalar import add_scalar, mul_scalar
+from refquant.ops.softmax import softmax
+from refquant.ops.unary import celu, elu, gelu, hardsigmoid, hardswish, leaky_relu, sigmoid, tanh, threshold
 
 __all__ = [
-    "Op", "OPS", "PackedWeights", "pack_weights",
-    "quantize", "dequantize", "fake_quantize", "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul_integer",
-    "add", "mul", "relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d", "cat", "reshape", "flatten",
+    "Op", "OPS", "PackedWeights", "pack_weights", "QuantizedEmbedding",
+    "quantize", "dequantize", "fake_quantize", "choose_qparams", "quantize_dynamic", "requantize", "requantize_sums",
+    "linear", "linear_dynamic", "conv1d", "conv2d", "conv3d", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul_integer", "conv_integer",
+    "add", "mul", "add_scalar", "mul_scalar", "relu", "relu6", "clamp", "hardtanh", "threshold", "prelu",
+    "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "softmax",
+    "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "global_avg_pool2d", "mean", "interpolate",
+    "batch_norm", "layer_norm", "group_norm", "instance_norm", "quantize_embedding", "pack_embedding", "embedding_bag", "cat", "reshape", "flatten",
 ]  # fmt: skip
 
 
@@ -57,6 +76,31 @@ OPS = (
     Op("avg_pool2d", avg_pool2d, avg_pool2d, ("avg_pool",)),
     Op("adaptive_avg_pool2d", adaptive_avg_pool2d, adaptive_avg_pool2d, ("adaptive_avg_pool",)),
     Op("cat", cat, cat, ("cat",)),
+    Op("choose_qparams", choose_qparams, choose_qparams, ("dynamic",)),
+    Op("quantize_dynamic", quantize_dynamic, quantize_dynamic, ("dynamic", "quantize")),
+    Op("requantize", requantize, requantize_reference, ("quantize", "dequantize", "requantize")),
+    Op("requantize_sums", requantize_sums, requantize_sums_reference, ("linear",)),
+    Op("linear_dynamic", linear_dynamic, linear_dynamic_reference, ("dynamic", "linear_real")),
+    *(Op(f.__name__, f, conv_dynamic_reference, ("dynamic", "conv")) for f in (conv1d_dynamic, conv2d_dynamic, conv3d_dynamic)),
+    Op("conv_integer", conv_integer, conv_integer_reference, ()),
+    Op("add_scalar", add_scalar, add_scalar, ("scalar",)),
+    Op("mul_scalar", mul_scalar, mul_scalar, ("scalar",)),
+    *(Op(f.__name__, f, f, ("clamp",)) for f in (relu6, clamp, hardtanh)),
+    *(Op(f.__name__, f, f, ("unary",)) for f in (threshold, celu)),
+    Op("prelu", prelu, prelu_reference, ("prelu",)),
+    Op("softmax", softmax, softmax, ("softmax",)),
+    Op("max_pool1d", max_pool1d, max_pool1d, ()),
+    Op("max_pool3d", max_pool3d, max_pool3d, ()),
+    Op("avg_pool3d", avg_pool3d, avg_pool3d, ("avg_pool3d",)),
+    Op("adaptive_avg_pool3d", adaptive_avg_pool3d, adaptive_avg_pool3d, ("adaptive_avg_pool3d",)),
+    Op("mean", mean, mean, ("mean",)),
+    Op("interpolate", interpolate, interpolate, ("bilinear",)),
+    Op("batch_norm", batch_norm, batch_norm_reference, ("batch_norm",)),
+    Op("layer_norm", layer_norm, layer_norm, ("layer_norm",)),
+    Op("group_norm", group_norm, group_norm, ("group_norm",)),
+    Op("instance_norm", instance_norm, instance_norm, ("group_norm",)),
+    Op("quantize_embedding", quantize_embedding, quantize_embedding, ()),
+    Op("embedding_bag", embedding_bag, embedding_bag, ("embedding",)),
     Op("reshape", reshape, reshape, ()),
     Op("flatten", flatten, flatten, ()),
 )

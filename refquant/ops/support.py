@@ -9,7 +9,7 @@ from refquant.numerics.coverage import absence, conditions
 __all__ = ["Support", "support", "support_table"]
 
 # Operators that are the same integers in every engine, and those that need no profile.
-_SAME = ("relu", "max_pool2d", "reshape", "flatten", "matmul_integer")
+_SAME = ("relu", "max_pool1d", "max_pool2d", "max_pool3d", "reshape", "flatten", "matmul_integer", "conv_integer", "quantize_embedding")
 _START, _END = "<!-- python -m refquant.ops.support README.md -->", "<!-- end of the table -->"
 _DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -1,4 +1,4 @@
-"""sigmoid, tanh, hardsigmoid, hardswish, elu, leaky_relu, gelu: functions of one code, that is, tables of 256 entries."""
+"""sigmoid, tanh, hardsigmoid, hardswish, elu, celu, leaky_relu, gelu, threshold: functions of one code, that is, tables of 256 entries."""
 
 import numpy as np
 
@@ -7,14 +7,14 @@ from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.layout import is_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.errors import UnsupportedError
+from refquant.errors import RangeError, UnsupportedError
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.add import segments
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.range_elementwise import range_function
 
-__all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "UNARY"]
+__all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "threshold", "UNARY"]
 
 _F = np.float32
 
@@ -34,6 +34,15 @@ def _wide(function):
 _exp, _expm1, _tanh, _erf = (_wide(f) for f in (np.exp, np.expm1, np.tanh, _erf64))
 
 
+def _celu(x, alpha):
+    with np.errstate(over="ignore"):
+        return np.where(x > 0, x, _expm1(np.minimum(x, _F(0)) * _F(1.0 / alpha)) * _F(alpha))
+
+
+def _threshold(x, limits):
+    return np.where(x > _F(limits[0]), x, _F(limits[1]))
+
+
 def _relu6_of(x):
     return np.minimum(np.maximum(x + _F(3), _F(0)), _F(6))
 
@@ -45,6 +54,8 @@ UNARY = {
     "hardsigmoid": (lambda x, p: _relu6_of(x) / _F(6), lambda x, p: _relu6_of(x) / _F(6)),
     "hardswish": (lambda x, p: (x * _relu6_of(x)) / _F(6), lambda x, p: (x * _relu6_of(x)) / _F(6)),
     "elu": (lambda x, p: np.where(x > 0, x, _expm1(x) * _F(p)), lambda x, p: np.where(x > 0, x, _expm1(x) * _F(p))),
+    "celu": (_celu, _celu),
+    "threshold": (_threshold, _threshold),
     "leaky_relu": (lambda x, p: x * np.where(x > 0, _F(1), _F(p)), lambda x, p: x * np.where(x > 0, _F(1), _F(p))),
     "gelu": (
         lambda x, p: (x * _F(0.5)) * (_F(1) + _erf(x * _F(np.sqrt(0.5)))),
@@ -61,7 +72,8 @@ def _aten(name, tail, parameter, q, out, codes):
     y = UNARY[name][tail](x, parameter) if name != "gelu" or body else UNARY[name][1](x)
     scaling = "reciprocal64" if body and name in _RECIPROCAL64_BODY else "reciprocal"
     kind = out._type
-    return quantize_real(y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=scaling, add="after" if body else "before", rounding="half_even")
+    add, overflow = ("after", "wrap") if body else ("before", "saturate")
+    return quantize_real(y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=scaling, add=add, rounding="half_even", overflow=overflow)
 
 
 def _lookup(profile, name, parameter, q, out, codes):
@@ -167,6 +179,22 @@ def hardswish(x, *, out, numerics="fbgemm", threads=1):
 def elu(x, alpha=1.0, *, out, numerics="fbgemm", threads=1):
     """Apply ``x`` where it is positive, else ``alpha * (exp(x) - 1)``. See `sigmoid`."""
     return _unary("elu", x, out, numerics, threads, alpha)
+
+
+def celu(x, alpha=1.0, *, out, numerics="fbgemm", threads=1):
+    """Apply ``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``, the quotient as a product with ``f(1 / alpha)``. See `sigmoid`."""
+    if not np.isfinite(alpha) or alpha == 0:
+        raise RangeError(f"celu: alpha={alpha} must be finite and not 0")
+    return _unary("celu", x, out, numerics, threads, float(alpha))
+
+
+def threshold(x, threshold, value, *, numerics="fbgemm", threads=1):
+    """Apply ``x`` where it exceeds `threshold`, else `value`, with the parameters of `x`; bit-exact. See `sigmoid`."""
+    check_qtensor(x, "x", "threshold")
+    for name, number in (("threshold", threshold), ("value", value)):
+        if np.isnan(number):
+            raise RangeError(f"threshold: {name}={number} must be a number")
+    return _unary("threshold", x, x.qparams, numerics, threads, (threshold, value))
 
 
 def leaky_relu(x, negative_slope=0.01, *, out, numerics="fbgemm", threads=1):

@@ -7,7 +7,7 @@ import numpy as np
 from refquant.errors import ShapeError
 from refquant.ops.arguments import sides
 
-__all__ = ["PoolGeometry", "pool_geometry", "window_bounds", "adaptive_bounds"]
+__all__ = ["PoolGeometry", "pool_geometry", "pool_axis", "window_bounds", "adaptive_bounds"]
 
 
 class PoolGeometry(NamedTuple):
@@ -33,18 +33,23 @@ def pool_geometry(shape, kernel_size, stride, padding, dilation, ceil_mode, plac
     stride = kernel if stride is None else sides(stride, "stride", 2, place, least=1)
     padding = sides(padding, "padding", 2, place, least=0)
     dilation = sides(dilation, "dilation", 2, place, least=1)
-    out = []
-    for n, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation):
-        if 2 * p > k:
-            raise ShapeError(f"{place}: padding {padding} is more than half of kernel_size {kernel}; reduce it")
-        room = n + 2 * p - d * (k - 1) - 1
-        if room < 0:
-            raise ShapeError(f"{place}: kernel_size {kernel} with dilation {dilation} is larger than the padded input {shape[2:]} + 2*{padding}")
-        size = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (size - 1) * s >= n + p:
-            size -= 1
-        out.append(size)
-    return PoolGeometry(kernel, stride, padding, dilation, tuple(out))
+    out = tuple(len(pool_axis(*axis, ceil_mode, place)[0]) for axis in zip(shape[2:], kernel, stride, padding, dilation))
+    return PoolGeometry(kernel, stride, padding, dilation, out)
+
+
+def pool_axis(n, k, s, p, d, ceil_mode, place):
+    """Return the windows along one axis: (start, end) clipped to the input, their size with padding, and where they start with padding."""
+    if 2 * p > k:
+        raise ShapeError(f"{place}: padding {p} is more than half of kernel_size {k}; reduce it")
+    room = n + 2 * p - d * (k - 1) - 1
+    if room < 0:
+        raise ShapeError(f"{place}: kernel_size {k} with dilation {d} is larger than the padded input {n} + 2*{p}")
+    size = (-(-room // s) if ceil_mode else room // s) + 1
+    if ceil_mode and (size - 1) * s >= n + p:
+        size -= 1
+    first = np.arange(size) * s - p
+    end = np.minimum(first + k, n + p)
+    return np.maximum(first, 0), np.minimum(end, n), end - first, first
 
 
 def window_bounds(geometry, shape):

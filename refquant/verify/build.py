@@ -3,8 +3,14 @@
 from refquant.verify.case import Case
 from refquant.verify.draws import generator
 from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_unary
+from refquant.verify.image_data import build_interpolate, build_mean, build_pool3d
 from refquant.verify.pool_data import build_adaptive_avg_pool2d, build_avg_pool2d, build_max_pool2d
+from refquant.verify.norm_data import build_batch_norm, build_channel_norm, build_layer_norm, build_softmax
 from refquant.verify.product_data import build_conv, build_conv_transpose, build_linear, build_matmul_integer
+from refquant.verify.special_data import (
+    build_conv_dynamic, build_conv_integer, build_embedding_bag, build_limits, build_linear_dynamic, build_prelu, build_quantize_dynamic,
+    build_quantize_embedding, build_requantize, build_scalar,
+)  # fmt: skip
 
 __all__ = ["BUILDERS", "build"]
 
@@ -26,6 +32,24 @@ BUILDERS = {
     "avg_pool2d": build_avg_pool2d,
     "adaptive_avg_pool2d": build_adaptive_avg_pool2d,
     "cat": build_cat,
+    "quantize_dynamic": build_quantize_dynamic,
+    "linear_dynamic": build_linear_dynamic,
+    **{op: build_conv_dynamic for op in ("conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic")},
+    "conv_integer": build_conv_integer,
+    "requantize": build_requantize,
+    **{op: build_scalar for op in ("add_scalar", "mul_scalar")},
+    **{op: build_limits for op in ("relu6", "clamp", "hardtanh", "threshold")},
+    "celu": build_unary,
+    "prelu": build_prelu,
+    "softmax": build_softmax,
+    "batch_norm": build_batch_norm,
+    "layer_norm": build_layer_norm,
+    **{op: build_channel_norm for op in ("group_norm", "instance_norm")},
+    **{op: build_pool3d for op in ("max_pool1d", "max_pool3d", "avg_pool3d", "adaptive_avg_pool3d")},
+    "mean": build_mean,
+    "interpolate": build_interpolate,
+    "quantize_embedding": build_quantize_embedding,
+    "embedding_bag": build_embedding_bag,
 }
 
 

@@ -1,10 +1,10 @@
 """A case: one line of text from which a problem can be built again, bit for bit."""
 
-import math
 import re
 from dataclasses import dataclass, replace
 
 from refquant.errors import ArgumentError, choose
+from refquant.verify.case_outputs import outputs_of
 
 __all__ = ["Case", "Option", "OPTIONS", "STRATEGIES", "FIELDS"]
 
@@ -40,7 +40,19 @@ OPTIONS = (
     Option("ceil", "ceil_mode"),
     Option("nopad", "padding is not counted (count_include_pad=False)"),
     Option("divisor", "the divisor is overridden"),
-    Option("narrow", "codes keep to a narrower range (quant_min, quant_max)"),
+    Option("narrow", "codes keep to a narrower range (quant_min, quant_max; reduce_range)"),
+    Option("bits4", "4-bit codes"),
+    Option("bits2", "2-bit codes"),
+    Option("weighted", "each row has a weight of its own (per_sample_weights)"),
+    Option("lastoffset", "the last offset is the end of the last bag (include_last_offset)"),
+    Option("alone", "each index is a bag (no offsets)"),
+    Option("bilinear", "lines between points (mode=bilinear)"),
+    Option("exact", "the nearest point's centre (mode=nearest-exact)"),
+    Option("corners", "corners are one (align_corners)"),
+    Option("factor", "sizes are given by factors"),
+    Option("affine", "with weight and bias"),
+    Option("keepdim", "axes of length one stay"),
+    Option("first", "along axis 1, not the last"),
 )
 
 _PRODUCT = {"k": 1, "s": 1, "p": 0, "d": 1, "g": 1}
@@ -65,6 +77,24 @@ FIELDS = {
     "avg_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"k": None, "s": 0, "p": 0}),
     "adaptive_avg_pool2d": ({"n": None, "c": None, "h": None, "w": None}, {"o": 1}),
     "cat": ({"n": None, "h": 0, "w": 0}, {"c": None}),
+    **{op: ({}, {"n": None, "c": 0, "h": 0, "w": 0}) for op in ("quantize_dynamic", "requantize", "add_scalar", "mul_scalar", "relu6", "clamp", "hardtanh", "threshold", "celu")},
+    **{op: ({}, {"n": None, "c": 0, "t": 0, "h": 0, "w": 0}) for op in ("prelu", "batch_norm", "softmax")},
+    "linear_dynamic": ({}, {"m": None, "k": None, "n": None}),
+    "conv1d_dynamic": ({"n": None, "c": None, "w": None}, {"oc": None, **_PRODUCT}),
+    "conv2d_dynamic": ({"n": None, "c": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),
+    "conv3d_dynamic": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),
+    "conv_integer": ({"n": None, "c": None, "t": 0, "h": 0, "w": None}, {"oc": None, **_PRODUCT}),
+    "max_pool1d": ({"n": None, "c": None, "w": None}, {"k": None, "s": 0, "p": 0, "d": 1}),
+    "max_pool3d": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"k": None, "s": 0, "p": 0, "d": 1}),
+    "avg_pool3d": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"k": None, "s": 0, "p": 0}),
+    "adaptive_avg_pool3d": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"o": 1}),
+    "mean": ({"n": None, "c": 0, "h": 0, "w": 0}, {"r": 1}),
+    "interpolate": ({"n": None, "c": None, "h": None, "w": None}, {"o": None}),
+    "layer_norm": ({}, {"m": None, "n": None}),
+    "group_norm": ({"n": None, "c": None, "h": 0, "w": None}, {"g": 1}),
+    "instance_norm": ({}, {"n": None, "c": None, "h": 0, "w": None}),
+    "quantize_embedding": ({}, {"m": None, "n": None}),
+    "embedding_bag": ({"m": None, "n": None}, {"b": None, "l": None}),
 }
 
 
@@ -154,37 +184,12 @@ class Case:
         >>> Case.parse("conv2d/any/n2c3h9w11-oc5k3s2/random/seed=0").outputs
         200
         """
-        s = dict(self.shape)
-        if self.op in ("linear", "matmul_integer"):
-            return s["m"] * s["n"]
-        sides = [s[letter] for letter in "thw" if s.get(letter)]
-        if self.op == "adaptive_avg_pool2d":
-            return s["n"] * s["c"] * math.prod(_each(s["o"], 2))
-        if self.op.startswith("conv") or self.op.endswith("pool2d"):
-            return s["n"] * s.get("oc", s["c"]) * math.prod(self._windows(s, sides))
-        return s["n"] * (sum(_each(s["c"], 1)) or 1) * math.prod(sides)
-
-    def _windows(self, s, sides):
-        """Yield how many windows lie along each side."""
-        kernel = _each(s["k"], len(sides))
-        stride = _each(s["s"], len(sides)) if s["s"] else kernel
-        more = _each(s.get("op", 0), len(sides))
-        for n, k, step, p, d, m in zip(sides, kernel, stride, _each(s["p"], len(sides)), _each(s.get("d", 1), len(sides)), more):
-            if self.op.startswith("conv_transpose"):
-                yield (n - 1) * step - 2 * p + d * (k - 1) + 1 + m
-                continue
-            room = n + 2 * p - d * (k - 1) - 1
-            size = (-(-room // step) if self.has("ceil") else room // step) + 1
-            yield size - 1 if self.has("ceil") and (size - 1) * step >= n + p else size
+        return outputs_of(self)
 
 
 def _letters(op):
     front, back = FIELDS[op]
     return {**front, **back}
-
-
-def _each(value, count):
-    return value if isinstance(value, tuple) else (value,) * count
 
 
 def _complete(place, op, given):

@@ -1,7 +1,6 @@
 """The cases that an operator is tried on by default: tails of tiles, primes, single elements, groups, strides, and every data strategy."""
 
 from itertools import count
-from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -11,38 +10,15 @@ from refquant.errors import choose
 from refquant.numerics.profile import Dispatch
 from refquant.numerics.range_forms import RangeForm
 from refquant.verify.case import Case
+from refquant.verify.case_streams import ELEMENTWISE as _ELEMENTWISE
+from refquant.verify.case_streams import LARGE as _LARGE
+from refquant.verify.case_streams import Stream
+from refquant.verify.case_streams import make_stream as _stream
+from refquant.verify.special_streams import SPECIAL_STREAMS
 
 __all__ = ["STREAMS", "Stream", "case_stream", "default_cases"]
 
 
-class Stream(NamedTuple):
-    """What the cases of one operator are made of.
-
-    Attributes
-    ----------
-    small, large : tuple of str
-        Shapes: odd ones, all of which come three times before the first large one; then both in turn.
-    wrap : tuple of str
-        Shapes for ``wrap``, whose sums leave int32.
-    strategies : tuple of str
-        In turn; one that stands twice comes twice as often.
-    options : tuple of str
-        Sets of options, in turn, separated by blanks.
-    """
-
-    small: tuple
-    large: tuple
-    wrap: tuple
-    strategies: tuple
-    options: tuple
-
-
-def _stream(small, large, strategies, options, wrap=""):
-    return Stream(tuple(small.split()), tuple(large.split()), tuple(wrap.split()), tuple(strategies.split()), tuple(o.strip() for o in options.split(",")))
-
-
-_ELEMENTWISE = "n1000 n2c5 n1c3h5w7 n2c16h9w9 n64 n63 n1023 n4097 n3c17h4w4 n1c8h1w1 n2c1h9w8"
-_LARGE = "n2c32h28w28 n40000 n4c19h20w20"
 _LINEAR_OPTIONS = (
     "per_channel, nobias, per_channel relu, relu, per_channel nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias relu, "
     "asymmetric, float relu, float per_channel nobias, uint8 nobias, int8 uint8 per_channel relu"
@@ -122,6 +98,7 @@ STREAMS = {
         "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10 n5h1w1-c19x8x6 n3h6w4-c1x1", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
         "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed",
     ),
+    **SPECIAL_STREAMS,
 }  # fmt: skip
 
 

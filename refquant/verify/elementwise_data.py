@@ -9,7 +9,7 @@ from refquant.core.qtensor import QTensor
 from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.problem import Problem
 
-__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_unary", "build_cat"]
+__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_unary", "build_cat", "shape_of", "laid_out", "dtype_of", "solved_input", "output_of"]
 
 _SPECIAL = np.array(
     [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1.1754942e-38, -1e-38, 3.4028235e38, -3.4028235e38, 2.0**31, -(2.0**31), 2.0**63, -(2.0**63), 1e30, -1e30],
@@ -17,18 +17,18 @@ _SPECIAL = np.array(
 )  # fmt: skip
 
 
-def _shape(case):
-    given = [case[letter] for letter in "nchw"]
-    while given[-1] == 0:
-        given.pop()
-    return tuple(given)
+def shape_of(case):
+    """Return the shape that the letters of a case give."""
+    return tuple(size for letter, size in case.shape if letter in "ncthw" and size)
 
 
-def _laid_out(case, x):
+def laid_out(case, x):
+    """Return `x` with the strides that a case asks for."""
     return to_channels_last(x) if case.has("channels_last") and x.ndim > 3 else x
 
 
-def _dtype(case):
+def dtype_of(case):
+    """Return the dtype of codes that a case asks for."""
     return next((t for t in ("int32", "int8") if case.has(t)), "uint8")
 
 
@@ -66,32 +66,32 @@ def _real(case, rng, shape, qparams):
 
 def build_quantize(case, rng):
     """Return the problem of a case of ``quantize``."""
-    shape = _shape(case)
-    qparams = _qparams(case, rng, shape, _dtype(case))
-    return Problem("quantize", {"x": _laid_out(case, _real(case, rng, shape, qparams)), "qparams": qparams})
+    shape = shape_of(case)
+    qparams = _qparams(case, rng, shape, dtype_of(case))
+    return Problem("quantize", {"x": laid_out(case, _real(case, rng, shape, qparams)), "qparams": qparams})
 
 
 def build_fake_quantize(case, rng):
     """Return the problem of a case of ``fake_quantize``."""
-    shape, dtype = _shape(case), _dtype(case)
+    shape, dtype = shape_of(case), dtype_of(case)
     limits = {}
     if case.has("narrow"):
         limits = {"quant_min": 0, "quant_max": 127} if dtype == "uint8" else {"quant_min": -127, "quant_max": 127}
     qparams = _qparams(case, rng, shape, dtype, **limits)
-    return Problem("fake_quantize", {"x": _laid_out(case, _real(case, rng, shape, qparams)), "qparams": qparams})
+    return Problem("fake_quantize", {"x": laid_out(case, _real(case, rng, shape, qparams)), "qparams": qparams})
 
 
 def build_dequantize(case, rng):
     """Return the problem of a case of ``dequantize``."""
-    shape, dtype = _shape(case), _dtype(case)
+    shape, dtype = shape_of(case), dtype_of(case)
     qparams = _qparams(case, rng, shape, dtype)
     kind = int_type(dtype)
     ends = [kind.qmin, kind.qmin + 1, kind.qmax - 1, kind.qmax]
     codes = (rng.choice(ends, shape) if case.strategy == "saturate" else rng.integers(kind.qmin, kind.qmax + 1, shape)).astype(kind.storage)
-    return Problem("dequantize", {"q": QTensor(_laid_out(case, codes), qparams)})
+    return Problem("dequantize", {"q": QTensor(laid_out(case, codes), qparams)})
 
 
-def _solved_input(case, rng, shape, dtype, sy, first=False):
+def solved_input(case, rng, shape, dtype, sy, first=False):
     """Draw a tensor whose scale stands to `sy` in a `tie_ratio`, or beside."""
     zero = draw_zero(rng, dtype, case.strategy)
     codes = rng.integers(int_type(dtype).qmin, int_type(dtype).qmax + 1, shape).astype(dtype)
@@ -103,10 +103,11 @@ def _solved_input(case, rng, shape, dtype, sy, first=False):
     scale = solve_scales(rng, ratio, sy) if case.strategy != "random" else ratio * sy
     if case.has("mixed") and first and codes.ndim > 3:
         codes = to_channels_last(codes)
-    return QTensor(_laid_out(case, codes), QParams(scale, zero, dtype))
+    return QTensor(laid_out(case, codes), QParams(scale, zero, dtype))
 
 
-def _output(case, rng, dtype):
+def output_of(case, rng, dtype):
+    """Draw output parameters."""
     zero = draw_zero(rng, dtype, case.strategy)
     if case.has("relu") and rng.random() < 0.5:
         zero = int_type(dtype).qmin
@@ -132,9 +133,9 @@ def _order_matters(rng, a, b, out):
 
 def build_add(case, rng):
     """Return the problem of a case of ``add``."""
-    shape, dtype = _shape(case), _dtype(case)
-    out = _output(case, rng, dtype)
-    a, b = (_solved_input(case, rng, shape, dtype, out.scale, first=name == "a") for name in "ab")
+    shape, dtype = shape_of(case), dtype_of(case)
+    out = output_of(case, rng, dtype)
+    a, b = (solved_input(case, rng, shape, dtype, out.scale, first=name == "a") for name in "ab")
     if a.size == 1 and case.strategy == "neartie":
         a, b = _order_matters(rng, a, b, out)
     threads = {"threads": 3} if case.has("threads") else {}
@@ -144,10 +145,10 @@ def build_add(case, rng):
 def build_cat(case, rng):
     """Return the problem of a case of ``cat``: tensors of the given channel counts, the last often with the output's own parameters."""
     counts = case["c"] if isinstance(case["c"], tuple) else (case["c"],)
-    dtype = _dtype(case)
-    out = _output(case, rng, dtype)
+    dtype = dtype_of(case)
+    out = output_of(case, rng, dtype)
     sides = tuple(case[letter] for letter in "hw" if case[letter])
-    tensors = [_solved_input(case, rng, (case["n"], c, *sides), dtype, out.scale, first=not i) for i, c in enumerate(counts)]
+    tensors = [solved_input(case, rng, (case["n"], c, *sides), dtype, out.scale, first=not i) for i, c in enumerate(counts)]
     if len(counts) > 1 and rng.random() < 0.5:
         tensors[-1] = QTensor(tensors[-1].values, out)
     return Problem("cat", {"tensors": tuple(tensors), "dim": 1, "out": out, "activation": "relu" if case.has("relu") else None})
@@ -155,8 +156,8 @@ def build_cat(case, rng):
 
 def build_mul(case, rng):
     """Return the problem of a case of ``mul``, with ``sa * sb / sy`` on a `tie_ratio`, or beside."""
-    shape, dtype = _shape(case), _dtype(case)
-    out = _output(case, rng, dtype)
+    shape, dtype = shape_of(case), dtype_of(case)
+    out = output_of(case, rng, dtype)
     strategy = "neartie" if case.strategy == "telling" else case.strategy
     zeros = [draw_zero(rng, dtype, strategy) for _ in "ab"]
     a, b = (draw_codes(rng, shape, dtype, zero, strategy) for zero in zeros)
@@ -168,7 +169,7 @@ def build_mul(case, rng):
         other = _telling_scale(other, scale, out.scale, ratio)
     if case.has("mixed") and a.ndim > 3:
         a = to_channels_last(a)
-    a, b = (QTensor(_laid_out(case, v), QParams(s, z, dtype)) for v, s, z in zip((a, b), (scale, other), zeros))
+    a, b = (QTensor(laid_out(case, v), QParams(s, z, dtype)) for v, s, z in zip((a, b), (scale, other), zeros))
     return Problem("mul", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None})
 
 
@@ -192,7 +193,7 @@ def _ties(scale, step, zero, dtype):
 
 def build_unary(case, rng):
     """Return the problem of a case of a function of one code: every code comes up where there is room."""
-    shape, dtype = _shape(case), _dtype(case)
+    shape, dtype = shape_of(case), dtype_of(case)
     zero = draw_zero(rng, dtype, "neartie")
     codes = rng.permutation(np.arange(int(np.prod(shape))) % 256).reshape(shape).astype(np.uint8).view(dtype)
     # The middle of hardswish is no line; with larger scales most codes lie beyond it.
@@ -205,11 +206,11 @@ def build_unary(case, rng):
     if case.strategy == "telling":
         step = 6 * out.scale if case.has("rescale") else step
         scale = max((solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step) for _ in range(16)), key=lambda s: _ties(s, step, zero, dtype))
-    arguments = {"x": QTensor(_laid_out(case, codes), QParams(scale, zero, dtype))}
+    arguments = {"x": QTensor(laid_out(case, codes), QParams(scale, zero, dtype))}
     if case.has("rescale"):
         arguments["out"] = out
-    if case.op in ("elu", "leaky_relu"):
-        arguments[{"elu": "alpha", "leaky_relu": "negative_slope"}[case.op]] = float(np.float32(rng.uniform(0.01, 1.5)))
+    if case.op in ("elu", "celu", "leaky_relu"):
+        arguments["negative_slope" if case.op == "leaky_relu" else "alpha"] = float(np.float32(rng.uniform(0.01, 1.5)))
     if case.has("threads"):
         arguments["threads"] = 3
     return Problem(case.op, arguments)

@@ -8,7 +8,7 @@ from refquant.errors import choose
 from refquant.numerics.forms import form_choices
 from refquant.numerics.profile import Dispatch, Numerics
 
-__all__ = ["Mutant", "mutants"]
+__all__ = ["Mutant", "mutants", "sections_of"]
 
 
 class Mutant(NamedTuple):
@@ -29,6 +29,14 @@ class Mutant(NamedTuple):
 
     def __str__(self):
         return f"{self.profile.name.rstrip('*')}.{self.section}.{self.field}: {self.old} -> {self.new}"
+
+
+def sections_of(op):
+    """Return the names of the sections of a profile that an operator reads."""
+    from refquant import ops
+
+    table = {entry.name: entry.sections for entry in ops.OPS}
+    return table[choose("mutants", "op", op, table)]
 
 
 def mutants(profile, op):
@@ -59,11 +67,8 @@ def mutants(profile, op):
     fbgemm.dequantize_channel.formula: sub_mul64 -> mul_add
     fbgemm.dequantize_channel.formula: sub_mul64 -> fma
     """
-    from refquant import ops
-
     profile = numerics.get(profile)
-    table = {entry.name: entry for entry in ops.OPS}
-    for section in table[choose("mutants", "op", op, table)].sections:
+    for section in sections_of(op):
         form = getattr(profile, section)
         for part in [] if form is None else ("yes", "no") if isinstance(form, Dispatch) else ("",):
             inner = getattr(form, part) if part else form

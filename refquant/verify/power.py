@@ -18,7 +18,7 @@ __all__ = ["BUDGET", "UNDECIDED", "Separation", "operators", "separate_profiles"
 BUDGET = 50000
 
 #: Functions whose last bit engines leave to their mathematical libraries: no data can be put on their ties, so forms that differ need not show it.
-UNDECIDED = ("sigmoid", "tanh", "elu", "gelu")
+UNDECIDED = ("sigmoid", "tanh", "elu", "celu", "gelu", "softmax")
 
 # The sloppy engine gathers all products of a layer at once.
 _MOST_PRODUCTS = 1 << 23

@@ -6,12 +6,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from refquant.core.embedding import pack_embedding
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, choose
 
-__all__ = ["Problem", "oracle", "to_plain", "from_plain"]
+__all__ = ["Problem", "oracle", "answer", "to_plain", "from_plain"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,29 @@ def oracle(problem, numerics, *, reference=False):
     arguments = dict(problem.arguments)
     if op.name not in _WITHOUT_NUMERICS:
         arguments["numerics"] = numerics
-    y = (op.reference if reference else op.fast)(**arguments)
+    return answer(op.name, (op.reference if reference else op.fast)(**arguments))
+
+
+_WITHOUT_NUMERICS = ("matmul_integer", "conv_integer", "quantize_embedding", "reshape", "flatten")
+# Operators that choose the parameters of their output, which are part of the answer.
+_WITH_PARAMETERS = ("quantize_dynamic", "add_scalar", "mul_scalar")
+
+
+def answer(op, y):
+    """Return an operator's result as one array: codes or numbers; with the output's parameters, as float64, where the operator chooses them.
+
+    Examples
+    --------
+    >>> answer("mul_scalar", QTensor(np.array([3, 9], np.uint8), QParams(0.5, 5, "uint8")))
+    array([3. , 9. , 0.5, 5. ])
+    """
+    if op == "quantize_embedding":
+        return pack_embedding(y)
+    if isinstance(y, QParams):
+        return np.array([y.scale, y.zero_point], np.float64)
+    if op in _WITH_PARAMETERS:
+        return np.concatenate([y.values.reshape(-1).astype(np.float64), answer(op, y.qparams)])
     return y.values if isinstance(y, QTensor) else np.asarray(y)
-
-
-_WITHOUT_NUMERICS = ("matmul_integer", "reshape", "flatten")
 
 
 def to_plain(problem):

@@ -12,6 +12,8 @@ from refquant.verify import STREAMS, build, case_stream, mutants, oracle
 from refquant.verify.power import UNDECIDED
 
 BUDGET = 600
+#: Operators made of others: their own sections alone are for their cases to tell, the rest for those of the others.
+COMPOSED = {"quantize_dynamic": ("dynamic",), "linear_dynamic": ("dynamic",), "conv1d_dynamic": (), "conv2d_dynamic": (), "conv3d_dynamic": (), "requantize": ("requantize",), "relu6": (), "hardtanh": (), "mul_scalar": ()}
 #: Bytes of outputs from which a case is left out, as it takes long.
 LARGE = 70000
 SECTIONS = {op.name: op.sections for op in ops.OPS}
@@ -43,7 +45,8 @@ def form_differences(a, b, op):
     """Return the fields in which two profiles differ and that `op` reads, where both engines have the operation."""
     if absence(op, a.name) or absence(op, b.name):
         return []
-    return [row for row in a.differences(b) if row[0] in SECTIONS[op] and row[1] != "offered" and None not in row[2:]]
+    rows = [row for row in a.differences(b) if row[0] in COMPOSED.get(op, SECTIONS[op]) and row[1] != "offered" and None not in row[2:]]
+    return [row for row in rows if row[0] != "dynamic" or (row[1] == "linear_input") == (op == "linear_dynamic")]
 
 
 @pytest.mark.parametrize("op", [op for op in STREAMS if op not in UNDECIDED])
@@ -58,7 +61,7 @@ def same_by_proof(mutant):
     form = getattr(numerics.get(mutant.profile.name.rstrip("*")), mutant.section)
     side, _, field = mutant.field.rpartition(".")
     form = getattr(form, side) if isinstance(form, Dispatch) else form
-    if mutant.section in ("linear", "conv", "conv_transpose", "mul") and hasattr(form, "multiplier"):
+    if mutant.section in ("linear", "conv", "conv_transpose", "mul", "prelu") and hasattr(form, "multiplier"):
         return _same_product(form, field, mutant)
     if mutant.section in ("avg_pool", "adaptive_avg_pool"):
         return _same_pool(form, field, mutant)
@@ -80,7 +83,7 @@ _SAME_AT_ONCE = ({"(xw)/y", "x,w,/y", "(xw),/y"}, {"(xw)*(1/y)", "x,w,1/y", "(xw
 
 
 def _same_product(form, field, mutant):
-    quotients = {"(xw)/y", "f64(xw)/y"} | ({"f64(xw)/y, double"} if mutant.section == "mul" else set())
+    quotients = {"(xw)/y", "f64(xw)/y"} | ({"f64(xw)/y, double"} if mutant.section in ("mul", "prelu") else set())
     if field == "relu":
         return "rounding is monotone: a maximum with 0 before it is one with the zero point after it"
     if field == "multiplier" and form.arithmetic == "float32" and {mutant.old, mutant.new} <= quotients:
@@ -112,15 +115,28 @@ def _same_pool(form, field, mutant):
     return None
 
 
+def _same_dynamic(op, mutant):
+    if (op == "quantize_dynamic") == (mutant.field == "linear_input"):
+        return True
+    # reduce_range is ATen's alone; where it is ignored or refused, no case asks for it of another engine.
+    return mutant.field == "reduced" and "refused" in (mutant.old, mutant.new)
+
+
 def same_for_operator(op, mutant):
-    if op == "mul" and mutant.field in ("bias", "overflow"):
+    if op in COMPOSED and mutant.section not in COMPOSED[op]:
+        return "for the cases of the operator that it is made of to tell"
+    if mutant.section == "dynamic" and _same_dynamic(op, mutant):
+        return "read by dynamic linear layers alone, or a parameter that only one of them has"
+    if op == "clamp" and mutant.field == "nan":
+        return "a limit is a number"
+    if op in ("mul", "prelu") and mutant.field in ("bias", "overflow"):
         return "a product of two codes has no bias, and no scale takes it out of int32"
     if op in UNDECIDED:
         return "where its ties lie is the mathematical library's to say"
     direct = {"exact", "fbgemm_direct", "fbgemm_direct_rows"}
     if mutant.field.endswith("accumulator") and op in ("conv_transpose1d", "conv_transpose3d") and {mutant.old, mutant.new} <= direct:
         return "the direct kernel exists for images alone"
-    if mutant.field.endswith("accumulator") and op in ("linear", "conv1d", "mul"):
+    if mutant.field.endswith("accumulator") and op in ("linear", "conv1d", "mul", "prelu"):
         return "depthwise kernels exist for images and volumes alone"
     if mutant.profile.name.startswith("qnnpack") and mutant.field.startswith("yes.") and op != "conv3d":
         return "the other kernel takes volumes alone"
@@ -130,6 +146,8 @@ def same_for_operator(op, mutant):
 @pytest.mark.parametrize("op", [op for op in STREAMS if SECTIONS[op]])
 @pytest.mark.parametrize("profile", NAMES)
 def test_every_mutant_is_found(op, profile):
+    if absence(op, profile):
+        return
     if profile != "fbgemm" and all(getattr(numerics.get(profile), s) == getattr(numerics.get("fbgemm"), s) for s in SECTIONS[op]):
         return  # the same forms, tried under the name of fbgemm
     changed = list(mutants(profile, op))

@@ -13,6 +13,7 @@ from refquant.errors import ArgumentError, choose
 from refquant.numerics.dispatch import resolve
 from refquant.numerics.profile import Dispatch, Numerics, section_types
 from refquant.ops.pairing import has_vnni
+from refquant.verify.problem import answer as answer_of
 
 __all__ = ["PRODUCTS", "CONVOLUTIONS", "FUNCTIONS", "Call", "Memo", "base_call", "forms_of"]
 
@@ -170,8 +171,7 @@ class Call:
 def _run(op, arguments, numerics):
     if "numerics" in inspect.signature(_OPS[op].fast).parameters:
         arguments = {**arguments, "numerics": numerics}
-    y = _OPS[op].fast(**arguments)
-    return y.values if isinstance(y, QTensor) else np.asarray(y)
+    return answer_of(op, _OPS[op].fast(**arguments))
 
 
 class _Witness(Numerics):

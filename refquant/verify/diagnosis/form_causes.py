@@ -7,6 +7,7 @@ from refquant.numerics.forms import form_choices
 from refquant.numerics.profile import section_types
 from refquant.verify.diagnosis.call import CONVOLUTIONS, forms_of
 from refquant.verify.diagnosis.cause import Candidate, Cause
+from refquant.verify.diagnosis.special_words import SPECIAL_WORDS
 from refquant.verify.problem import Problem
 from refquant.verify.saturation import product_of
 
@@ -98,6 +99,7 @@ WORDS = {
         "contiguous": {"quantize": "dequantizes and quantizes"}, "channels_last": {"quantize": "dequantizes and quantizes", "vector": "takes PyTorch's channels-last vector body"},
         "copy_equal": {True: "copies inputs that have the output's parameters", False: "converts inputs that have the output's parameters"},
     },
+    **{form: {**fields, **({"rounding": _ROUNDING} if form in ("ScalarForm", "BatchNormForm", "BoxPoolForm") else {})} for form, fields in SPECIAL_WORDS.items()},
 }  # fmt: skip
 WORDS["TransposedForm"] = {
     **WORDS["ProductForm"],

@@ -1,0 +1,175 @@
+"""The forms of operators that few engines have."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from refquant.core.rounding import Round
+from refquant.numerics.forms import Form
+
+__all__ = ["DynamicForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "BoxPoolForm", "EmbeddingForm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicForm(Form):
+    """Dynamic quantization: parameters from the data at hand.
+
+    Attributes
+    ----------
+    parameters
+        ``aten``: ``ChooseQuantizationParams``, in double, see `refquant.core.choose_qparams.choose_qparams`;
+        ``decomposed``: ``quantized_decomposed.choose_qparams.tensor``, in float32;
+        ``specification``: ONNX's DynamicQuantizeLinear, s = f((hi − lo) / 255), z = round(clip(f(−lo / s))), s = f(1/255) for zeros alone;
+        ``runtime``: the same, s = 1 for zeros alone.
+    reduced
+        What ``reduce_range`` does: the codes are ``halved``, or it is ``ignored`` or ``refused``.
+    linear_input
+        How a dynamically quantized linear layer quantizes its input: ``quantize``, as the profile's form says;
+        ``reciprocals``: round(f(x · f(1 / f(1 / f(1 / s)))) + z), as oneDNN's reorder does.
+    """
+
+    parameters: Literal["aten", "decomposed", "specification", "runtime"]
+    reduced: Literal["halved", "ignored", "refused"]
+    linear_input: Literal["quantize", "reciprocals"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalarForm(Form):
+    """Sum of a tensor and a number whose codes do not fit: ``round((q − z + c) · m) + z'``.
+
+    Attributes
+    ----------
+    multiplier
+        ``x*(1/y)``: m = f(f(s) · f(1 / f(s'))); ``x/y``: m = f(f(s) / f(s')).
+    rounding
+    """
+
+    multiplier: Literal["x*(1/y)", "x/y"]
+    rounding: Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormForm(Form):
+    """Batch normalization as one line a channel: ``round(alpha · (q − z) + beta) + z'``.
+
+    Attributes
+    ----------
+    contraction
+        ``fma``: product and sum rounded once; ``none``: twice.
+    rounding
+    """
+
+    contraction: Literal["fma", "none"]
+    rounding: Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormForm(Form):
+    """Layer, group and instance normalization; t = ((q − z) − mean) · gain, v = t · gamma + beta, q' from v.
+
+    Attributes
+    ----------
+    variance
+        ``fma``: max(fma(−m, m, f(sum q²) / n), 0) with m = f(sum q) / n; ``none``: the product rounded before.
+    contraction
+        Of v in whole steps: ``fma`` or ``none``.
+    tail_contraction
+        Of v in the elements that fill no step, where the zero point is added before rounding.
+    vector
+        Elements of a step.
+    """
+
+    variance: Literal["fma", "none"]
+    contraction: Literal["fma", "none"]
+    tail_contraction: Literal["fma", "none"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanForm(Form):
+    """Mean over axes.
+
+    Attributes
+    ----------
+    inner
+        Over the last axes of a contiguous tensor: ``raw``: round(f(sum q) / f(n)), zero points left in;
+        ``centred``: round(f(sum q − n·z) / f(n)) + z.
+    images
+        Over the two axes of images of uint8: ``inner``, as above; ``global``: clip(round(A · f(s / f(s·n))) + z), A = sum(q − z).
+    vector
+        Float32 lanes of sums over other axes, which are dequantized, summed in float32, divided and quantized.
+    """
+
+    inner: Literal["raw", "centred"]
+    images: Literal["inner", "global"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxForm(Form):
+    """Softmax.
+
+    Attributes
+    ----------
+    style
+        ``real``: dequantize, softmax in float32, quantize; ``table``: where the output is uint8 with scale 1/256 and zero point 0,
+        integer exponentials of 23 bits from a table and one integer division, else ``real``.
+    vector
+        Float32 lanes of the sum over an axis that lies densest.
+    """
+
+    style: Literal["real", "table"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BilinearForm(Form):
+    """Bilinear interpolation of codes, ``h0·(w0·a + w1·b) + h1·(w0·c + w1·d) − z``, rounded to a code with z added before.
+
+    Attributes
+    ----------
+    contiguous, body, tail
+        Of contiguous tensors; of channels-last ones in whole steps of channels, and in the rest. ``none``: every step rounded; ``first``,
+        ``second``: of two products one is rounded and the other, the first or the second, fused into the sum.
+    index
+        Where the points of channels-last tensors lie, ``ratio · (i + ½) − ½``: rounded twice (``none``) or once (``fma``). Of contiguous ones twice.
+    vector
+        Channels of a step.
+    """
+
+    contiguous: Literal["none", "first", "second"]
+    body: Literal["none", "first", "second"]
+    tail: Literal["none", "first", "second"]
+    index: Literal["none", "fma"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxPoolForm(Form):
+    """Average over boxes into the parameters of the input; A = sum(q − z), n the number that is divided by.
+
+    Attributes
+    ----------
+    body
+        Of whole steps of channels, ``product``: round(A · f(1/n)) + z; ``fused``: round(fma(A, m, z)), m = f(1 / f(1 / f(1/n))).
+        The rest: round(f(A · m) + z).
+    vector
+        Channels of a step.
+    rounding
+    """
+
+    body: Literal["product", "fused"]
+    vector: int
+    rounding: Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingForm(Form):
+    """Sums of rows that are quantized with a scale and bias of their own.
+
+    Attributes
+    ----------
+    order
+        ``bias_first``: acc = fma(s, q, acc + b); ``row_first``: acc = acc + fma(s, q, b).
+    """
+
+    order: Literal["bias_first", "row_first"]

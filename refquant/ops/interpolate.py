@@ -1,0 +1,130 @@
+"""interpolate: larger and smaller images, by the nearest point or by lines between points."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.epilogue import to_int32
+from refquant.core.fma import fma32
+from refquant.core.layout import is_packed_channels_last, to_channels_last
+from refquant.core.qtensor import QTensor
+from refquant.core.rounding import Round, round_real
+from refquant.core.wrap import saturate
+from refquant.errors import ArgumentError, RangeError, ShapeError, UnsupportedError, choose
+from refquant.ops.arguments import check_eight_bit, check_qtensor, sides
+
+__all__ = ["interpolate"]
+
+_F = np.float32
+_MODES = ("nearest", "nearest-exact", "bilinear")
+
+
+def _nearest(n, size, ratio, exact):
+    places = np.arange(size).astype(_F)
+    source = (places + _F(0.5)) * ratio if exact else places * ratio
+    return np.minimum(round_real(source, Round.FLOOR).astype(np.int64), n - 1)
+
+
+def _ratio(n, size, given):
+    return _F(1.0 / given) if given else _F(n) / _F(size)
+
+
+class _Line:
+    """The two points and their weights of every output along one axis."""
+
+    def __init__(self, n, size, given, align_corners, contraction):
+        places = np.arange(size).astype(_F)
+        if align_corners:
+            source = (_F(n - 1) / _F(size - 1) if size > 1 else _F(0)) * places
+        else:
+            ratio, half = _ratio(n, size, given), _F(0.5)
+            source = np.maximum(fma32(ratio, places + half, -half) if contraction == "fma" else ratio * (places + half) - half, _F(0))
+        self.low = source.astype(np.int64)
+        self.high = self.low + (self.low < n - 1)
+        self.w1 = source - self.low.astype(_F)
+        self.w0 = _F(1) - self.w1
+
+
+def _pair(contraction, w0, a, w1, b):
+    """``w0·a + w1·b``."""
+    if contraction == "none":
+        return w0 * a + w1 * b
+    return fma32(w0, a, w1 * b) if contraction == "first" else fma32(w1, b, w0 * a)
+
+
+def _bilinear(codes, q, rows, columns, contraction):
+    x = codes.astype(_F)
+    near, far = (_pair(contraction, columns.w0, x[:, :, r][..., columns.low], columns.w1, x[:, :, r][..., columns.high]) for r in (rows.low, rows.high))
+    v = _pair(contraction, rows.w0[:, None], near, rows.w1[:, None], far) - _F(q.zero_point)
+    return saturate(to_int32(v + _F(q.zero_point), "half_even"), q._type.qmin, q._type.qmax).astype(q.storage)
+
+
+def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False, *, numerics="fbgemm"):
+    """Resize images: ``torch.nn.functional.interpolate`` on quantized tensors.
+
+    Parameters
+    ----------
+    x : QTensor, (N, C, H, W)
+        uint8 or int8, per tensor. PyTorch has two formulas of lines, for contiguous and for channels-last tensors.
+    size : int or pair of int, optional
+    scale_factor : float or pair of float, optional
+        One of `size` and `scale_factor`; the output's side is ``floor(side · factor)``.
+    mode : {"nearest", "nearest-exact", "bilinear"}
+    align_corners : bool
+        Of ``bilinear``: the corners of input and output are one.
+    numerics : str or Numerics
+
+    Returns
+    -------
+    QTensor
+        With the parameters and the memory format of `x`.
+
+    Exactness
+    ---------
+    Bit-exact. ``nearest`` moves codes; the source index is a float32 product, rounded down. ``bilinear`` interpolates codes in float32 and
+    rounds the result to a code, see `refquant.numerics.special_forms.BilinearForm`.
+
+    Source
+    ------
+    PyTorch 2.13 UpSampleNearest2d.cpp, UpSampleBilinear2d.cpp and QuantizedOpKernels.cpp, ``qupsample_bilinear2d_nhwc_kernel``.
+
+    Examples
+    --------
+    >>> import refquant as rq
+    >>> x = rq.QTensor(np.array([[[[0, 10]]]], np.uint8), rq.QParams(1.0, 0, "uint8"))
+    >>> interpolate(x, (1, 4)).values.ravel(), interpolate(x, (1, 4), mode="bilinear").values.ravel()
+    (array([ 0,  0, 10, 10], dtype=uint8), array([ 0,  2,  8, 10], dtype=uint8))
+    """
+    profile = profiles.get(numerics)
+    place = f"interpolate[{profile.name}]"
+    choose(place, "mode", mode, _MODES)
+    check_eight_bit(check_qtensor(x, "x", place), "x", place)
+    size, factors = _sizes(x, size, scale_factor, place)
+    form = profile.section("bilinear", "interpolate")
+    if align_corners and mode != "bilinear":
+        raise ArgumentError(f"{place}: align_corners goes with mode='bilinear' but mode is {mode!r}; leave it out")
+    last = is_packed_channels_last(x.values)
+    if size == x.shape[2:] and (mode != "bilinear" or not last):
+        y = x.values
+    elif mode != "bilinear":
+        rows, columns = (_nearest(n, o, _ratio(n, o, f), mode == "nearest-exact") for n, o, f in zip(x.shape[2:], size, factors))
+        y = x.values[:, :, rows][:, :, :, columns]
+    else:
+        lines = [_Line(n, o, f, align_corners, form.index if last else "none") for n, o, f in zip(x.shape[2:], size, factors)]
+        split = x.shape[1] // max(form.vector, 1) * form.vector if last else 0
+        parts = ((x.values[:, :split], form.body), (x.values[:, split:], form.tail if last else form.contiguous))
+        y = np.concatenate([_bilinear(codes, x.qparams, *lines, contraction) for codes, contraction in parts], axis=1)
+    return QTensor(to_channels_last(y) if last else np.ascontiguousarray(y), x.qparams)
+
+
+def _sizes(x, size, scale_factor, place):
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W) with points")
+    if (size is None) == (scale_factor is None):
+        raise ArgumentError(f"{place}: size={size} and scale_factor={scale_factor}; give one of them")
+    if size is not None:
+        return sides(size, "size", 2, place, least=1), (None, None)
+    factors = tuple(float(f) for f in np.broadcast_to(np.asarray(scale_factor, np.float64), (2,)))
+    wanted = tuple(int(round_real(np.float64(n * f), Round.FLOOR)) for n, f in zip(x.shape[2:], factors))
+    if min(wanted) < 1:
+        raise RangeError(f"{place}: scale_factor={scale_factor} makes {wanted} of {x.shape[2:]}; no side may vanish")
+    return wanted, factors

@@ -1,0 +1,120 @@
+"""linear_dynamic, conv1d_dynamic, conv2d_dynamic, conv3d_dynamic: layers that quantize their input at run time."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.affine import quantize_real
+from refquant.core.qtensor import QTensor
+from refquant.ops.choose_qparams import choose_qparams
+from refquant.ops.conv import conv1d, conv2d, conv3d, conv_reference
+from refquant.ops.dequantize import dequantize
+from refquant.ops.linear import linear, linear_reference
+from refquant.ops.quantize import quantize, real_array
+
+__all__ = ["linear_dynamic", "linear_dynamic_reference", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic", "conv_dynamic_reference"]
+
+
+def _quantized(x, numerics, reduce_range, place):
+    profile = profiles.get(numerics)
+    form = profile.section("dynamic", place)
+    x = real_array(x, f"{place}[{profile.name}]")
+    qparams = choose_qparams(x, numerics=profile, reduce_range=reduce_range)
+    if form.linear_input == "quantize":
+        return quantize(x, qparams, numerics=profile)
+    kind = qparams._type
+    inverse = np.float32(1) / np.float32(1.0 / qparams.scale)
+    codes = quantize_real(x, inverse, qparams.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
+    return QTensor(codes.astype(qparams.storage), qparams)
+
+
+def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False):
+    """Compute a fully connected layer whose input is quantized at run time: ``torch.ops.quantized.linear_dynamic``.
+
+    Parameters
+    ----------
+    x : array_like of float, (..., K)
+        Finite, not empty.
+    w : QTensor or PackedWeights, (OC, K)
+    bias : array_like, (OC,), optional
+        float32.
+    numerics : str or Numerics
+    activation : {None, "relu"}
+    reduce_range : bool
+        Use the codes 0 … 127.
+
+    Returns
+    -------
+    ndarray of float32, (..., OC)
+
+    Exactness
+    ---------
+    Bit-exact: `choose_qparams`, the form's quantization, and `linear` with ``out=None``.
+
+    Examples
+    --------
+    >>> import refquant as rq
+    >>> w = rq.QTensor(np.array([[2, 1], [-1, 4]], np.int8), rq.QParams(0.25, 0, "int8"))
+    >>> linear_dynamic(np.float32([[1.0, -0.5]]), w).tolist()
+    [[0.375, -0.75]]
+    """
+    return linear(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation)
+
+
+def linear_dynamic_reference(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False):
+    """Same result as `linear_dynamic`, in NumPy."""
+    return linear_reference(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation)
+
+
+def _conv_dynamic(conv, x, w, bias, numerics, reduce_range, geometry):
+    profile = profiles.get(numerics)
+    profile.section("dynamic", "conv_dynamic")
+    x = real_array(x, f"conv_dynamic[{profile.name}]")
+    q = quantize(x, choose_qparams(x, numerics=profile, reduce_range=reduce_range), numerics=profile)
+    return dequantize(conv(q, w, bias, out=q.qparams, numerics=profile, **geometry), numerics=profile)
+
+
+def conv2d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+    """Compute a convolution whose input is quantized at run time: ``torch.ops.quantized.conv2d_dynamic``.
+
+    PyTorch takes the parameters of the *input* for the output too, so sums beyond the input's range saturate, and returns it dequantized.
+
+    Parameters
+    ----------
+    x : array_like of float, (N, C, H, W)
+    w : QTensor or PackedWeights, (OC, C / groups, KH, KW)
+    bias : array_like, (OC,), optional
+    stride, padding, dilation, groups : int or tuple of int
+    numerics : str or Numerics
+    reduce_range : bool
+
+    Returns
+    -------
+    ndarray of float32, (N, OC, OH, OW)
+
+    Exactness
+    ---------
+    Bit-exact: `choose_qparams`, `quantize`, `conv2d`, `dequantize`.
+
+    Examples
+    --------
+    >>> import refquant as rq
+    >>> w = rq.QTensor(np.array([[[[4]]]], np.int8), rq.QParams(0.5, 0, "int8"))
+    >>> conv2d_dynamic(np.float32([[[[0.5, 1.0]]]]), w).ravel().tolist()
+    [0.9960784912109375, 1.0]
+    """
+    return _conv_dynamic(conv2d, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
+
+
+def conv1d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+    """Compute a convolution of sequences (N, C, W), quantized at run time; see `conv2d_dynamic`."""
+    return _conv_dynamic(conv1d, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
+
+
+def conv3d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+    """Compute a convolution of volumes (N, C, D, H, W), quantized at run time; see `conv2d_dynamic`."""
+    return _conv_dynamic(conv3d, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
+
+
+def conv_dynamic_reference(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+    """Same result as the dynamic convolutions, in NumPy."""
+    return _conv_dynamic(conv_reference, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))

@@ -1,0 +1,97 @@
+"""mean: averages over axes."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.epilogue import to_int32
+from refquant.core.qtensor import QTensor
+from refquant.core.wrap import saturate
+from refquant.errors import ArgumentError, ShapeError, UnsupportedError
+from refquant.ops.arguments import check_eight_bit, check_qtensor
+from refquant.ops.dequantize import dequantize
+from refquant.ops.memory_order import memory_order
+from refquant.ops.quantize import quantize
+from refquant.ops.real.outer_sum import outer_sum
+
+__all__ = ["mean"]
+
+_F = np.float32
+
+
+def mean(x, dim, keepdim=False, *, numerics="fbgemm"):
+    """Average over axes, into the parameters of `x`.
+
+    Parameters
+    ----------
+    x : QTensor
+        uint8 or int8, per tensor.
+    dim : int or tuple of int
+        Axes that lie side by side in memory; of other than contiguous tensors not those that lie densest.
+    keepdim : bool
+    numerics : str or Numerics
+
+    Returns
+    -------
+    QTensor
+
+    Raises
+    ------
+    UnsupportedError
+        Other axes, which PyTorch sums in float32 in an order that refquant does not define.
+
+    Exactness
+    ---------
+    Bit-exact: over the last axes of a contiguous tensor an exact integer sum, one float32 division, one rounding; zero points stay in, as
+    the mean of codes is the code of the mean. Over others real numbers, summed as ATen does on one thread, see `refquant.ops.real.outer_sum`.
+
+    Source
+    ------
+    PyTorch 2.13 QuantizedOpKernels.cpp ``qmean_inner_dim_kernel``; ReduceOps.cpp ``qnnpack_mean``.
+
+    Examples
+    --------
+    >>> import refquant as rq
+    >>> x = rq.QTensor(np.array([[1, 2], [4, 5]], np.uint8), rq.QParams(1.0, 3, "uint8"))
+    >>> mean(x, 1).values
+    array([2, 4], dtype=uint8)
+    """
+    profile = profiles.get(numerics)
+    place = f"mean[{profile.name}]"
+    form = profile.section("mean", "mean")
+    check_eight_bit(check_qtensor(x, "x", place), "x", place)
+    axes = sorted({d % x.ndim if x.ndim and -x.ndim <= d < x.ndim else _outside(d, x, place) for d in np.atleast_1d(dim).tolist()})
+    count = int(np.prod([x.shape[d] for d in axes]))
+    if not axes or not count:
+        raise ShapeError(f"{place}: dim={dim} of x {x.shape} holds no elements; a mean needs one at least")
+    q = x.qparams
+    total = x.values.sum(tuple(axes), keepdims=keepdim, dtype=np.int64)
+    if form.images == "global" and x.ndim == 4 and axes == [2, 3] and x.dtype == "uint8":
+        s = _F(q.scale)
+        codes = to_int32((total - count * q.zero_point).astype(_F) * (s / (s * _F(count))), "half_even") + q.zero_point
+    elif axes == list(range(x.ndim - len(axes), x.ndim)) and x.values.flags.c_contiguous:
+        offset = q.zero_point if form.inner == "centred" else 0
+        codes = to_int32((total - count * offset).astype(_F) / _F(count), "half_even") + offset
+    else:
+        return _by_reals(x, axes, count, keepdim, profile, place)
+    return QTensor(np.ascontiguousarray(saturate(codes, q._type.qmin, q._type.qmax).astype(q.storage)), q)
+
+
+def _by_reals(x, axes, count, keepdim, profile, place):
+    """Dequantize, sum by ATen's cascade over axes that lie side by side in memory but not densest, divide, quantize."""
+    order, dense = memory_order(x.values)
+    at = [order.index(d) for d in axes]
+    first, last = min(at), max(at)
+    after = int(np.prod(dense.shape[last + 1 :]))
+    if last - first + 1 != len(axes) or after == 1:
+        raise UnsupportedError(
+            f"{place}: dim={axes} of x {x.shape} with strides {x.values.strides}, but the order in which {profile.engine} sums over these is not described;"
+            " move these axes last and make a contiguous copy"
+        )
+    real = dequantize(QTensor(dense, x.qparams), numerics=profile).reshape(-1, count, after)
+    y = quantize(outer_sum(real, profile.mean.vector) / _F(count), x.qparams, numerics=profile).values
+    y = y.reshape([1 if d in axes else x.shape[d] for d in order]).transpose(np.argsort(order))
+    return QTensor(np.ascontiguousarray(y if keepdim else y.reshape([n for d, n in enumerate(x.shape) if d not in axes])), x.qparams)
+
+
+def _outside(d, x, place):
+    raise ArgumentError(f"{place}: dim={d} but x has {x.ndim} dimensions; choose {-x.ndim} … {x.ndim - 1}")

@@ -1,0 +1,77 @@
+"""prelu: a leaky ReLU with a quantized slope a channel."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.affine import quantize_real
+from refquant.core.epilogue import apply_epilogue
+from refquant.core.qtensor import QTensor
+from refquant.errors import ShapeError, UnsupportedError
+from refquant.kernels.requantize import requantize
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.output_stage import output_stage
+
+__all__ = ["prelu", "prelu_reference"]
+
+
+def _prelu(x, weight, out, numerics, finish):
+    profile = profiles.get(numerics)
+    place = f"prelu[{profile.name}]"
+    form = profile.section("prelu", "prelu")
+    for name, q in (("x", x), ("weight", weight)):
+        check_eight_bit(check_qtensor(q, name, place), name, place)
+    check_out(out, place)
+    if not x.dtype == weight.dtype == out.dtype:
+        raise UnsupportedError(f"{place}: x is {x.dtype}, weight {weight.dtype} and out {out.dtype}; {profile.engine} takes one dtype for all")
+    slopes = weight.values.reshape(-1)
+    if not x.ndim or slopes.size not in (1, x.shape[1] if x.ndim > 1 else 1):
+        raise ShapeError(f"{place}: weight has {slopes.size} slopes but x has shape {x.shape}; give one, or one for each of its channels (axis 1)")
+    slopes = slopes.astype(np.int32).reshape(-1, *[1] * max(x.ndim - 2, 0))
+    qx, qw = x.qparams, weight.qparams
+    kind = qw._type
+    one = quantize_real(np.float32(1), qw.scale, qw.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
+    centred = x.values.astype(np.int32) - np.int32(qx.zero_point)
+    acc = np.maximum(centred, 0) * np.int32(one - qw.zero_point) + np.minimum(centred, 0) * (slopes - np.int32(qw.zero_point))
+    stage = output_stage(form, qx, qw, out, None, 1, None, place)
+    return QTensor(finish(acc.reshape(-1, 1), stage, out.storage).reshape(x.shape), out)
+
+
+def prelu(x, weight, *, out, numerics="fbgemm"):
+    """Apply ``x`` where it is positive, else ``weight · x``, on codes: ``(x⁺ · code of 1 + x⁻ · w) · m + zy``.
+
+    Parameters
+    ----------
+    x : QTensor, (N, C, …)
+        uint8 or int8, per tensor.
+    weight : QTensor, (C,) or (1,)
+        The slopes, of the dtype of `x`.
+    out : QParams
+        Of the same dtype.
+    numerics : str or Numerics
+
+    Returns
+    -------
+    QTensor
+
+    Exactness
+    ---------
+    Bit-exact. The number 1 becomes a code of the weight's grid, so with a grid that does not reach 1 positive numbers shrink.
+
+    Source
+    ------
+    PyTorch 2.13 QuantizedOpKernels.cpp, ``qprelu_out_kernel``.
+
+    Examples
+    --------
+    >>> import refquant as rq
+    >>> x = rq.QTensor(np.array([[0, 20]], np.uint8), rq.QParams(0.5, 10, "uint8"))
+    >>> w = rq.QTensor(np.array([5], np.uint8), rq.QParams(0.1, 0, "uint8"))
+    >>> prelu(x, w, out=rq.QParams(0.5, 10, "uint8")).values
+    array([[ 5, 20]], dtype=uint8)
+    """
+    return _prelu(x, weight, out, numerics, requantize)
+
+
+def prelu_reference(x, weight, *, out, numerics="fbgemm"):
+    """Same result as `prelu`, in NumPy."""
+    return _prelu(x, weight, out, numerics, apply_epilogue)

@@ -1,0 +1,141 @@
+"""requantize: codes of one grid to codes of another, and sums to codes."""
+
+import numpy as np
+
+from refquant import numerics as profiles
+from refquant.core.epilogue import apply_epilogue
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, ShapeError, choose
+from refquant.kernels.requantize import requantize as requantize_kernel
+from refquant.numerics.profile import Dispatch
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.dequantize import dequantize_reference
+from refquant.ops.lookup import code_table, take_codes
+from refquant.ops.output_stage import check_bias, output_stage
+from refquant.ops.quantize import quantize_reference
+
+__all__ = ["requantize", "requantize_reference", "requantize_sums", "requantize_sums_reference"]
+
+_ONE = QParams(1.0, 0, "int8")
+
+
+def _plan(x, out, numerics):
+    profile = profiles.get(numerics)
+    place = f"requantize[{profile.name}]"
+    check_eight_bit(check_qtensor(x, "x", place), "x", place)
+    check_out(out, place)
+    return profile, place
+
+
+def _codes(profile, x, out, codes, place):
+    form = profile.requantize
+    if form is None:
+        real = dequantize_reference(QTensor(codes, x.qparams), numerics=profile)
+        return quantize_reference(real, out, numerics=profile).values
+    stage = output_stage(form, x.qparams, _ONE, out, None, 1, None, place)
+    centred = codes.astype(np.int32) - np.int32(x.qparams.zero_point)
+    return apply_epilogue(centred.reshape(-1, 1), stage, out.storage).reshape(codes.shape)
+
+
+def requantize(x, *, out, numerics="fbgemm"):
+    """Take codes to another scale and zero point, as the engine does.
+
+    Parameters
+    ----------
+    x : QTensor
+        uint8 or int8, per tensor.
+    out : QParams
+        8 bits.
+    numerics : str or Numerics
+        Whose arithmetic: the profile's ``requantize`` form, or ``dequantize`` and ``quantize`` where it has none (PyTorch, ONNX).
+
+    Returns
+    -------
+    QTensor
+        In the memory format of `x`.
+
+    Exactness
+    ---------
+    Bit-exact. There are 256 codes, so large tensors look them up.
+
+    Examples
+    --------
+    >>> import refquant as rq
+    >>> x = rq.QTensor(np.array([1, 2, 3], np.uint8), rq.QParams(1.0, 0, "uint8"))
+    >>> requantize(x, out=rq.QParams(2.0, 1, "uint8"), numerics="fbgemm").values
+    array([2, 2, 2], dtype=uint8)
+    >>> requantize(x, out=rq.QParams(2.0, 1, "uint8"), numerics="onnxruntime").values
+    array([1, 2, 3], dtype=uint8)
+    """
+    profile, place = _plan(x, out, numerics)
+    table = code_table(lambda codes: _codes(profile, x, out, codes, place), x.qparams.storage, out.storage)
+    return QTensor(take_codes(table, x.values), out)
+
+
+def requantize_reference(x, *, out, numerics="fbgemm"):
+    """Same result as `requantize`, without a table."""
+    profile, place = _plan(x, out, numerics)
+    return QTensor(_codes(profile, x, out, x.values, place), out)
+
+
+def _stage(acc, x, w, bias, out, numerics, activation, kind):
+    profile = profiles.get(numerics)
+    place = f"requantize_sums[{profile.name}]"
+    choose(place, "kind", kind, ("linear", "conv"))
+    acc = np.asarray(acc)
+    if acc.dtype != np.int32 or acc.ndim < 1:
+        raise ArgumentError(f"{place}: acc is {acc.dtype} {acc.shape} but must be int32 with channels on its last axis; take what matmul_integer returns")
+    for name, q in (("x", x), ("w", w)):
+        if not isinstance(q, QParams):
+            raise ArgumentError(f"{place}: {name} must be a QParams, not {type(q).__name__}; give the parameters that the sums were made with")
+    channels = acc.shape[-1]
+    if w.per_channel and len(w.scale) != channels:
+        raise ShapeError(f"{place}: w has {len(w.scale)} scales but acc has {channels} channels; they must agree")
+    check_out(out, place)
+    form = profile.section(kind, "requantize_sums")
+    if isinstance(form, Dispatch):
+        form = form.yes if profile.conv.rule == "x86" and profile.conv.vnni and w.symmetric else form.no
+    return acc, output_stage(form, x, w, out, check_bias(bias, channels, place), channels, activation, place)
+
+
+def requantize_sums(acc, x, w, bias=None, *, out, numerics="fbgemm", activation=None, kind="linear"):
+    """Take int32 sums to codes: the output stage of a linear layer or convolution alone.
+
+    Parameters
+    ----------
+    acc : ndarray of int32, (..., N)
+        Sums of products of centred codes, such as `matmul_integer` gives; channels last.
+    x, w : QParams
+        Of activation and weights.
+    bias : array_like, (N,), optional
+        float32, or int32 in units of ``x.scale * w.scale``.
+    out : QParams
+    numerics : str or Numerics
+    activation : {None, "relu"}
+    kind : {"linear", "conv"}
+        Whose form.
+
+    Returns
+    -------
+    QTensor
+
+    Exactness
+    ---------
+    Bit-exact: `linear` is `matmul_integer` and then this.
+
+    Examples
+    --------
+    >>> import refquant as rq
+    >>> acc = np.array([[3, -5]], np.int32)
+    >>> requantize_sums(acc, rq.QParams(0.5, 0, "uint8"), rq.QParams(1.0, 0, "int8"), out=rq.QParams(1.0, 10, "uint8")).values
+    array([[12,  8]], dtype=uint8)
+    """
+    acc, stage = _stage(acc, x, w, bias, out, numerics, activation, kind)
+    return QTensor(requantize_kernel(np.ascontiguousarray(acc.reshape(-1, acc.shape[-1])), stage, out.storage).reshape(acc.shape), out)
+
+
+def requantize_sums_reference(acc, x, w, bias=None, *, out, numerics="fbgemm", activation=None, kind="linear"):
+    """Same result as `requantize_sums`, in NumPy."""
+    acc, stage = _stage(acc, x, w, bias, out, numerics, activation, kind)
+    return QTensor(apply_epilogue(acc, stage, out.storage), out)

@@ -1,0 +1,63 @@
+"""How many outputs a case has, by its shape alone."""
+
+import math
+
+__all__ = ["outputs_of"]
+
+_MATRICES = ("linear", "linear_dynamic", "matmul_integer", "layer_norm")
+# Their answers hold scale and zero point, too.
+_WITH_PARAMETERS = ("quantize_dynamic", "add_scalar", "mul_scalar")
+
+
+def outputs_of(case):
+    """Return the number of outputs of a case: nothing is built or solved."""
+    s, op = dict(case.shape), case.op
+    if op in _MATRICES:
+        return s["m"] * s["n"]
+    if op in _OWN:
+        return _OWN[op](case, s)
+    sides = [s[letter] for letter in "thw" if s.get(letter)]
+    if op.startswith("adaptive_avg_pool"):
+        return s["n"] * s["c"] * math.prod(_each(s["o"], len(sides)))
+    if op.startswith("conv") or op.endswith(("pool1d", "pool2d", "pool3d")):
+        return s["n"] * s.get("oc", s["c"]) * math.prod(_windows(case, s, sides))
+    count = s["n"] * (sum(_each(s["c"], 1)) or 1) * math.prod(sides)
+    return count + 2 if op in _WITH_PARAMETERS else count
+
+
+def _windows(case, s, sides):
+    """Yield how many windows lie along each side."""
+    kernel = _each(s["k"], len(sides))
+    stride = _each(s["s"], len(sides)) if s["s"] else kernel
+    more = _each(s.get("op", 0), len(sides))
+    for n, k, step, p, d, m in zip(sides, kernel, stride, _each(s["p"], len(sides)), _each(s.get("d", 1), len(sides)), more):
+        if case.op.startswith("conv_transpose"):
+            yield (n - 1) * step - 2 * p + d * (k - 1) + 1 + m
+            continue
+        room = n + 2 * p - d * (k - 1) - 1
+        size = (-(-room // step) if case.has("ceil") else room // step) + 1
+        yield size - 1 if case.has("ceil") and (size - 1) * step >= n + p else size
+
+
+def _each(value, count):
+    return value if isinstance(value, tuple) else (value,) * count
+
+
+def _means(case, s):
+    sides = [n for n in s.values() if n][:-1]
+    if case.has("channels_last") and len(sides) > 3:
+        return math.prod(sides[:2])
+    return math.prod(sides[1:]) if case.has("first") else math.prod(sides[: len(sides) - min(s["r"], len(sides))])
+
+
+def _embedding_bytes(case, s):
+    bits = 4 if case.has("bits4") else 2 if case.has("bits2") else 8
+    return s["m"] * (s["n"] * bits // 8 + (8 if bits == 8 else 4))
+
+
+_OWN = {
+    "mean": _means,
+    "interpolate": lambda case, s: s["n"] * s["c"] * math.prod(_each(s["o"], 2)),
+    "quantize_embedding": _embedding_bytes,
+    "embedding_bag": lambda case, s: s["n"] * (s["l"] if case.has("alone") else s["b"]),
+}

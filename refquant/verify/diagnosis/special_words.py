@@ -1,0 +1,39 @@
+"""What the fields of `refquant.numerics.special_forms` say, in words."""
+
+__all__ = ["SPECIAL_WORDS"]
+
+
+def _fused(what):
+    return {"fma": f"rounds {what} once (fused)", "none": f"rounds {what} twice"}
+
+
+def _pairs(where):
+    return {"none": f"rounds both products of a pair, in {where}", **{k: f"fuses the {k} product of a pair into its sum, in {where}" for k in ("first", "second")}}
+
+
+SPECIAL_WORDS = {
+    "DynamicForm": {
+        "parameters": {
+            "aten": "chooses parameters in double, as ATen does", "decomposed": "chooses parameters in float32, as quantized_decomposed does",
+            "specification": "chooses parameters as DynamicQuantizeLinear, scale 1/255 for zeros", "runtime": "chooses parameters as DynamicQuantizeLinear, scale 1 for zeros",
+        },
+        "reduced": {"halved": "halves the codes for reduce_range", "ignored": "ignores reduce_range", "refused": "knows no reduce_range"},
+        "linear_input": {"quantize": "quantizes a dynamic layer's input as any tensor", "reciprocals": "quantizes a dynamic layer's input by a reciprocal of a reciprocal"},
+    },
+    "ScalarForm": {"multiplier": {"x*(1/y)": "multiplies by f(s * f(1/s'))", "x/y": "multiplies by f(s/s')"}},
+    "BatchNormForm": {"contraction": _fused("the line of a channel")},
+    "NormForm": {
+        "variance": _fused("the variance"), "contraction": _fused("the line"), "tail_contraction": _fused("the line in the tail"),
+    },
+    "MeanForm": {
+        "inner": {"raw": "averages raw codes", "centred": "averages codes less the zero point"},
+        "images": {"inner": "averages images as any last axes", "global": "averages images as A * f(s / f(s*n)), then z"},
+    },
+    "SoftmaxForm": {"style": {"real": "takes softmax of real numbers", "table": "takes integer exponentials from a table"}},
+    "BilinearForm": {
+        "contiguous": _pairs("contiguous images"), "body": _pairs("whole steps of channels"), "tail": _pairs("the last channels"),
+        "index": _fused("where points of channels-last images lie"),
+    },
+    "BoxPoolForm": {"body": {"product": "averages boxes as A*m rounded, then z", "fused": "averages boxes as fma(A, m, z)"}},
+    "EmbeddingForm": {"order": {"bias_first": "adds a row's bias before its codes", "row_first": "adds whole rows"}},
+}  # fmt: skip

@@ -1,0 +1,70 @@
+"""The default cases of operators that few engines have."""
+
+from refquant.verify.case_streams import ELEMENTWISE, LARGE, make_stream
+
+__all__ = ["SPECIAL_STREAMS"]
+
+_CONV1D = "n1c3w17-oc5k3 n2c8w33-oc16k3p1 n1c16w20-oc16k5p2g16 n3c6w31-oc9k7s3p3d2g3 n1c1w9-oc4k1"
+_CONV2D = "n1c3h9w11-oc5k3 n1c16h14w14-oc32k3p1 n2c8h8w8-oc8k3p1g8 n1c1h7w7-oc3k1 n1c7h13w5-oc11k3x5s2x1p1x2 n1c12h10w10-oc18k3p2d2g6 n1c33h4w4-oc7k2x1d1x2"
+_CONV3D = "n1c3t4h5w6-oc5k3 n1c8t5h6w7-oc8k3p1g8 n1c4t3h7w7-oc6k2x3x1s1x2x1g2"
+_DYNAMIC_CONV = "per_channel, nobias, per_channel nobias, per_channel narrow, narrow, "
+_VOLUMES = "n1c3t4h5w6-k2 n2c17t5h5w5-k2s1 n1c16t4h8w8-k3s2p1 n1c35t3h7w7-k3s2p1 n2c32t4h5w6-k1x2x3s1x2x1p0x1x0 n1c64t3h6w6-k3 n2c28t4h5w6-k2 n3c15t3h4w5-k2x2x1"
+_IMAGES = (
+    "n1c3h4w6-o6x9 n2c16h8w8-o12 n1c17h6w4-o9x6 n1c8h2w2-o3 n2c5h9w7-o5x3 n1c33h5w5-o15 n1c1h7w5-o4x11 n3c24h4w4-o8 n1c7h1w3-o1x5 n2c9h6w6-o6 n1c40h10w2-o15x3 n4c12h8w8-o12 n5c24h6w6-o9 n4c28h4w4-o6"
+)
+_NORM_ROWS = "m3n64 m5n31 m1n1 m2n32 m7n100 m4n33 m3n257 m9n65 m2n768 m17n40"
+_GROUPS = "n1c4h3w5-g2 n2c6h8w8-g3 n1c64h4w4-g4 n2c33h5w5-g11 n1c8w40-g1 n3c5h1w7-g5 n1c70h9w9-g2 n2c96h3w3-g3 n1c4h24w24-g2 n1c66h23w23-g2 n2c3w3-g1"
+_INSTANCES = "n1c4h3w5 n2c6h8w8 n1c64h4w4 n2c33h5w5 n1c8w40 n3c5h1w7 n1c70h9w9 n1c3h24w24 n2c7w3 n1c48h23w23 n1c80h25w22"
+_ACTIVATIONS = "n2c5 n1c3h5w7 n2c16h9w9 n64c3 n3c17h4w4 n1c8h1w1 n2c1h9w8 n7c33 n1c5w70 n1c4t3h5w6 n2c35t2h3w3"
+_ROWS = "m7n16 m1n4 m33n64 m5n100 m3n8 m20n36 m64n128 m11n20"
+_BAGS = "m9n16-b5l40 m1n4-b1l3 m30n64-b17l100 m12n100-b3l9 m5n8-b30l20 m40n36-b12l200 m7n20-b6l1 m50n128-b9l90 m10n4-b40l900"
+
+
+def _limits(threads=""):
+    return make_stream(ELEMENTWISE, LARGE, "edges edges random", ", int8, channels_last, int8 channels_last" + threads)
+
+
+SPECIAL_STREAMS = {
+    "quantize_dynamic": make_stream(ELEMENTWISE, LARGE, "edges edges edges random", ", int8, narrow, channels_last, int8 narrow"),
+    "linear_dynamic": make_stream(
+        "m5k64n17 m1k2n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333", "neartie random edges saturate",
+        "per_channel, nobias, per_channel relu, relu, per_channel nobias, asymmetric, narrow, narrow per_channel",
+    ),
+    "conv1d_dynamic": make_stream(_CONV1D, "n4c32w256-oc64k3p1", "neartie random edges", _DYNAMIC_CONV),
+    "conv2d_dynamic": make_stream(_CONV2D, "n2c16h28w28-oc64k3p1", "neartie random edges", _DYNAMIC_CONV),
+    "conv3d_dynamic": make_stream(_CONV3D, "n1c16t6h14w14-oc32k3p1", "neartie random edges", _DYNAMIC_CONV),
+    "conv_integer": make_stream(
+        f"{_CONV1D} {_CONV2D} {_CONV3D}", "n2c16h28w28-oc64k3p1", "random pairs saturate wrap", ", asymmetric, int8, uint8 asymmetric, int8 asymmetric", "n1c9000h3w4-oc5k3"
+    ),
+    "requantize": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, channels_last, int8 channels_last"),
+    "add_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),
+    "mul_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),
+    "relu6": _limits(),
+    "clamp": _limits(),
+    "hardtanh": _limits(),
+    "threshold": _limits(", threads, int8 threads"),
+    "celu": make_stream(ELEMENTWISE, LARGE, "random", "rescale, int8 rescale, channels_last rescale, threads rescale"),
+    "prelu": make_stream(_ACTIVATIONS, "n2c32h28w28 n4c19h20w20", "neartie neartie random", ", int8, channels_last, alone, int8 alone, int8 channels_last"),
+    "softmax": make_stream(_ACTIVATIONS, "n64c1000 n4c19h20w20", "random", ", rescale, int8, first, int8 rescale, first rescale"),
+    "max_pool1d": make_stream("n1c3w17-k2 n2c17w8-k3s2p1 n1c5w13-k3d2s2 n3c32w10-k2s1", "n2c64w300-k3s1p1", "random saturate", ", ceil, int8, int8 ceil"),
+    "max_pool3d": make_stream(_VOLUMES, "n2c32t6h14w14-k3s1p1", "random saturate", ", channels_last, ceil, int8, int8 channels_last ceil"),
+    "avg_pool3d": make_stream(
+        _VOLUMES, "n2c35t6h14w14-k2s1 n1c32t6h14w14-k3s1p1", "neartie saturate neartie random", ", channels_last, nopad, ceil, int8, divisor, nopad int8 channels_last"
+    ),
+    "adaptive_avg_pool3d": make_stream(
+        "n2c17t3h4w4 n2c64t2h7w7 n8c33t1h1w2 n2c3t4h8w6-o2x4x3 n1c16t5h9w5-o2x3x2 n9c24t2h2w3 n1c13t3h6w6-o6 n4c1t2h9w7 n16c29t3h2w3 n40c13t3h2w2-o1x1x2 n30c24t3h2w2-o1x2x1 n50c14t3h1w4-o1x1x2", "n8c67t4h14w14-o2x7x7",
+        "neartie saturate neartie random", ", channels_last, int8, int8 channels_last",
+    ),
+    "mean": make_stream("n100c2 n64c7 n9c3h5w7-r2 n2c16h9w9-r2 n3c17h4w4-r3 n200c4 n30c8h2w2-r2 n50c3h4w4 n17c12 n2c70h13w11-r2 n3c33h30w9-r2", "n400c64h2w2-r2 n4c19h20w20 n40c50h2w3-r2", "neartie random saturate",  ", int8, keepdim, int8 keepdim, channels_last, channels_last int8, first, first keepdim"),
+    "interpolate": make_stream(
+        _IMAGES, "n2c32h28w28-o42 n1c19h20w20-o30x50", "random saturate neartie",
+        "bilinear, , bilinear channels_last, channels_last, exact, bilinear corners, bilinear corners channels_last, bilinear int8, bilinear int8 channels_last, factor, bilinear factor,"
+        " bilinear factor channels_last, exact channels_last factor",
+    ),
+    "batch_norm": make_stream(_ACTIVATIONS, "n2c32h28w28 n4c19h20w20", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu, channels_last relu"),
+    "layer_norm": make_stream(_NORM_ROWS, "m64n512 m100n97", "neartie neartie saturate random", "affine, , int8 affine, affine, int8"),
+    "group_norm": make_stream(_GROUPS, "n4c32h14w14-g8 n2c48h20w20-g4", "neartie neartie saturate random", "affine, , int8 affine, channels_last affine, int8 channels_last affine, channels_last"),
+    "instance_norm": make_stream(_INSTANCES, "n4c32h14w14 n2c48h20w20", "neartie neartie saturate random", "affine, , int8 affine, channels_last affine, channels_last"),
+    "quantize_embedding": make_stream(_ROWS, "m300n256 m1000n64", "neartie random", ", bits4, bits2"),
+    "embedding_bag": make_stream(_BAGS, "m100n256-b60l500", "neartie random", ", bits4, bits2, weighted, bits4 weighted, lastoffset, alone, bits4 alone, bits2 weighted lastoffset"),
+}  # fmt: skip
