@@ -12,8 +12,9 @@ import numpy as np
 
 from refquant.kernels.jit import kernel, parallel_for
 from refquant.kernels.scalar import fused_multiply_add, half_even
+from refquant.kernels.sum_bytes import BLOCK, line_of, sum_blocks
 
-__all__ = ["RealSum", "FoldedSum", "add_real", "add_folded", "SUB_MUL", "MUL_ADD", "FMA"]
+__all__ = ["RealSum", "FoldedSum", "bind_add_real", "add_folded", "SUB_MUL", "MUL_ADD", "FMA"]
 
 SUB_MUL, MUL_ADD, FMA = range(3)
 _GRAIN = 1 << 16
@@ -110,19 +111,34 @@ def _folded(fused):
     return run
 
 
-def add_real(a, b, out, step, dequantize, divide):
-    """Write the sum by a `RealSum` of two flat arrays into a third.
+def bind_add_real(step, dequantize, divide):
+    """Prepare the sum by a `RealSum` of two flat arrays into a third.
 
     Parameters
     ----------
-    a, b, out : ndarray of uint8 or int8, (n,)
     step : RealSum
     dequantize : int
         `SUB_MUL`, `MUL_ADD` or `FMA`.
     divide : bool
         Divide by ``step.factor`` instead of multiplying.
+
+    Returns
+    -------
+    callable
+        ``run(a, b, out)`` of uint8 or int8, (n,)
     """
-    parallel_for(_real(dequantize, divide), a.size, a, b, out, tuple(step), grain=_GRAIN)
+    loop, numbers = _real(dequantize, divide), tuple(step)
+    line = line_of(step) if dequantize == FMA and not divide else None
+
+    def run(a, b, out):
+        whole = 0
+        if line is not None and a.dtype == b.dtype == out.dtype == np.uint8:
+            whole = out.size // BLOCK * BLOCK
+            parallel_for(sum_blocks, out.size // BLOCK, a, b, out, line, grain=_GRAIN // BLOCK)
+        if whole < out.size:
+            parallel_for(loop, out.size - whole, a[whole:], b[whole:], out[whole:], numbers, grain=_GRAIN)
+
+    return run
 
 
 def add_folded(a, b, out, step, fused):

@@ -16,7 +16,7 @@ from refquant.kernels.jit import cpu_features
 from refquant.kernels.stage import LINE_LONG, LINE_SHORT, REALS, VECTORS, WORDS
 from refquant.kernels.vector_ir import F32, I8, I16, I32, I64, vector
 
-__all__ = ["emit_straight_lines", "line_vectors", "emit_rows", "read_stage", "straight_lines_run_here"]
+__all__ = ["emit_straight_lines", "line_vectors", "emit_rows", "pack_codes", "read_stage", "straight_lines_run_here"]
 
 _LANES = 16
 _F32V, _I32V, _I16V, _I8V = vector(F32, 16), vector(I32, 16), vector(I16, 32), vector(I8, 64)
@@ -76,7 +76,7 @@ def emit_rows(e, s, line, acc, vectors, outs, count=None, interleaved=False):
     With `interleaved`, quarter l of register j holds channels 16 * l + 4 * j, …
     """
     codes = [_chain(e, s, line, a, *pair) for row in acc for a, pair in zip(row, vectors)]
-    packed = _pack(e, s, codes, interleaved)
+    packed = pack_codes(e, s, codes, interleaved)
     width = _LANES * len(vectors)
     for i, out in enumerate(outs):
         part = e.shuffle(packed, packed, list(range(width * i, width * (i + 1))))
@@ -103,7 +103,7 @@ def _chain(e, s, line, acc, s2, other):
     return e.call("llvm.x86.avx512.mask.cvtps2dq.512", _I32V, v, zero, e.constant(-1, I16), e.constant(4, I32))
 
 
-def _pack(e, s, codes, interleaved):
+def pack_codes(e, s, codes, interleaved=False):
     """64 bytes of 16 to 64 codes, in order."""
 
     def number(name, kind):

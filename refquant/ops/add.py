@@ -233,7 +233,7 @@ def _step(form, qa, qb, out, activation, tail, size):
             return lambda u, v, target: kernels.add_folded(u, v, target, numbers, fused)
         how, divide = _DEQUANTIZE[form.tail_dequantize if tail else form.dequantize], form.scaling == "divide"
         numbers = _real_step(form, qa, qb, out, activation, tail)
-        return lambda u, v, target: kernels.add_real(u, v, target, numbers, how, divide)
+        return kernels.bind_add_real(numbers, how, divide)
     if size < 4 * 65536:
         return _reference_step(form, qa, qb, out, activation, tail, size)
 
