@@ -39,10 +39,18 @@ class Dispatch(Form):
 
     def __post_init__(self):
         choose("Dispatch", "rule", self.rule, ["x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups"])
+        if not isinstance(self.vnni, bool):
+            raise ArgumentError(f"Dispatch: vnni={self.vnni!r} must be True or False")
+        for side in ("yes", "no"):
+            if not isinstance(getattr(self, side), Form):
+                raise ArgumentError(f"Dispatch: {side}={getattr(self, side)!r} must be a form, such as a ProductForm")
 
     def replace(self, **changes):
         own = {k: v for k, v in changes.items() if k in ("rule", "vnni", "yes", "no")}
         rest = {k: v for k, v in changes.items() if k not in own}
+        for name in rest:
+            if not _has(self, name):
+                choose("Dispatch", "field", name, [f.name for part in (self, _innermost(self)) for f in fields(part)])
         own.setdefault("yes", self.yes.replace(**rest) if rest else self.yes)
         own.setdefault("no", self.no.replace(**rest) if rest else self.no)
         return replace(self, **own)
@@ -277,6 +285,10 @@ def _changed(profile, section, value):
     if isinstance(value, dict):
         return profile.section(section, "replace").replace(**value)
     return value
+
+
+def _innermost(form):
+    return _innermost(form.yes) if isinstance(form, Dispatch) else form
 
 
 def _has(form, name):
