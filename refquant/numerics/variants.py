@@ -65,6 +65,15 @@ _DIVIDED = """
 
 VARIANTS = (
     Variant(
+        "before_2_13", ("fbgemm", "onednn", "x86", "qnnpack"), "version", {"quantize": {"zero_point": "after"}},
+        "quantize_per_tensor of PyTorch before 2.13, as its source has it: rounded before the zero point is added, as fake quantization does; huge values aside.",
+        """
+        >>> x, qp = np.float32([0.5, 1.5, 2.5]), rq.QParams(1.0, 1, "uint8")
+        >>> [rq.quantize(x, qp, numerics=name).values.tolist() for name in ("fbgemm", "fbgemm+before_2_13")]
+        [[2, 2, 4], [1, 3, 3]]
+        """,
+    ),
+    Variant(
         "shuffled_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED},
         "A transposed convolution whose groups have other numbers of input than of output channels multiplies by the right weights in a wrong order.",
         _MIXED_WEIGHTS + """

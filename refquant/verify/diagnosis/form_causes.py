@@ -116,6 +116,8 @@ _NUMBERS = {
 }  # fmt: skip
 #: What an engine does whose form is of another type.
 SCHEMES = {
+    "RangeForm": "quantizes by the ends of the range, as a FakeQuantize does (OpenVINO)",
+    "RangeProductForm": "quantizes sums by the ends of the range, divided by the scales (OpenVINO)",
     "ProductForm": "multiplies codes less their zero points, and scales once",
     "DequantizeForm": "dequantizes every element alike",
     "VectorDequantizeForm": "dequantizes in a vector body and a scalar tail",

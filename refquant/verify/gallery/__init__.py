@@ -6,6 +6,6 @@ tensorflow-102943: ...
 """
 
 from refquant.verify.gallery.puzzle import Claim, Puzzle, Row, Solution, solve
-from refquant.verify.gallery.table import CHAPTERS, PUZZLES, find
+from refquant.verify.gallery.table import PUZZLES, find
 
-__all__ = ["CHAPTERS", "Claim", "PUZZLES", "Puzzle", "Row", "Solution", "find", "solve"]
+__all__ = ["Claim", "PUZZLES", "Puzzle", "Row", "Solution", "find", "solve"]

@@ -55,7 +55,6 @@ class Puzzle:
     reason : str
         Why it is so.
     claims : tuple of Claim
-    chapter : str
     """
 
     name: str
@@ -64,7 +63,6 @@ class Puzzle:
     question: str
     reason: str
     claims: tuple
-    chapter: str = "puzzles"
 
 
 class Row(NamedTuple):

@@ -1,19 +1,16 @@
-"""`PUZZLES`: every puzzle once, by chapter."""
+"""`PUZZLES`: every puzzle once."""
 
 from refquant.errors import ArgumentError, choose
 from refquant.verify.gallery.onnxruntime import ONNXRUNTIME
 from refquant.verify.gallery.pytorch import PYTORCH
 from refquant.verify.gallery.tensorflow import TENSORFLOW
 
-__all__ = ["CHAPTERS", "PUZZLES", "find"]
-
-#: What each chapter holds.
-CHAPTERS = {"puzzles": "published puzzles, solved"}
+__all__ = ["PUZZLES", "find"]
 
 PUZZLES = (*PYTORCH, *TENSORFLOW, *ONNXRUNTIME)
 
-if len({puzzle.name for puzzle in PUZZLES}) != len(PUZZLES) or any(puzzle.chapter not in CHAPTERS for puzzle in PUZZLES):
-    raise ArgumentError("gallery: two puzzles share a name, or one is in no chapter; rename it")
+if len({puzzle.name for puzzle in PUZZLES}) != len(PUZZLES):
+    raise ArgumentError("gallery: two puzzles share a name; rename one")
 
 
 def find(name):
