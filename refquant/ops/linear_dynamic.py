@@ -67,8 +67,9 @@ def linear_dynamic_reference(x, w, bias=None, *, numerics="fbgemm", activation=N
 
 def _conv_dynamic(conv, x, w, bias, numerics, reduce_range, geometry):
     profile = profiles.get(numerics)
-    profile.section("dynamic", "conv_dynamic")
-    x = real_array(x, f"conv_dynamic[{profile.name}]")
+    op = f"conv{np.ndim(x) - 2}d_dynamic"
+    profile.section("dynamic", op)
+    x = real_array(x, f"{op}[{profile.name}]")
     q = quantize(x, choose_qparams(x, numerics=profile, reduce_range=reduce_range), numerics=profile)
     return dequantize(conv(q, w, bias, out=q.qparams, numerics=profile, **geometry), numerics=profile)
 
