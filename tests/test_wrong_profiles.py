@@ -41,6 +41,15 @@ def test_every_bit_of_an_engine_under_a_wrong_profile_is_explained(engine, wrong
 
 
 @pytest.mark.engine
+def test_an_engine_under_an_older_version_of_its_profile(capsys):
+    """PyTorch adds the zero point before it rounds since release 2.13."""
+    if not backends.installed("fbgemm"):
+        pytest.skip("engine fbgemm: needs PyTorch")
+    assert main("diagnose --wrong-profiles --engine fbgemm --numerics fbgemm+before_2_13 --cases 1".split()) == 0
+    assert "adds the zero point before rounding" in capsys.readouterr().out
+
+
+@pytest.mark.engine
 def test_the_command_asks_engines(capsys):
     try:
         backends.load("onnxruntime")
@@ -69,6 +78,7 @@ def test_what_nothing_explains_is_said(capsys, monkeypatch):
     row = under_profile(Faulty(), "fbgemm", "linear", cases=1, seconds=2)
     assert row.diagnosed == 1 and row.explained == 0 and row.unexplained and not row.cause
     monkeypatch.setattr(wrong_profiles, "WRONG", (("faulty", "fbgemm", ("linear",)),))
+    monkeypatch.setattr(wrong_profiles, "_versions", lambda: ())
     monkeypatch.setattr(wrong_profiles, "load_runner", lambda name: Faulty())
     assert main("diagnose --wrong-profiles --cases 1 --seconds 2".split()) == 1
     assert "0 of 1 cases explained" in capsys.readouterr().out
