@@ -71,3 +71,26 @@ def test_mul(dtype, activation):
         np.testing.assert_array_equal(mine.values, theirs)
         reference = next(op.reference for op in rq.ops.OPS if op.name == "mul")
         np.testing.assert_array_equal(mine.values, reference(a_q, b_q, out=out, activation=activation).values)
+
+
+def test_concatenations_lie_in_memory_as_pytorchs_do():
+    """One-channel tensors and 1x1 images count as channels last; a pool behind them rounds by the memory format."""
+    import itertools
+
+    from refquant.backends.torch_tensors import quantized
+    from refquant.core.layout import is_channels_last, to_channels_last
+
+    rng = np.random.default_rng(0)
+    shapes = [(2, 4, 3, 3), (2, 1, 3, 3), (2, 4, 1, 1), (1, 4, 3, 3), (2, 1, 1, 1), (1, 1, 3, 3)]
+    tried = 0
+    for dim, a, b, *last in itertools.product(range(4), shapes, shapes, (False, True), (False, True)):
+        if any(n != m for i, (n, m) in enumerate(zip(a, b)) if i != dim):
+            continue
+        codes = [rng.integers(0, 256, shape).astype(np.uint8) for shape in (a, b)]
+        codes = [to_channels_last(c) if flag else c for c, flag in zip(codes, last)]
+        tensors = [rq.QTensor(c, rq.QParams(0.01 * (i + 1), 3, "uint8")) for i, c in enumerate(codes)]
+        ref = torch.ops.quantized.cat([quantized(t) for t in tensors], dim, 0.02, 5).int_repr().numpy()
+        comp = rq.ops.cat(tensors, dim, out=rq.QParams(0.02, 5, "uint8")).values
+        assert np.array_equal(ref, comp) and is_channels_last(ref) == is_channels_last(comp), (dim, a, b, last)
+        tried += 1
+    assert tried == 136

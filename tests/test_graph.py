@@ -265,3 +265,9 @@ def test_both_orders_of_summation_are_close():
     x = images(16, 1)
     a, b = model(x)[0], model.run(x, real="float64")[0]
     assert not np.array_equal(a, b) and np.abs(a - b).max() < 1e-4
+
+
+@pytest.mark.parametrize("make", [lambda x: x.conv2d(4, 3, stride=0), lambda x: x.max_pool2d(2, stride=0), lambda x: x.conv2d(4, 3, dilation=0)])
+def test_a_stride_or_dilation_of_zero_is_refused_when_the_graph_is_built(make):
+    with pytest.raises(ShapeError, match="must be at least 1"):
+        make(Builder().input(shape=(1, 3, 8, 8)))

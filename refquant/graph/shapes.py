@@ -52,6 +52,8 @@ def linear(node, x):
 def _windows(node, n, k, s, p, d, ceil_mode):
     if n is None:
         return None
+    if s < 1 or d < 1:
+        _refuse(node, f"stride {s} and dilation {d} must be at least 1; set them so")
     room = n + 2 * p - d * (k - 1) - 1
     if room < 0:
         _refuse(node, f"a window of {k} with dilation {d} is larger than the padded input {n} + 2*{p}; enlarge the input or its padding")

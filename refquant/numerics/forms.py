@@ -294,12 +294,13 @@ class UnaryForm(Form):
     Attributes
     ----------
     style
-        ``aten``: PyTorch's vector and scalar loops; ``lookup``: a table made by the profile's dequantize and quantize forms.
+        ``aten``: PyTorch's vector and scalar loops; ``lookup``: a table made by the profile's dequantize and quantize forms; ``qnnpack``:
+        QNNPACK's tables for sigmoid, tanh, hardsigmoid and hardswish of uint8 codes, the zero point inside of the rounding, all else as ``aten``.
     vector, grain
         As in `AddForm`.
     """
 
-    style: Literal["aten", "lookup"]
+    style: Literal["aten", "lookup", "qnnpack"]
     vector: int
     grain: int
 

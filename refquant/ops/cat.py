@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
-from refquant.core.layout import is_channels_last, is_packed_channels_last, to_channels_last
+from refquant.core.layout import empty_channels_last, is_channels_last, is_packed_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
 from refquant.numerics.range_forms import RangeForm
@@ -66,7 +66,7 @@ def cat(tensors, dim=1, *, out, numerics="fbgemm", activation=None):
     Returns
     -------
     QTensor
-        Channels last where all inputs are.
+        Channels last where all inputs are; joined along channels, inputs of one channel or of 1x1 images count too, as in PyTorch.
 
     Exactness
     ---------
@@ -97,9 +97,12 @@ def cat(tensors, dim=1, *, out, numerics="fbgemm", activation=None):
             raise ShapeError(f"{place}: tensors[{i}] has shape {x.shape} and tensors[0] {first.shape}; all axes but {dim} must agree")
     check_out(out, place)
     form = profile.section("cat", "cat")
-    last = dim == 1 and all(is_channels_last(x.values) for x in tensors)
+    packed = dim == 1 and all(is_packed_channels_last(x.values) for x in tensors)
+    last = packed or all(is_channels_last(x.values) for x in tensors)
     if isinstance(form, RangeForm) and activation == "relu" and out.zero_point > out._type.qmin:
         raise UnsupportedError(f"{place}: how {profile.engine} places a ReLU behind a concatenation is not known; leave it out, or give out its lowest code as zero point")
-    vectorized = getattr(form, "channels_last", None) == "vector" and dim == 1 and all(is_packed_channels_last(x.values) for x in tensors)
+    vectorized = getattr(form, "channels_last", None) == "vector" and packed
     y = np.concatenate([_converted(x, form, profile, out, activation, vectorized) for x in tensors], axis=dim)
-    return QTensor(to_channels_last(y) if last else np.ascontiguousarray(y), out)
+    memory = empty_channels_last(y.shape, y.dtype) if last else np.empty(y.shape, y.dtype)
+    memory[...] = y
+    return QTensor(memory, out)

@@ -85,6 +85,31 @@ def _lookup(profile, name, parameter, q, out, codes):
     )  # fmt: skip
 
 
+# QNNPACK's own lookup tables: sigmoid.c, tanh.c, hardsigmoid.c, hardswish.c. The first knows one scale alone.
+_QNNPACK = ("sigmoid", "tanh", "hardsigmoid", "hardswish")
+
+
+def _qnnpack(name, q, out, codes):
+    x = dequantize_codes(codes, q.scale, q.zero_point, "sub_mul")
+    kind = out._type
+    if name == "sigmoid":
+        real, scale = _F(256) / (_F(1) + _exp(-x)), 1.0
+    else:
+        real, scale = UNARY[name][0](x, None), out.scale
+    return quantize_real(real, scale, out.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
+
+
+def _style(form, profile, name, x, out, place):
+    """Return the style in force: QNNPACK takes some functions of uint8, and sigmoid into one pair of parameters."""
+    if form.style != "qnnpack":
+        return form.style
+    if x.dtype != "uint8" or name not in _QNNPACK:
+        return "aten"
+    if name == "sigmoid" and (out.scale != 1 / 256 or out.zero_point):
+        raise UnsupportedError(f"{place}: {profile.engine} has sigmoid into scale 1/256 and zero point 0 alone; leave out away")
+    return "qnnpack"
+
+
 def _unary(name, x, out, numerics, threads, parameter=None):
     profile = profiles.get(numerics)
     place = f"{name}[{profile.name}]"
@@ -96,8 +121,12 @@ def _unary(name, x, out, numerics, threads, parameter=None):
         function = (lambda v, p: UNARY["gelu"][1](v)) if name == "gelu" else UNARY[name][0]
         table = code_table(lambda c: range_function(form, name, function, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
-    if form.style == "aten" and out.dtype != x.dtype:
+    style = _style(form, profile, name, x, out, place)
+    if style != "lookup" and out.dtype != x.dtype:
         raise UnsupportedError(f"{place}: {profile.engine} keeps the dtype {x.dtype} of its input, but out is {out.dtype}; give out the same dtype")
+    if style == "qnnpack":
+        table = code_table(lambda c: _qnnpack(name, x.qparams, out, c), x.qparams.storage, out.storage)
+        return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner)), out)
 
 
@@ -114,7 +143,7 @@ def _by_segments(form, profile, name, parameter, q, out, threads, inner):
     tables = {}
     for start, stop, tail in segments(flat.size, form.vector, form.grain, threads):
         if tail not in tables:
-            if form.style == "aten":
+            if form.style != "lookup":
                 tables[tail] = code_table(lambda c, tail=tail: _aten(name, tail, parameter, q, out, c), q.storage, out.storage)
             else:
                 tables[tail] = code_table(lambda c: _lookup(profile, name, parameter, q, out, c), q.storage, out.storage)
