@@ -14,6 +14,7 @@ import numpy as np
 from numba.core import types
 
 from refquant.kernels.jit import jit_disabled, kernel, parallel_for
+from refquant.kernels.quantize_bytes import BLOCK, quantizing_blocks
 from refquant.kernels.scalar import fused_multiply_add, half_even, wrap32
 from refquant.kernels.vector_ir import emitted_function
 
@@ -168,7 +169,27 @@ def quantize_codes(x, out, how, factor, zero, limits, nan, inner):
         Elements of a channel that lie side by side.
     """
     low, high = (np.float32(v) for v in limits)
+    done = _by_blocks(x, out, how, factor, zero, limits, nan)
+    if done:
+        x, out = x.reshape(-1)[done:], out.reshape(-1)[done:]
     _run(lambda across: _quantizer(how, across, False), x, out, factor.size, inner, factor, zero, factor, low, high, np.float32(nan))
+
+
+def _by_blocks(x, out, how, factor, zero, limits, nan):
+    """Quantize whole blocks, where there is such a loop for the form; return how many elements are done."""
+    if factor.size > 1 or out.itemsize > 1 or how.away or how.overflow != SATURATE or nan not in limits:
+        return 0
+    run = quantizing_blocks(how.divide, ("after", "before", "fused")[how.add], nan == limits[1])
+    blocks = x.size // BLOCK
+    if run is None or not blocks:
+        return 0
+    flip, z = 128 if limits[0] < 0 else 0, zero[0]
+    inside, after = (np.float32(0), int(z)) if how.add == AFTER else (z, 0)
+    codes = out.reshape(-1).view(np.uint8)
+    parallel_for(
+        run, blocks, x.reshape(-1), codes, factor[0], inside, after + flip, limits[0] + flip, limits[1] + flip, flip, grain=_GRAIN // BLOCK
+    )  # fmt: skip
+    return blocks * BLOCK
 
 
 def fake_quantize_reals(x, out, how, factor, zero, scale, limits, nan, inner):
