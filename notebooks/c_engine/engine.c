@@ -157,9 +157,10 @@ static void store(const Layer *l, const Stage *s, int32_t acc, void *y, size_t i
 /* One vector of codes, less their zero point, against channels n0 … n1; their outputs lie `apart` from each other. */
 static void outputs(const Layer *l, const Stage *stages, const int16_t *a, size_t n0, size_t n1, void *y, size_t at, size_t apart)
 {
+    int pairs = fault == PAIRS && l->x->dtype == UINT8 && l->w->dtype == INT8;
     for (size_t n = n0; n < n1; n++, at += apart) {
         const int16_t *row = l->rows + n * l->depth;
-        store(l, stages + n, fault == PAIRS ? dot_pairs(a, row, l->depth, l->zx, l->zw[l->per_channel ? n : 0]) : dot(a, row, l->depth), y, at);
+        store(l, stages + n, pairs ? dot_pairs(a, row, l->depth, l->zx, l->zw[l->per_channel ? n : 0]) : dot(a, row, l->depth), y, at);
     }
 }
 

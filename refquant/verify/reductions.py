@@ -71,6 +71,40 @@ def _fewer_depth(problem):
         yield from _fewer_channels(problem)
 
 
+def _same_sum(problem):
+    """Of a layer with one output: give the same sum by as few products as can be."""
+    if problem.op not in _LAYERS:
+        return
+    x, w = problem["x"], problem["w"]
+    if w.shape[0] != 1 or w.size != x.size or w.size < 2 or problem.get("padding") or problem.get("groups", 1) != 1:
+        return
+    zx, zw = x.qparams.zero_point, int(np.ravel(w.qparams.zero_point)[0])
+    acc = int(((x.values.astype(np.int64).reshape(-1) - zx) * (w.values.astype(np.int64).reshape(-1) - zw)).sum())
+    room_x, room_w = ([c - z for c in (np.iinfo(t.values.dtype).min, np.iinfo(t.values.dtype).max)] for t, z in ((x, zx), (w, zw)))
+    pairs = _products(acc, room_x, room_w)
+    if pairs is None or len(pairs) >= w.size:
+        return
+    shape = (1, len(pairs), *[1] * (w.ndim - 2))
+    new_x, new_w = (np.array([p[i] + z for p in pairs]).astype(t.values.dtype) for i, (t, z) in enumerate(((x, zx), (w, zw))))
+    new_x = new_x.reshape(shape if w.ndim > 2 else (*x.shape[:-1], len(pairs)))
+    yield _with(problem, x=_tensor_like(x, new_x), w=_tensor_like(w, new_w.reshape(shape)))
+
+
+def _products(total, room_x, room_w):
+    """Return pairs (a, b) within their ranges whose products add up to a total: one if it has such factors, else greedily; None where that fails."""
+    pairs = []
+    while len(pairs) < 64:
+        tries = [(a, min(max(int(total / a), room_w[0]), room_w[1])) for a in sorted(range(room_x[0], room_x[1] + 1), key=abs) if a]
+        a, b = min(tries, key=lambda p: (abs(total - p[0] * p[1]), abs(p[0])), default=(0, 0))
+        if not a * b:
+            return None
+        pairs.append((a, b))
+        total -= a * b
+        if not total:
+            return pairs
+    return None
+
+
 def _fewer_channels(problem):
     x, w, groups = problem["x"], problem["w"], problem.get("groups", 1)
     if groups == 1:
@@ -244,4 +278,4 @@ def _simpler(value, quiet):
 
 
 #: Each yields problems simpler than a given one, boldest first.
-REDUCTIONS = (_fewer_outputs, _smaller_inputs, _fewer_depth, _plainer_arguments, _plainer_parameters, _fewer_values)
+REDUCTIONS = (_fewer_outputs, _smaller_inputs, _fewer_depth, _same_sum, _plainer_arguments, _plainer_parameters, _fewer_values)
