@@ -5,7 +5,7 @@ The table itself is made from the profiles' forms (`refquant.ops.support`); thes
 
 from typing import NamedTuple
 
-__all__ = ["Note", "NOT_OFFERED", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions"]
+__all__ = ["Note", "NOT_OFFERED", "OPEN", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions"]
 
 _ATEN = "fbgemm onednn x86"
 _TORCH = _ATEN + " qnnpack"
@@ -49,6 +49,12 @@ NOT_OFFERED = (
     Note("conv1d_dynamic conv2d_dynamic conv3d_dynamic", "inductor onnx onnx_reference onnxruntime", "DynamicQuantizeLinear with ConvInteger gives int32, which float operators scale"),
     Note("threshold celu prelu batch_norm layer_norm group_norm instance_norm", "onnx onnx_reference onnxruntime", "ONNX has float operators alone, between DequantizeLinear and QuantizeLinear"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
+)
+
+#: Cells that a profile describes, but not to the last bit: what still differs. Nobody calls these exact; a line goes when its cell agrees.
+OPEN = (
+    Note("quantize", "tflite_opt", "the last n % 8 numbers, which the engine divides in float64 and rounds half away from zero"),
+    Note("mul", "tflite_opt", "products that leave int16 before the zero point, in blocks of 16"),
 )
 
 #: Differing outputs of `refquant.verify.unary_sweep` with its defaults, on torch 2.13.0 and onnxruntime 1.32.0: (operator, engine): (differing, outputs).
@@ -99,7 +105,8 @@ CONDITIONS = (
     Note("tanh elu gelu hardsigmoid hardswish", "onnxruntime", "as DequantizeLinear, the function in float64 rounded once, QuantizeLinear; ONNX Runtime's float kernels are not asked"),
     Note(_FUNCTIONS, "inductor onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
     Note("avg_pool3d", _TORCH, "ATen's AVX-512 build, whose kernel takes 16 channels at a step"),
-    Note("mean adaptive_avg_pool3d layer_norm group_norm instance_norm interpolate batch_norm threshold", _TORCH, "ATen's AVX2 or AVX-512 build, on one thread"),
+    Note("mean adaptive_avg_pool3d layer_norm group_norm instance_norm interpolate batch_norm", _TORCH, "ATen's AVX2 or AVX-512 build, on one thread"),
+    Note("threshold", _ATEN, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("mean", _TORCH, "over axes that lie side by side in memory; other than the last ones not the densest"),
     Note("celu", _ATEN, "libm: as elu"),
     Note("softmax", _TORCH, f"ATen's AVX-512 build; libm: beside the densest axis the last entries, which fill no vector; {_softmax_count()}"),
@@ -125,7 +132,7 @@ def _index(notes):
     return found
 
 
-_ABSENT, _CONDITIONS = _index(NOT_OFFERED), _index(CONDITIONS)
+_ABSENT, _OPEN, _CONDITIONS = _index(NOT_OFFERED), _index(OPEN), _index(CONDITIONS)
 
 
 def absence(op, profile):
@@ -137,6 +144,11 @@ def absence(op, profile):
     'CONV_3D has float kernels alone'
     """
     return next(iter(_ABSENT.get((op, profile.partition("+")[0]), ())), None)
+
+
+def open_difference(op, profile):
+    """Return which outputs of an operator a profile does not give yet, or None."""
+    return next(iter(_OPEN.get((op, profile.partition("+")[0]), ())), None)
 
 
 def conditions(op, profile):

@@ -216,16 +216,21 @@ class Numerics:
     def section(self, name, place):
         """Return the section that the operator `place` reads, or say that the engine lacks that operator or that the profile does not describe it."""
         form = getattr(self, name)
-        own = self.name if form is not None else self.name.rstrip("*")
-        reason = absence(place, own) or absence(name, own)
-        if reason is not None:
-            raise UnsupportedError(f"{place}[{self.name}]: {self.engine} has no such operation: {reason}; choose another profile, see refquant.numerics.names()")
+        self.check_offered(place, name)
         if form is None:
             raise UnsupportedError(
                 f"{place}[{self.name}]: the profile does not describe how {self.engine} computes this ({name}); choose another profile, or fill the section in: "
                 f"numerics.get({self.name!r}).replace({name}=...)"
             )
         return form
+
+    def check_offered(self, op, section=None):
+        """Raise an `UnsupportedError` with the reason if the engine has no such operator, or not what a section describes."""
+        described = section is None or getattr(self, section) is not None
+        own = self.name if described else self.name.rstrip("*")
+        reason = absence(op, own) or (section and absence(section, own))
+        if reason:
+            raise UnsupportedError(f"{op}[{self.name}]: {self.engine} has no such operation: {reason}; choose another profile, see refquant.numerics.names()")
 
     def differences(self, other):
         """Return ``[(section, field, mine, theirs)]`` of all fields in which two profiles differ."""

@@ -201,6 +201,7 @@ def max_pool3d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     >>> max_pool3d(x, 2).values.ravel()
     array([7], dtype=uint8)
     """
+    profiles.get(numerics).check_offered("max_pool3d")
     place = f"max_pool3d[{profiles.get(numerics).name}]"
     _check(x, place)
     kernel, step = sides(kernel_size, "kernel_size", 3, place, least=1), sides(dilation, "dilation", 3, place, least=1)
@@ -220,6 +221,7 @@ def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     >>> max_pool1d(rq.QTensor(np.array([[[1, 9, 3, 4]]], np.uint8), rq.QParams(1.0, 0, "uint8")), 2).values.ravel()
     array([9, 4], dtype=uint8)
     """
+    profiles.get(numerics).check_offered("max_pool1d")
     place = f"max_pool1d[{profiles.get(numerics).name}]"
     check_qtensor(x, "x", place)
     if x.ndim != 3:
