@@ -95,6 +95,12 @@ def _refuse(problem, name):
             return "the output's scale is too small for the kernel's multiplier"
     if op == "mul" and problem["a"].qparams.scale * problem["b"].qparams.scale / problem["out"].scale >= 1:
         return "the product of the scales must be below the output's"
+    if op == "cat" and problem.get("activation") is not None:
+        return "CONCATENATION of int8 has no activation"
+    if op == "max_pool2d" and (problem.get("dilation", 1) not in (1, (1, 1)) or problem.get("ceil_mode")):
+        return "MAX_POOL_2D has neither ceil_mode nor dilation"
+    if op == "adaptive_avg_pool2d" and problem["output_size"] not in (1, (1, 1)):
+        return "MEAN is the global pool alone"
     if op == "avg_pool2d":
         if problem.get("divisor_override") is not None or problem.get("ceil_mode") or problem.get("padding", 0) not in (0, (0, 0)):
             return "AVERAGE_POOL_2D has neither padding of its own nor ceil_mode nor a divisor"
@@ -184,10 +190,43 @@ def _pool(builtin):
         kernel = _pair(problem["kernel_size"])
         stride = _pair(problem.get("stride") or kernel)
         fields = {"padding": 1, "strideH": stride[0], "strideW": stride[1], "filterHeight": kernel[0], "filterWidth": kernel[1], "fusedActivationFunction": 0}
-        size = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:], kernel, stride)]
-        y = evaluate(builtin, 2, ("Pool2DOptions", fields), [(_nhwc(x.values), _scales(x))], [], ((x.shape[0], *size, x.shape[1]), "int8", *_scales(x)))
+        # Padding is done here: a maximum does not see the lowest code.
+        (ph, pw), lowest = _pair(problem.get("padding", 0)), x.qparams.qmin
+        values = np.pad(_nhwc(x.values), ((0, 0), (ph, ph), (pw, pw), (0, 0)), constant_values=lowest)
+        size = [(n - k) // s + 1 for n, k, s in zip(values.shape[1:3], kernel, stride)]
+        y = evaluate(builtin, 2, ("Pool2DOptions", fields), [(values, _scales(x))], [], ((x.shape[0], *size, x.shape[1]), "int8", *_scales(x)))
         y = np.moveaxis(y, -1, 1)
         return to_channels_last(y) if is_channels_last(x.values) else np.ascontiguousarray(y)
+
+    return call
+
+
+def _mean(evaluate, problem):
+    x, out = problem["x"], problem.get("out") or problem["x"].qparams
+    shape, axes = (x.shape[0], 1, 1, x.shape[1]), (np.array([1, 2], np.int32), None, None, 0)
+    y = evaluate("MEAN", 2, ("ReducerOptions", {"keepDims": True}), [(_nhwc(x.values), _scales(x))], [axes], (shape, "int8", out.scale, out.zero_point))
+    y = np.moveaxis(y, -1, 1)
+    return to_channels_last(y) if is_channels_last(x.values) else np.ascontiguousarray(y)
+
+
+def _cat(evaluate, problem):
+    tensors, out, dim = problem["tensors"], problem["out"], problem.get("dim", 1)
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(q.shape[dim] for q in tensors)
+    options = ("ConcatenationOptions", {"axis": dim, "fusedActivationFunction": 0})
+    y = evaluate("CONCATENATION", 2, options, [(q.values, _scales(q)) for q in tensors], [], (shape, "int8", out.scale, out.zero_point))
+    return to_channels_last(y) if dim == 1 and all(is_channels_last(q.values) for q in tensors) else y
+
+
+_OWN_OUTPUT = {"sigmoid": (1 / 256, -128), "tanh": (1 / 128, 0)}
+
+
+def _unary(builtin, options=lambda problem: None):
+    def call(evaluate, problem):
+        x, out = problem["x"], problem.get("out")
+        parameters = (out.scale, out.zero_point) if out is not None else _OWN_OUTPUT.get(problem.op, _scales(x))
+        y = evaluate(builtin, 1, options(problem), [(x.values, _scales(x))], [], (x.shape, "int8", *parameters))
+        return to_channels_last(y) if is_channels_last(x.values) else y
 
     return call
 
@@ -209,6 +248,16 @@ _CALLS = {
     "add": _pairwise("ADD", "AddOptions"),
     "mul": _pairwise("MUL", "MulOptions"),
     "avg_pool2d": _pool("AVERAGE_POOL_2D"),
+    "adaptive_avg_pool2d": _mean,
+    "max_pool2d": _pool("MAX_POOL_2D"),
+    "cat": _cat,
+    "relu": _unary("RELU"),
+    "sigmoid": _unary("LOGISTIC"),
+    "tanh": _unary("TANH"),
+    "hardswish": _unary("HARD_SWISH", lambda problem: ("HardSwishOptions", {})),
+    "elu": _unary("ELU"),
+    "leaky_relu": _unary("LEAKY_RELU", lambda problem: ("LeakyReluOptions", {"alpha": float(problem.get("negative_slope", 0.01))})),
+    "gelu": _unary("GELU", lambda problem: ("GeluOptions", {"approximate": False})),
     "quantize": _quantize,
     "dequantize": _dequantize,
 }

@@ -48,6 +48,8 @@ NOT_OFFERED = (
     Note("max_pool3d", "qnnpack", "PyTorch refuses it under this engine"),
     Note("conv1d_dynamic conv2d_dynamic conv3d_dynamic", "inductor onnx onnx_reference onnxruntime", "DynamicQuantizeLinear with ConvInteger gives int32, which float operators scale"),
     Note("threshold celu prelu batch_norm layer_norm group_norm instance_norm", "onnx onnx_reference onnxruntime", "ONNX has float operators alone, between DequantizeLinear and QuantizeLinear"),
+    Note("elu", "tflite_ref", "BUILTIN_REF has no ELU"),
+    Note("threshold celu", f"openvino {_TFLITE}", "there is no such operator; a converter writes several others for it"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
 )
 
@@ -113,6 +115,12 @@ CONDITIONS = (
     Note("linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", _ATEN, "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
     Note("quantize_embedding embedding_bag", _TORCH, "finite rows; sums in mode 0, one row after another, as FBGEMM's generated kernels for AVX2 and AVX-512 add them"),
     Note("adaptive_avg_pool2d", "onnxruntime", "the global pool alone; ONNX has no other"),
+    Note("sigmoid tanh", _TFLITE, "into the kernels' own output parameters, (1/256, -128) and (1/128, 0); as a table of the function in float64, rounded once"),
+    Note("elu", "tflite_opt xnnpack", "with alpha=1"),
+    Note("gelu", _TFLITE, "not approximated; as a table of the function in float64, rounded once, where the kernel takes libm's erff"),
+    Note("cat", _TFLITE, "inputs with the output's parameters, which int8 demands"),
+    Note("adaptive_avg_pool2d", _TFLITE, "as MEAN over height and width: the global pool alone"),
+    Note("leaky_relu", "xnnpack", "where the delegate takes it: ratios of the scales in [2**-8, 2**7]"),
     Note("conv1d", _TFLITE, "as CONV_2D of height 1, which a converter writes for it"),
     Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX-512; depthwise convolutions whose channels fill whole steps of eight"),
     Note(f"linear {_CONVOLUTIONS}", "openvino", f"{_OPENVINO}, on a CPU with AVX512-VNNI; int8 weights with zero point 0; convolutions of int8 with a zero point, which run in float32, where sums stay below 2**24 and groups are 1 or depthwise; no stride at a kernel of 1"),

@@ -12,7 +12,7 @@ from refquant.errors import ArgumentError, choose
 
 __all__ = [
     "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "TransposedForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
-    "UnaryForm", "PoolForm", "CatForm", "Pairing", "form_choices",
+    "UnaryForm", "PoolForm", "CatForm", "Pairing", "GLOBAL_ALONE", "form_choices",
 ]  # fmt: skip
 
 
@@ -305,6 +305,10 @@ class UnaryForm(Form):
     grain: int
 
 
+#: Formulas of pools that are global alone.
+GLOBAL_ALONE = ("global", "mean_centred", "mean_raw", "mean_float")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PoolForm(Form):
     """Average pooling; `A` is the sum over the window of (q − z), `n` its size.
@@ -324,14 +328,16 @@ class PoolForm(Form):
         window that is the whole image without padding; where padding counts, n is the whole kernel's area, also at an edge that ceil_mode
         lets it hang over;
         ``spec``: dequantized values averaged in float64, rounded to float32, quantized by the profile's quantize form;
-        ``raw_integer``: sum(q) / n in integers, half away from zero.
+        ``raw_integer``: sum(q) / n in integers, half away from zero;
+        ``mean_centred``, ``mean_raw``, ``mean_float``: TFLite's MEAN over images, of the sum of q − z by gemmlowp's multiplier divided by n, of the sum of q by
+        one half up, of the sum of q in float32 with both zero points inside of the rounding.
     vector
         Channels in a block. 0: all are.
     rounding
     """
 
-    contiguous: Literal["scaled", "raw_mean", "global", "global_area", "sequential", "spec", "raw_integer"]
-    channels_last: Literal["scaled", "vector", "adaptive_vector", "raw_mean", "global", "global_area", "sequential", "spec", "raw_integer"]
+    contiguous: Literal["scaled", "raw_mean", "global", "global_area", "sequential", "spec", "raw_integer", "mean_centred", "mean_raw", "mean_float"]
+    channels_last: Literal["scaled", "vector", "adaptive_vector", "raw_mean", "global", "global_area", "sequential", "spec", "raw_integer", "mean_centred", "mean_raw", "mean_float"]
     vector: int
     rounding: Round
 
@@ -343,7 +349,7 @@ class CatForm(Form):
     Attributes
     ----------
     contiguous
-        ``quantize``: dequantize, then the profile's quantize form.
+        ``quantize``: dequantize, then the profile's quantize form; ``copy``: inputs that have not the output's parameters are refused.
     channels_last
         ``quantize``: the same; ``vector``: a body of whole blocks of `vector` channels (fma dequantize, round(x · f(1/s)) + z) and a
         scalar tail (zero point before rounding).
@@ -354,7 +360,7 @@ class CatForm(Form):
         Channels in a block. 0: all are.
     """
 
-    contiguous: Literal["quantize"]
+    contiguous: Literal["quantize", "copy"]
     channels_last: Literal["quantize", "vector"]
     copy_equal: bool
     vector: int

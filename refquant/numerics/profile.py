@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.coverage import absence
+from refquant.numerics.fixed_forms import FixedUnaryForm
 from refquant.numerics.forms import (
     AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm,
     RealForm, TransposedForm, UnaryForm,
@@ -265,7 +266,7 @@ def section_types():
         "conv_transpose": (TransposedForm, Dispatch),
         "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm),
         "mul": (ProductForm, AddForm, RangeForm),
-        "unary": (UnaryForm, RangeForm),
+        "unary": (UnaryForm, RangeForm, FixedUnaryForm),
         "avg_pool": (PoolForm, RangeForm),
         "adaptive_avg_pool": (PoolForm, RangeForm),
         "cat": (CatForm, RangeForm),

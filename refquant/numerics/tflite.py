@@ -1,6 +1,7 @@
 """TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
 
-from refquant.numerics.forms import DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
+from refquant.numerics.fixed_forms import FixedUnaryForm
+from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
 from refquant.numerics.profile import Numerics
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
@@ -21,7 +22,14 @@ _QUANTIZE_OPT = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
 _QUANTIZE_XNN = _QUANTIZE_OPT.replace(overflow="saturate", nan="qmax")
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
-_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, conv_transpose=None, unary=None, avg_pool=_POOL, adaptive_avg_pool=None, cat=None, pairing=Pairing.by("exact"))
+_UNARY = FixedUnaryForm(sigmoid="half_away", elu="half_away", gelu="half_away", zero_point="after", leaky_relu="gemmlowp")
+
+
+def _mean(formula):
+    return PoolForm(contiguous=formula, channels_last=formula, vector=0, rounding="half_even")
+
+
+_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, conv_transpose=None, avg_pool=_POOL, cat=CatForm(contiguous="copy", channels_last="quantize", copy_equal=True, vector=0), pairing=Pairing.by("exact"))
 
 TFLITE_REF = Numerics(
     name="tflite_ref",
@@ -36,6 +44,8 @@ TFLITE_REF = Numerics(
     conv=_FIXED,
     add=GemmlowpAddForm(body="gemmlowp", vector=0),
     mul=_MUL,
+    unary=_UNARY,
+    adaptive_avg_pool=_mean("mean_centred"),
     **_SHARED,
 )
 
@@ -52,6 +62,8 @@ TFLITE_OPT = Numerics(
     conv=_FIXED.replace(arithmetic="fixed_half_up"),
     add=GemmlowpAddForm(body="neon", vector=16),
     mul=_MUL,
+    unary=_UNARY,
+    adaptive_avg_pool=_mean("mean_raw").replace(vector=16),
     **_SHARED,
 )
 
@@ -68,5 +80,7 @@ XNNPACK = Numerics(
     conv=_XNN,
     add=FixedAddForm(bits=20, rounding="half_up"),
     mul=_XNN,
+    unary=_UNARY.replace(sigmoid="half_even", elu="half_even", zero_point="before", leaky_relu="eighths"),
+    adaptive_avg_pool=_mean("mean_float"),
     **_SHARED,
 )

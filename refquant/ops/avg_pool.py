@@ -11,15 +11,17 @@ from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import RangeError, ShapeError, UnsupportedError
 from refquant.kernels.pool import sum_windows
+from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
 from refquant.ops.range_elementwise import range_global_mean, range_mean
 from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
 
 __all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d"]
 
 _F = np.float32
-_OWN_OUTPUT = ("global", "sequential", "spec", "range")
+_OWN_OUTPUT = ("global", "sequential", "spec", "range", "mean_centred", "mean_raw", "mean_float")
 
 
 class _Windows:
@@ -150,6 +152,9 @@ _FORMULAS = {
     "sequential": _sequential,
     "spec": _spec,
     "range": _range,
+    "mean_centred": lambda win: mean_centred(win.x.qparams, win.out, win.raw_sum(), win.divisor),
+    "mean_raw": lambda win: mean_raw(win.x.qparams, win.out, win.raw_sum(), win.divisor, win.form.vector),
+    "mean_float": lambda win: mean_float(win.x.qparams, win.out, win.raw_sum(), win.divisor),
 }
 
 
@@ -243,7 +248,7 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
         if x.ndim != 4:
             raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W)")
         size = sides(output_size, "output_size", 2, place, least=1)
-        if getattr(profiles.get(numerics).adaptive_avg_pool, "contiguous", "global") == "global" and size != (1, 1):
+        if getattr(profiles.get(numerics).adaptive_avg_pool, "contiguous", "global") in GLOBAL_ALONE and size != (1, 1):
             raise UnsupportedError(f"{place}: output_size={output_size} but this engine pools globally only; use output_size=1")
         if 0 in x.shape[2:]:
             raise ShapeError(f"{place}: x has shape {x.shape}; its height and width must not be 0")

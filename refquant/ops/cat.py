@@ -34,6 +34,8 @@ def _tables(profile, q, out, activation):
 
 
 def _converted(x, form, profile, out, activation, vectorized):
+    if getattr(form, "contiguous", None) == "copy":
+        return x.values if activation is None else np.maximum(x.values, x.values.dtype.type(out.zero_point))
     if isinstance(form, RangeForm):
         table = code_table(lambda codes: range_copy(form, x.qparams, out, codes), x.qparams.storage, out.storage)
         return take_codes(table, np.ascontiguousarray(x.values)).reshape(x.shape)
@@ -99,6 +101,8 @@ def cat(tensors, dim=1, *, out, numerics="fbgemm", activation=None):
     form = profile.section("cat", "cat")
     packed = dim == 1 and all(is_packed_channels_last(x.values) for x in tensors)
     last = packed or all(is_channels_last(x.values) for x in tensors)
+    if getattr(form, "contiguous", None) == "copy" and any((x.qparams.scale, x.qparams.zero_point, x.dtype) != (out.scale, out.zero_point, out.dtype) for x in tensors):
+        raise UnsupportedError(f"{place}: {profile.engine} copies codes, so inputs must have the output's parameters; requantize them before")
     if isinstance(form, RangeForm) and activation == "relu" and out.zero_point > out._type.qmin:
         raise UnsupportedError(f"{place}: how {profile.engine} places a ReLU behind a concatenation is not known; leave it out, or give out its lowest code as zero point")
     vectorized = getattr(form, "channels_last", None) == "vector" and packed

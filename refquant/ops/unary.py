@@ -8,9 +8,11 @@ from refquant.core.layout import is_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import RangeError, UnsupportedError
+from refquant.numerics.fixed_forms import FixedUnaryForm
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.add import segments
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.fixed_unary import fixed_function
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.range_elementwise import range_function
 
@@ -120,6 +122,12 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     if isinstance(form, RangeForm):
         function = (lambda v, p: UNARY["gelu"][1](v)) if name == "gelu" else UNARY[name][0]
         table = code_table(lambda c: range_function(form, name, function, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+        return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
+    if isinstance(form, FixedUnaryForm):
+        if name == "elu" and parameter != 1:
+            raise UnsupportedError(f"{place}: alpha={parameter!r}, but {profile.engine} has alpha=1 alone; leave it out")
+        function = (lambda v, p: UNARY["gelu"][1](v)) if name == "gelu" else UNARY[name][0]
+        table = code_table(lambda c: fixed_function(form, name, function, parameter, x.qparams, out, c, place), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     style = _style(form, profile, name, x, out, place)
     if style != "lookup" and out.dtype != x.dtype:

@@ -40,6 +40,7 @@ OPTIONS = (
     Option("ceil", "ceil_mode"),
     Option("nopad", "padding is not counted (count_include_pad=False)"),
     Option("divisor", "the divisor is overridden"),
+    Option("equal", "inputs have the output's parameters"),
     Option("narrow", "codes keep to a narrower range (quant_min, quant_max; reduce_range)"),
     Option("bits4", "4-bit codes"),
     Option("bits2", "2-bit codes"),

@@ -7,6 +7,7 @@ import numpy as np
 
 from refquant import numerics
 from refquant.errors import choose
+from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.profile import Dispatch
 from refquant.numerics.range_forms import RangeForm
 from refquant.verify.case import Case
@@ -96,7 +97,7 @@ STREAMS = {
     ),
     "cat": _stream(
         "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10 n5h1w1-c19x8x6 n3h6w4-c1x1", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
-        "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed",
+        "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed, equal, equal int8 channels_last",
     ),
     **SPECIAL_STREAMS,
 }  # fmt: skip
@@ -135,7 +136,7 @@ def case_stream(op, profile, *, seed=0):
         strategy, chosen = next(strategies), next(options)
         shapes = wrap if strategy == "wrap" else large if i >= _ROUNDS * len(stream.small) and i % 2 else small
         case = Case(op=op, profile=profile.name, shape=next(shapes), strategy=strategy, seed=seed + i)
-        if profile.name in _INT8_ALONE and op not in ("relu", "max_pool2d"):
+        if profile.name in _INT8_ALONE:
             chosen = ("int8", *(o for o in chosen if o not in ("int8", "uint8", "int32", "asymmetric")))
         if strategy == "offset":
             chosen = tuple(o for o in chosen if o not in ("nobias", "float"))
@@ -156,7 +157,7 @@ def _shapes(op, texts):
 def _pools(op, profile, shape):
     """Whether the profile pools a shape; one that pools globally alone gives one output a channel."""
     form = profile.adaptive_avg_pool if op == "adaptive_avg_pool2d" else None
-    return form is None or getattr(form, "contiguous", "global") != "global" or dict(shape)["o"] == 1
+    return form is None or getattr(form, "contiguous", "global") not in GLOBAL_ALONE or dict(shape)["o"] == 1
 
 
 def _section(op, options):
@@ -170,7 +171,7 @@ def _offered(op, profile, options):
         return getattr(profile, _section(op, options)) is not None
     if "rescale" in options and op.endswith("pool2d"):
         form = getattr(profile, op.removesuffix("2d"))
-        own = {"global", "sequential", "spec"}
+        own = {*GLOBAL_ALONE, "sequential", "spec"}
         return form is not None and (isinstance(form, RangeForm) or {form.contiguous, form.channels_last} <= own)
     return True
 

@@ -149,6 +149,8 @@ def build_cat(case, rng):
     out = output_of(case, rng, dtype)
     sides = tuple(case[letter] for letter in "hw" if case[letter])
     tensors = [solved_input(case, rng, (case["n"], c, *sides), dtype, out.scale, first=not i) for i, c in enumerate(counts)]
+    if case.has("equal"):
+        tensors = [QTensor(x.values, out) for x in tensors]
     if len(counts) > 1 and rng.random() < 0.5:
         tensors[-1] = QTensor(tensors[-1].values, out)
     return Problem("cat", {"tensors": tuple(tensors), "dim": 1, "out": out, "activation": "relu" if case.has("relu") else None})
@@ -211,6 +213,8 @@ def build_unary(case, rng):
         arguments["out"] = out
     if case.op in ("elu", "celu", "leaky_relu"):
         arguments["negative_slope" if case.op == "leaky_relu" else "alpha"] = float(np.float32(rng.uniform(0.01, 1.5)))
+        if case.op == "elu" and rng.random() < 0.4:
+            arguments["alpha"] = 1.0
     if case.has("threads"):
         arguments["threads"] = 3
     return Problem(case.op, arguments)
