@@ -93,6 +93,8 @@ def _refuse(problem, name):
             return "the ratio of the scales must lie in [2**-10, 2**8)"
         if max(q.qparams.scale for q in (problem["a"], problem["b"])) / 2**19 / problem["out"].scale >= 1:
             return "the output's scale is too small for the kernel's multiplier"
+    if op == "requantize" and name == "xnnpack" and not 2.0**-8 <= problem["x"].qparams.scale / problem["out"].scale <= 2.0**7:
+        return "the ratio of the scales must lie in [2**-8, 2**7]"
     if op == "mul" and problem["a"].qparams.scale * problem["b"].qparams.scale / problem["out"].scale >= 1:
         return "the product of the scales must be below the output's"
     if op == "cat" and problem.get("activation") is not None:
@@ -237,6 +239,12 @@ def _quantize(evaluate, problem):
     return evaluate("QUANTIZE", 1, ("QuantizeOptions", {}), [(x, (None, None))], [], (x.shape, "int8", p.scale, p.zero_point))
 
 
+def _requantize(evaluate, problem):
+    x, out = problem["x"], problem["out"]
+    y = evaluate("QUANTIZE", 2, ("QuantizeOptions", {}), [(x.values, _scales(x))], [], (x.shape, "int8", out.scale, out.zero_point))
+    return to_channels_last(y) if is_channels_last(x.values) else y
+
+
 def _dequantize(evaluate, problem):
     q = problem["q"]
     return evaluate("DEQUANTIZE", 2, ("DequantizeOptions", {}), [(q.values, _scales(q))], [], (q.shape, "float32", None, None))
@@ -259,5 +267,6 @@ _CALLS = {
     "leaky_relu": _unary("LEAKY_RELU", lambda problem: ("LeakyReluOptions", {"alpha": float(problem.get("negative_slope", 0.01))})),
     "gelu": _unary("GELU", lambda problem: ("GeluOptions", {"approximate": False})),
     "quantize": _quantize,
+    "requantize": _requantize,
     "dequantize": _dequantize,
 }

@@ -2,7 +2,7 @@
 
 from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Numerics
-from refquant.numerics.special_forms import DynamicForm
+from refquant.numerics.special_forms import DynamicForm, RequantizeForm
 
 __all__ = ["ONNX", "ONNX_REFERENCE", "ONNXRUNTIME"]
 
@@ -48,6 +48,7 @@ ONNX = Numerics(
     adaptive_avg_pool=PoolForm(contiguous="spec", channels_last="spec", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
     dynamic=DynamicForm(parameters="specification", reduced="refused", linear_input="quantize"),
+    requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     clamp=_QUANTIZE,
 )
 
@@ -75,6 +76,7 @@ ONNXRUNTIME = Numerics(
     adaptive_avg_pool=PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
     dynamic=DynamicForm(parameters="runtime", reduced="refused", linear_input="quantize"),
+    requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     clamp=_QUANTIZE,
 )
 

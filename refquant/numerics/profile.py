@@ -11,7 +11,7 @@ from refquant.numerics.forms import (
     RealForm, TransposedForm, UnaryForm,
 )  # fmt: skip
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
-from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, ScalarForm, SoftmaxForm
+from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RequantizeForm, ScalarForm, SoftmaxForm
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
@@ -87,7 +87,7 @@ class Numerics:
         This and what follows may be left out where a profile is written down: few engines have it.
     clamp : QuantizeForm or None
         How a limit becomes a code.
-    requantize : ProductForm or None
+    requantize : RequantizeForm or None
         From codes to codes of another scale; None: by way of real numbers.
     scalar : ScalarForm or None
     prelu : ProductForm or None
@@ -131,7 +131,7 @@ class Numerics:
     linear_int8: ProductForm | None = None
     dynamic: DynamicForm = None
     clamp: QuantizeForm = None
-    requantize: ProductForm = None
+    requantize: RequantizeForm = None
     scalar: ScalarForm = None
     prelu: ProductForm = None
     batch_norm: BatchNormForm = None
@@ -272,7 +272,7 @@ def section_types():
         "cat": (CatForm, RangeForm),
         "dynamic": (DynamicForm,),
         "clamp": (QuantizeForm,),
-        "requantize": (ProductForm,),
+        "requantize": (RequantizeForm,),
         "scalar": (ScalarForm,),
         "prelu": (ProductForm,),
         "batch_norm": (BatchNormForm,),

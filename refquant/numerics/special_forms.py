@@ -6,7 +6,7 @@ from typing import Literal
 from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
 
-__all__ = ["DynamicForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "BoxPoolForm", "EmbeddingForm"]
+__all__ = ["DynamicForm", "RequantizeForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "BoxPoolForm", "EmbeddingForm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,24 @@ class DynamicForm(Form):
     parameters: Literal["aten", "decomposed", "specification", "runtime"]
     reduced: Literal["halved", "ignored", "refused"]
     linear_input: Literal["quantize", "reciprocals"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequantizeForm(Form):
+    """From codes to codes of another scale, ``(q − z) · sx / sy + z'``.
+
+    Attributes
+    ----------
+    body, tail
+        Of whole steps of elements, in memory order, and of the rest. ``reals``: by way of the profile's dequantize and quantize forms; ``gemmlowp``: a multiplier of 31 bits, two roundings half away;
+        ``half_up``: the same, half up each; ``byte``: ((q − z) · round(256 · f(sx / sy)) + 128) >> 8.
+    vector
+        Elements of a step. 0: all is body.
+    """
+
+    body: Literal["reals", "gemmlowp", "half_up", "byte"]
+    tail: Literal["reals", "gemmlowp", "half_up", "byte"]
+    vector: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from refquant.numerics.fixed_forms import FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
 from refquant.numerics.profile import Numerics
+from refquant.numerics.special_forms import RequantizeForm
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
 
@@ -20,6 +21,8 @@ _XNN = _FIXED.replace(arithmetic="float32", multiplier="(xw)/y", rounding="half_
 _QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_away", overflow="indefinite", nan="overflow")
 _QUANTIZE_OPT = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
 _QUANTIZE_XNN = _QUANTIZE_OPT.replace(overflow="saturate", nan="qmax")
+# quantize.cc, Requantize; XNNPACK src/qs8-vcvt.
+_REQUANTIZE = RequantizeForm(body="gemmlowp", tail="gemmlowp", vector=0)
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
 _UNARY = FixedUnaryForm(sigmoid="half_away", elu="half_away", gelu="half_away", zero_point="after", leaky_relu="gemmlowp")
@@ -42,6 +45,7 @@ TFLITE_REF = Numerics(
     dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_FIXED.replace(arithmetic="float64"),
     conv=_FIXED,
+    requantize=_REQUANTIZE,
     add=GemmlowpAddForm(body="gemmlowp", vector=0),
     mul=_MUL,
     unary=_UNARY,
@@ -60,6 +64,7 @@ TFLITE_OPT = Numerics(
     dequantize_channel=DequantizeForm(formula="mul_add"),
     linear=_FIXED.replace(arithmetic="fixed_half_up", multiplier="f64(xw)/y, double"),
     conv=_FIXED.replace(arithmetic="fixed_half_up"),
+    requantize=_REQUANTIZE.replace(body="half_up", vector=16),
     add=GemmlowpAddForm(body="neon", vector=16),
     mul=_MUL,
     unary=_UNARY,
@@ -78,6 +83,7 @@ XNNPACK = Numerics(
     dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_XNN,
     conv=_XNN,
+    requantize=_REQUANTIZE.replace(body="byte", tail="byte"),
     add=FixedAddForm(bits=20, rounding="half_up"),
     mul=_XNN,
     unary=_UNARY.replace(sigmoid="half_even", elu="half_even", zero_point="before", leaky_relu="eighths"),

@@ -2,7 +2,7 @@
 
 from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
-from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, ScalarForm, SoftmaxForm
+from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RequantizeForm, ScalarForm, SoftmaxForm
 
 __all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
 
@@ -40,6 +40,7 @@ _DYNAMIC = DynamicForm(parameters="aten", reduced="halved", linear_input="quanti
 # What is written for all engines of ATen at once.
 _SPECIAL = dict(
     dynamic=_DYNAMIC,
+    requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     # qclamp_kernel takes each limit through quantize_val.
     clamp=_QUANTIZE_CHANNEL,
     # qadd.cpp, _add_scalar_out; qadd_scalar_kernel.
@@ -207,5 +208,6 @@ INDUCTOR = Numerics(
     avg_pool=None,
     adaptive_avg_pool=None,
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
+    requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     dynamic=DynamicForm(parameters="decomposed", reduced="refused", linear_input="quantize"),
 )

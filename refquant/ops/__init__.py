@@ -78,7 +78,7 @@ OPS = (
     Op("cat", cat, cat, ("cat",)),
     Op("choose_qparams", choose_qparams, choose_qparams, ("dynamic",)),
     Op("quantize_dynamic", quantize_dynamic, quantize_dynamic, ("dynamic", "quantize")),
-    Op("requantize", requantize, requantize_reference, ("quantize", "dequantize", "requantize")),
+    Op("requantize", requantize, requantize_reference, ("requantize", "quantize", "dequantize")),
     Op("requantize_sums", requantize_sums, requantize_sums_reference, ("linear",)),
     Op("linear_dynamic", linear_dynamic, linear_dynamic_reference, ("dynamic", "linear_real")),
     *(Op(f.__name__, f, conv_dynamic_reference, ("dynamic", "conv")) for f in (conv1d_dynamic, conv2d_dynamic, conv3d_dynamic)),

@@ -3,39 +3,67 @@
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.epilogue import apply_epilogue
+from refquant.core.epilogue import apply_epilogue, gemmlowp_multiply, half_up_multiply, to_int32
+from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.core.rounding import Round, round_shift
+from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.kernels.requantize import requantize as requantize_kernel
 from refquant.numerics.profile import Dispatch
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.dequantize import dequantize_reference
 from refquant.ops.lookup import code_table, take_codes
-from refquant.ops.output_stage import check_bias, output_stage
+from refquant.ops.output_stage import check_bias, output_stage, quantized_multiplier
 from refquant.ops.quantize import quantize_reference
 
 __all__ = ["requantize", "requantize_reference", "requantize_sums", "requantize_sums_reference"]
-
-_ONE = QParams(1.0, 0, "int8")
-
 
 def _plan(x, out, numerics):
     profile = profiles.get(numerics)
     place = f"requantize[{profile.name}]"
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
     check_out(out, place)
-    return profile, place
+    profile.section("requantize", "requantize")
+    return profile
 
 
-def _codes(profile, x, out, codes, place):
-    form = profile.requantize
-    if form is None:
-        real = dequantize_reference(QTensor(codes, x.qparams), numerics=profile)
-        return quantize_reference(real, out, numerics=profile).values
-    stage = output_stage(form, x.qparams, _ONE, out, None, 1, None, place)
-    centred = codes.astype(np.int32) - np.int32(x.qparams.zero_point)
-    return apply_epilogue(centred.reshape(-1, 1), stage, out.storage).reshape(codes.shape)
+def _by_integers(how, x, out, codes):
+    centred = codes.astype(np.int64) - x.qparams.zero_point
+    if how == "byte":
+        mult = int(to_int32(np.float32(256) * (np.float32(x.qparams.scale) / np.float32(out.scale))))
+        y = round_shift(centred * mult, 8, Round.HALF_UP)
+    else:
+        mult, shift = quantized_multiplier(np.float64(np.float32(x.qparams.scale)) / np.float64(np.float32(out.scale)))
+        y = (gemmlowp_multiply if how == "gemmlowp" else half_up_multiply)(centred, mult, shift)
+    return saturate(y + out.zero_point, out._type.qmin, out._type.qmax).astype(out.storage)
+
+
+def _codes(profile, x, out, codes, tail):
+    how = profile.requantize.tail if tail else profile.requantize.body
+    if how != "reals":
+        return _by_integers(how, x, out, codes)
+    real = dequantize_reference(QTensor(codes, x.qparams), numerics=profile)
+    return quantize_reference(real, out, numerics=profile).values
+
+
+def _requantized(x, out, numerics, convert):
+    """Take codes apart as the engine's loop does, and convert the parts."""
+    profile = _plan(x, out, numerics)
+    vector = profile.requantize.vector
+    if not vector:
+        return QTensor(convert(profile, x, out, x.values, False), out)
+    flat = np.ascontiguousarray(x.values).reshape(-1)
+    split = flat.size // vector * vector
+    parts = [convert(profile, x, out, codes, tail) for codes, tail in ((flat[:split], False), (flat[split:], True))]
+    y = np.concatenate(parts).reshape(x.shape)
+    return QTensor(to_channels_last(y) if is_channels_last(x.values) else y, out)
+
+
+def _looked_up(profile, x, out, codes, tail):
+    table = code_table(lambda c: _codes(profile, x, out, c, tail), x.qparams.storage, out.storage)
+    return take_codes(table, codes)
 
 
 def requantize(x, *, out, numerics="fbgemm"):
@@ -48,7 +76,7 @@ def requantize(x, *, out, numerics="fbgemm"):
     out : QParams
         8 bits.
     numerics : str or Numerics
-        Whose arithmetic: the profile's ``requantize`` form, or ``dequantize`` and ``quantize`` where it has none (PyTorch, ONNX).
+        Whose arithmetic: PyTorch and ONNX dequantize and quantize, TFLite has an integer multiplier.
 
     Returns
     -------
@@ -57,7 +85,7 @@ def requantize(x, *, out, numerics="fbgemm"):
 
     Exactness
     ---------
-    Bit-exact. There are 256 codes, so large tensors look them up.
+    Bit-exact, see `refquant.numerics.special_forms.RequantizeForm`. There are 256 codes, so large tensors look them up.
 
     Examples
     --------
@@ -68,15 +96,12 @@ def requantize(x, *, out, numerics="fbgemm"):
     >>> requantize(x, out=rq.QParams(2.0, 1, "uint8"), numerics="onnxruntime").values
     array([1, 2, 3], dtype=uint8)
     """
-    profile, place = _plan(x, out, numerics)
-    table = code_table(lambda codes: _codes(profile, x, out, codes, place), x.qparams.storage, out.storage)
-    return QTensor(take_codes(table, x.values), out)
+    return _requantized(x, out, numerics, _looked_up)
 
 
 def requantize_reference(x, *, out, numerics="fbgemm"):
     """Same result as `requantize`, without a table."""
-    profile, place = _plan(x, out, numerics)
-    return QTensor(_codes(profile, x, out, x.values, place), out)
+    return _requantized(x, out, numerics, _codes)
 
 
 def _stage(acc, x, w, bias, out, numerics, activation, kind):

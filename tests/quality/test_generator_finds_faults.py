@@ -73,7 +73,7 @@ def same_by_proof(mutant):
         return "2**31, the float32 nearest to the largest code, is converted to what every larger number is"
     if field == "nan":
         return _same_nan(form, mutant)
-    if field.startswith("tail_") and form.vector == 0:
+    if (field == "tail" or field.startswith("tail_")) and form.vector == 0:
         return "without a vector body there is no tail"
     return None
 
@@ -129,6 +129,8 @@ def same_for_operator(op, mutant):
         return "read by dynamic linear layers alone, or a parameter that only one of them has"
     if op == "clamp" and mutant.field == "nan":
         return "a limit is a number"
+    if op == "clamp" and {mutant.old, mutant.new} <= {"after", "float_after"}:
+        return "float32 sums with a zero point of 8 bits are exact wherever they do not saturate"
     if op in ("mul", "prelu") and mutant.field in ("bias", "overflow"):
         return "a product of two codes has no bias, and no scale takes it out of int32"
     if op in UNDECIDED:

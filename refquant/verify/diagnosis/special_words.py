@@ -11,6 +11,12 @@ def _pairs(where):
     return {"none": f"rounds both products of a pair, in {where}", **{k: f"fuses the {k} product of a pair into its sum, in {where}" for k in ("first", "second")}}
 
 
+_MULTIPLIERS = {
+    "reals": "dequantizes and quantizes",
+    "gemmlowp": "scales codes by an integer of 31 bits, rounding twice half away from zero (gemmlowp)", "half_up": "scales codes by an integer of 31 bits, rounding twice half up",
+    "byte": "scales codes by an integer of 8 binary places",
+}
+
 SPECIAL_WORDS = {
     "DynamicForm": {
         "parameters": {
@@ -20,6 +26,7 @@ SPECIAL_WORDS = {
         "reduced": {"halved": "halves the codes for reduce_range", "ignored": "ignores reduce_range", "refused": "knows no reduce_range"},
         "linear_input": {"quantize": "quantizes a dynamic layer's input as any tensor", "reciprocals": "quantizes a dynamic layer's input by a reciprocal of a reciprocal"},
     },
+    "RequantizeForm": {"body": _MULTIPLIERS, "tail": {k: f"{v}, in the tail" for k, v in _MULTIPLIERS.items()}},
     "ScalarForm": {"multiplier": {"x*(1/y)": "multiplies by f(s * f(1/s'))", "x/y": "multiplies by f(s/s')"}},
     "BatchNormForm": {"contraction": _fused("the line of a channel")},
     "NormForm": {
