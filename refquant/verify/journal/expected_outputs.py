@@ -4,6 +4,13 @@ import math
 
 __all__ = ["expected_outputs"]
 
+_PRODUCTS = ("linear", "matmul_integer")
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+_POOLS = ("max_pool2d", "avg_pool2d")
+_ELEMENTWISE = (
+    "quantize", "dequantize", "fake_quantize", "add", "mul", "relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "cat",
+)  # fmt: skip
+
 
 def _sides(value, count):
     return value if isinstance(value, tuple) else (value,) * count
@@ -26,7 +33,8 @@ def expected_outputs(case):
 
     Returns
     -------
-    int
+    int or None
+        None for an operator of which that is not told here; its cases are then tried one after the other.
 
     Examples
     --------
@@ -35,13 +43,15 @@ def expected_outputs(case):
     300
     """
     shape = dict(case.shape)
-    if case.op in ("linear", "matmul_integer"):
+    if case.op in _PRODUCTS:
         return case["m"] * case["n"]
-    if case.op.startswith("conv"):
+    if case.op in _CONVOLUTIONS:
         return case["n"] * case["oc"] * _windows(case, [letter for letter in "thw" if letter in shape])
+    if case.op in _POOLS:
+        return case["n"] * case["c"] * _windows(case, "hw")
     if case.op == "adaptive_avg_pool2d":
         return case["n"] * case["c"] * math.prod(_sides(case["o"], 2))
-    if case.op.endswith("pool2d"):
-        return case["n"] * case["c"] * _windows(case, "hw")
+    if case.op not in _ELEMENTWISE:
+        return None
     channels = sum(_sides(case["c"], 1)) if case.op == "cat" else shape.get("c", 0)
     return math.prod(side for side in (case["n"], channels, shape.get("h", 0), shape.get("w", 0)) if side)

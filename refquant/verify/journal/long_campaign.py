@@ -76,7 +76,7 @@ class _Feed:
     """Adds the next cases of unfinished streams: those, and only those, that one process alone would come to as well.
 
     A case is added when the outputs compared so far and the most that cases under way can add are still too few. So it does not matter in which
-    order outcomes arrive.
+    order outcomes arrive. Where that most is not known, it is taken to be enough, and the stream waits for the outcome.
     """
 
     def __init__(self, journal):
@@ -101,6 +101,7 @@ class _Feed:
         while added < wanted and more():
             case = self.case(stream, length)
             bound = expected_outputs(case)
+            bound = stream["target"] if bound is None else bound
             db.execute("INSERT INTO cases (stream, position, line, expected) VALUES (?, ?, ?, ?)", (stream["id"], length, str(case), bound))
             length, expected, added = length + 1, expected + bound, added + 1
         over = not more() and not added and db.execute("SELECT 1 FROM cases WHERE stream = ? AND state <> 'done' LIMIT 1", (stream["id"],)).fetchone() is None
