@@ -66,7 +66,8 @@ class Level(NamedTuple):
     onednn : str or None
         Value of ``ONEDNN_MAX_CPU_ISA`` that holds oneDNN to this level.
     fbgemm : str or None
-        Value of ``FBGEMM_ENABLE_INSTRUCTIONS`` that holds FBGEMM to this level (its grouped 3 x 3 kernels ignore it).
+        Value of ``FBGEMM_ENABLE_INSTRUCTIONS`` that holds FBGEMM to this level (its groupwise 3 x 3 kernels ignore it, also with 8 or 16
+        channels in a single group).
     processors : str
         Examples.
     """
