@@ -15,27 +15,7 @@ def report(row):
     return "\n".join(f"refquant verify --case {trial.case} --engine {row.engine}\n{trial.outcome.detail}" for trial in row.failures)
 
 
-#: What the profiles do not say yet: a case that shows it, and what the engine does. A line here fails once its case agrees.
-NOT_MODELLED = {
-    "quantize/tflite_opt/n63/edges/seed=20261207/int8/channels_last": "the last n % 8 numbers are divided in float64 and rounded half away from zero",
-    "mul/tflite_opt/n2c1h9w8/saturate/seed=54/int8": "in blocks of 16, scaled products are cut to int16 before the zero point",
-}
-
-
-def pairs():
-    waived = {tuple(line.split("/")[:2]): reason for line, reason in NOT_MODELLED.items()}
-    for engine in ENGINES:
-        for op in STREAMS:
-            reason = waived.get((op, engine))
-            yield pytest.param(engine, op, marks=[pytest.mark.xfail(reason=reason)] if reason else [])
-
-
-@pytest.mark.parametrize("engine, line", [(line.split("/")[1], line) for line in NOT_MODELLED], indirect=["engine"])
-def test_what_is_not_modelled_still_shows(engine, line):
-    assert try_case(engine, line).outcome.status is Status.DIFFERENT, "it agrees now: take its line out of NOT_MODELLED"
-
-
-@pytest.mark.parametrize("engine, op", list(pairs()), indirect=["engine"])
+@pytest.mark.parametrize("engine, op", [(engine, op) for engine in ENGINES for op in STREAMS], indirect=["engine"])
 def test_the_engine_gives_the_oracles_bits(engine, op):
     outputs = 1_000_000 if op in MILLION else 100_000
     row = campaign(engine, op, outputs=outputs)

@@ -80,8 +80,6 @@ def _parameters(problem):
 def _refuse(problem, name):
     op = problem.op
     if op in ("linear", "conv2d"):
-        if name == "tflite_opt" and problem.get("groups", 1) > 1 and problem["w"].shape[0] % 8:
-            return "the last OC % 8 channels of an optimized depthwise convolution are rounded by scalar code, which the profile does not describe"
         return _refuse_product(problem)
     if op in ("quantize", "dequantize") and any(p.per_channel or p.dtype != "int8" for p in _parameters(problem)):
         return "per tensor int8 only"

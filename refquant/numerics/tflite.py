@@ -4,6 +4,7 @@ from refquant.numerics.fixed_forms import FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
 from refquant.numerics.profile import Numerics
 from refquant.numerics.special_forms import RequantizeForm
+from refquant.numerics.tail_forms import DepthwiseTailForm, NarrowProductForm, VectorQuantizeForm
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
 
@@ -34,6 +35,22 @@ def _mean(formula):
 
 _SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, conv_transpose=None, avg_pool=_POOL, cat=CatForm(contiguous="copy", channels_last="quantize", copy_equal=True, vector=0), pairing=Pairing.by("exact"))
 
+# optimized_ops.h, AffineQuantize: eight numbers a step by NEON_2_SSE, the rest in double.
+_QUANTIZE_OPT_TENSOR = VectorQuantizeForm(
+    scaling="reciprocal", zero_point="after", rounding="half_even", overflow="indefinite", nan="overflow", tail="float64", vector=8,
+)  # fmt: skip
+# optimized/integer_ops/mul.h: vmovn_s32 and vaddq_s16, sixteen numbers a step.
+_MUL_OPT = NarrowProductForm(
+    accumulator="exact", arithmetic="fixed_gemmlowp", multiplier="(xw)/y", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="int32", zero_point="after", rounding="half_away", overflow="saturate", relu="code", narrow="int16", vector=16,
+)  # fmt: skip
+
+# optimized/integer_ops/depthwise_conv.h, DownScaleInt32ToInt8: eight channels a step.
+_CONV_OPT = DepthwiseTailForm(
+    accumulator="exact", arithmetic="fixed_half_up", multiplier="double", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="int32", zero_point="after", rounding="half_away", overflow="saturate", relu="code", tail="fixed_gemmlowp", vector=8,
+)  # fmt: skip
+
 TFLITE_REF = Numerics(
     name="tflite_ref",
     engine="LiteRT 2.3.0 with BUILTIN_REF, int8",
@@ -57,16 +74,16 @@ TFLITE_OPT = Numerics(
     name="tflite_opt",
     engine="LiteRT 2.3.0 with BUILTIN_WITHOUT_DEFAULT_DELEGATES, int8, x86-64 with AVX512",
     source="tensorflow/lite/kernels/internal/optimized (integer_ops), ruy kernel_avx512.cc, NEON_2_SSE",
-    quantize=_QUANTIZE_OPT,
+    quantize=_QUANTIZE_OPT_TENSOR,
     quantize_channel=_QUANTIZE_OPT,
     quantize_int32=None,
     dequantize=VectorDequantizeForm(formula="mul_add", tail="sub_mul", vector=8),
     dequantize_channel=DequantizeForm(formula="mul_add"),
     linear=_FIXED.replace(arithmetic="fixed_half_up", multiplier="f64(xw)/y, double"),
-    conv=_FIXED.replace(arithmetic="fixed_half_up"),
+    conv=_CONV_OPT,
     requantize=_REQUANTIZE.replace(body="half_up", vector=16),
     add=GemmlowpAddForm(body="neon", vector=16),
-    mul=_MUL,
+    mul=_MUL_OPT,
     unary=_UNARY,
     adaptive_avg_pool=_mean("mean_raw").replace(vector=16),
     **_SHARED,

@@ -16,6 +16,7 @@ from refquant.kernels.conv import bind_conv
 from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
+from refquant.numerics.tail_forms import DepthwiseTailForm
 from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
@@ -35,6 +36,7 @@ class _Plan(NamedTuple):
     product: Product
     epilogue: Epilogue
     dtype: np.dtype
+    tail: tuple = None
 
 
 def bind_convolution(
@@ -77,7 +79,11 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
             epilogue = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place)
         dtype = out.storage
     product = conv_product(profile, form, otherwise, x, w, groups, geometry, place)
-    return _Plan(x, w, packed, groups, geometry, product, epilogue, dtype)
+    plan = _Plan(x, w, packed, groups, geometry, product, epilogue, dtype)
+    if not isinstance(form, DepthwiseTailForm) or groups == 1 or channels % form.vector == 0:
+        return plan
+    stage = output_stage(form.replace(arithmetic=form.tail), x.qparams, w.qparams, out, bias, channels, activation, place)
+    return plan._replace(tail=(channels // form.vector * form.vector, stage))
 
 
 def _geometry(dims, x_shape, w_shape, stride, padding, dilation, groups, place):
@@ -105,7 +111,18 @@ def _bind(plan):
     if plan.product is not None:
         return _bind_halved(plan) if plan.product.halved else _bind_paired(plan, zeros)
     packed = plan.packed or pack_weights(plan.w, groups=plan.groups)
-    return bind_conv(plan.x.shape, packed.packed, plan.epilogue, plan.dtype, **plan.geometry, **zeros)
+    body = bind_conv(plan.x.shape, packed.packed, plan.epilogue, plan.dtype, **plan.geometry, **zeros)
+    if plan.tail is None:
+        return body
+    first, stage = plan.tail
+    tail = bind_conv(plan.x.shape, packed.packed, stage, plan.dtype, **plan.geometry, **zeros)
+
+    def run(codes):
+        y = body(codes)
+        y[:, first:] = tail(codes)[:, first:]
+        return y
+
+    return run
 
 
 def _bind_paired(plan, zeros):
@@ -214,6 +231,8 @@ def conv_reference(
     acc = np.moveaxis(_accumulate(plan, plan.x.values), 1, -1)
     y = empty_channels_last((acc.shape[0], acc.shape[-1], *acc.shape[1:-1]), plan.dtype)
     np.moveaxis(y, 1, -1)[...] = apply_epilogue(acc, plan.epilogue, plan.dtype)
+    if plan.tail is not None:
+        y[:, plan.tail[0] :] = np.moveaxis(apply_epilogue(acc, plan.tail[1], plan.dtype), -1, 1)[:, plan.tail[0] :]
     return y if out is None else QTensor(y, out)
 
 

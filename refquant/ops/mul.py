@@ -33,10 +33,21 @@ def _mul(a, b, out, numerics, activation, finish):
     if isinstance(form, ProductForm):
         acc = (u.astype(np.int32) - np.int32(a.qparams.zero_point)) * (v.astype(np.int32) - np.int32(b.qparams.zero_point))
         stage = output_stage(form, a.qparams, b.qparams, out, None, 1, activation, place)
-        return QTensor(back(finish(acc[:, None], stage, out.storage)[:, 0]), out)
+        y = finish(acc[:, None], stage, out.storage)[:, 0]
+        if getattr(form, "narrow", "none") == "int16":
+            body = acc.size // form.vector * form.vector
+            y[:body] = _narrowed(acc[:body], stage, out)
+        return QTensor(back(y), out)
     if isinstance(form, RangeForm):
         return QTensor(back(range_product(form, a.qparams, b.qparams, out, u, v, activation).astype(out.storage)), out)
     return QTensor(back(_by_reals(form, a.qparams, b.qparams, out, u, v, activation)), out)
+
+
+def _narrowed(acc, stage, out):
+    """Go on with scaled products as with 16 bits."""
+    whole = apply_epilogue(acc[:, None], stage._replace(zi=0, qlo=-(2**31), qhi=2**31 - 1), np.int32)[:, 0]
+    low = (whole.astype(np.int64) + out.zero_point + 2**15) % 2**16 - 2**15
+    return saturate(low, stage.qlo, stage.qhi).astype(out.storage)
 
 
 def _by_reals(form, qa, qb, out, u, v, activation):

@@ -6,7 +6,8 @@ from refquant import numerics as profiles
 from refquant.core.affine import code_of_nan, quantize_real, reciprocal
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.core.rounding import Round
+from refquant.core.rounding import Round, round_real
+from refquant.core.wrap import saturate, wrap_int32
 from refquant.errors import ArgumentError, ShapeError
 from refquant.kernels import affine as kernels
 from refquant.numerics.range_forms import RangeForm
@@ -86,7 +87,21 @@ def quantize(x, qparams, *, numerics="fbgemm"):
     axes, source = memory_order(x)
     out = np.empty(source.shape, qparams.storage)
     kernels.quantize_codes(source, out, *numbers, around_axis(x.shape, axes, qparams.axis))
+    _put_tail(form, source, out, qparams)
     return QTensor(restored(out, axes), qparams)
+
+
+def _put_tail(form, source, out, qparams):
+    """Write the scalar tail of a form that has one; both arrays lie in memory order."""
+    if getattr(form, "tail", "body") == "body":
+        return
+    body = source.size // form.vector * form.vector
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        real = source.reshape(-1)[body:].astype(np.float64) / np.float64(np.float32(qparams.scale))
+        whole = round_real(real, Round.HALF_AWAY)
+        inside = np.abs(whole) < 2.0**31
+    codes = wrap_int32(np.where(inside, whole, -(2.0**31)).astype(np.int64) + qparams.zero_point)
+    out.reshape(-1)[body:] = saturate(codes, qparams._type.qmin, qparams._type.qmax).astype(out.dtype)
 
 
 _MEMO = Memo(512)
@@ -134,4 +149,7 @@ def quantize_reference(x, qparams, *, numerics="fbgemm"):
         x, scale, zero, kind.qmin, kind.qmax,
         scaling=form.scaling, add=form.zero_point, rounding=form.rounding, overflow=form.overflow, nan=form.nan,
     )  # fmt: skip
-    return QTensor(codes.astype(qparams.storage), qparams)
+    axes, source = memory_order(x)
+    codes = np.ascontiguousarray(codes.transpose(axes)).astype(qparams.storage)
+    _put_tail(form, source, codes, qparams)
+    return QTensor(restored(codes, axes), qparams)

@@ -101,6 +101,12 @@ WORDS = {
     },
     **{form: {**fields, **({"rounding": _ROUNDING} if form in ("ScalarForm", "BatchNormForm", "BoxPoolForm") else {})} for form, fields in SPECIAL_WORDS.items()},
 }  # fmt: skip
+WORDS["VectorQuantizeForm"] = {**WORDS["QuantizeForm"], "tail": {"body": "quantizes its last elements like all others", "float64": "quantizes its last elements in float64, half away from zero"}}
+WORDS["DepthwiseTailForm"] = {
+    **WORDS["ProductForm"],
+    "tail": {"fixed_gemmlowp": "rounds the last channels of a depthwise convolution twice half away from zero (gemmlowp)", "fixed_half_up": "rounds the last channels of a depthwise convolution twice half up"},
+}
+WORDS["NarrowProductForm"] = {**WORDS["ProductForm"], "narrow": {"int16": "cuts scaled products to 16 bits in its vector body", "none": "keeps scaled products in 32 bits"}}
 WORDS["TransposedForm"] = {
     **WORDS["ProductForm"],
     "accumulator": {

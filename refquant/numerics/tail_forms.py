@@ -1,0 +1,57 @@
+"""Forms of kernels whose vector body and scalar tail part ways."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from refquant.numerics.forms import ProductForm, QuantizeForm
+
+__all__ = ["VectorQuantizeForm", "NarrowProductForm", "DepthwiseTailForm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorQuantizeForm(QuantizeForm):
+    """Real to code with a vector body, by the fields of `QuantizeForm`, and a scalar tail.
+
+    Attributes
+    ----------
+    tail
+        The last elements, which fill no whole step: ``body``: like all others; ``float64``: x / s in float64, half away from zero, to int32 as x86
+        converts (beyond it −2³¹), and the zero point added with wrap-around.
+    vector
+        Elements of a step, in memory order.
+    """
+
+    tail: Literal["body", "float64"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NarrowProductForm(ProductForm):
+    """Product of two codes whose vector body goes on in 16 bits.
+
+    Attributes
+    ----------
+    narrow
+        Of the scaled product in whole steps: ``int16``: cut to its low 16 bits before the zero point is added, with wrap-around; ``none``.
+    vector
+        Elements of a step, in memory order.
+    """
+
+    narrow: Literal["int16", "none"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseTailForm(ProductForm):
+    """Convolution whose depthwise kernel takes whole steps of channels, and leaves the last ones to scalar code.
+
+    Attributes
+    ----------
+    tail
+        The arithmetic of the last channels of a depthwise convolution.
+    vector
+        Channels of a step.
+    """
+
+    tail: Literal["fixed_gemmlowp", "fixed_half_up"]
+    vector: int
