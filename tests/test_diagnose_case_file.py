@@ -114,6 +114,20 @@ def test_headers_that_lie(good):
             load_case(rewritten(good, actual=content))
 
 
+def test_cut_off_or_changed_anywhere(good):
+    content = good.read_bytes()
+    for size in range(0, len(content), max(len(content) // 60, 1)):
+        good.write_bytes(content[:size])
+        with pytest.raises(ArgumentError, match="must be an .npz archive"):
+            load_case(good)
+    for at in range(0, len(content), max(len(content) // 200, 1)):
+        good.write_bytes(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :])
+        try:
+            load_case(good)
+        except ArgumentError:
+            continue
+
+
 def test_zip_bombs(good, tmp_path):
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a0.npy", "w", force_zip64=True) as entry:

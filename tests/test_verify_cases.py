@@ -73,6 +73,22 @@ def test_default_cases_reach_their_outputs(op):
 
 
 @pytest.mark.parametrize("op", STREAMS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_makes_data_for_every_operator(op, strategy):
+    for case in islice(case_stream(op, "fbgemm", seed=1), 4):
+        case = case.replace(strategy=strategy)
+        if case.outputs < 20_000 and len(dict(case.shape)) and dict(case.shape).get("k", 1) != 120001:
+            assert build(case).op == op
+
+
+def test_edges_of_a_single_product_are_all_pairs_of_edges():
+    problem = build("linear/fbgemm/m129k1n257/edges/seed=0")
+    x, w, zero = problem["x"].values[:, 0], problem["w"].values[:, 0], problem["x"].qparams.zero_point
+    ends = {0, 1, 254, 255, zero} | {c for c in (zero - 1, zero + 1) if 0 <= c <= 255}
+    assert set(x.tolist()) == ends and set(w.tolist()) == {-128, -127, -1, 0, 1, 126, 127}
+
+
+@pytest.mark.parametrize("op", STREAMS)
 def test_outputs_are_known_before_a_case_is_built(op):
     for case in islice(case_stream(op, "onnx", seed=4), 25):
         try:

@@ -9,7 +9,8 @@ from refquant.verify.case_outputs import outputs_of
 __all__ = ["Case", "Option", "OPTIONS", "STRATEGIES", "FIELDS"]
 
 #: How the data of a case are chosen: on and beside rounding ties; the same with scales for which two ways to compute lie on two sides of a tie; at the ends of every range; products that saturate int16 in pairs; sums that
-#: leave int32; a bias so large that float32 cannot hold the sums, which lie around a tie; at random; for real numbers, every edge of float32.
+#: leave int32; a bias so large that float32 cannot hold the sums, which lie around a tie; at random; edge by edge: of codes the ends, the zero point and
+#: their neighbours, so that a product with K = 1 has all pairs of them, of real numbers every edge of float32.
 STRATEGIES = ("neartie", "telling", "saturate", "pairs", "wrap", "offset", "random", "edges")
 
 

@@ -17,7 +17,9 @@ import io
 import json
 import math
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,7 +164,7 @@ def _entries(path, place):
             return {m.filename[:-4]: _array(archive.read(m), m.filename, place) for m in members}
     except OSError as error:
         raise ArgumentError(f"{place}: cannot be read ({error.strerror or error}); check the path") from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArgumentError(f"{place}: must be an .npz archive but is not ({error}); write it with refquant.verify.save_case or numpy.savez") from error
 
 

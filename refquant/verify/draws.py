@@ -94,7 +94,7 @@ def draw_codes(rng, shape, dtype, zero, strategy):
     """Draw activation codes.
 
     ``neartie``: the whole dtype, or a band around the zero point that keeps accumulators small (always for ``offset``); ``saturate``: ends of the dtype;
-    ``pairs`` and ``wrap``: almost all at the top.
+    ``pairs`` and ``wrap``: almost all at the top; ``edges``: both ends of the dtype, the zero point, and their neighbours.
     """
     kind = int_type(dtype)
     low, high = (kind.qmin, kind.qmax) if kind.storage.itemsize < 4 else (-(2**20), 2**20)
@@ -104,6 +104,9 @@ def draw_codes(rng, shape, dtype, zero, strategy):
         top = rng.random(shape) < 0.9
         codes = rng.integers(low, high + 1, shape).astype(kind.storage)
         codes[top] = high
+    elif strategy == "edges":
+        near = [c for c in (zero - 1, zero, zero + 1) if low <= c <= high]
+        codes = rng.choice(np.array([low, low + 1, *near, high - 1, high]).astype(kind.storage), shape)
     elif strategy in ("neartie", "offset"):
         width = pick(rng, (3, 15, high - low, high - low)) if strategy == "neartie" else 2
         codes = rng.integers(max(low, zero - width), min(high, zero + width) + 1, shape)
@@ -116,7 +119,7 @@ def draw_weights(rng, shape, dtype, strategy):
     """Draw weight codes, output channels first; for ``pairs`` and ``wrap`` whole channels lie at one end of the dtype."""
     kind = int_type(dtype)
     low, high = kind.qmin, kind.qmax
-    if strategy == "saturate":
+    if strategy in ("saturate", "edges"):
         codes = rng.choice([low, low + 1, -1 if low else 127, 0 if low else 128, 1 if low else 129, high - 1, high], shape)
     elif strategy in ("pairs", "wrap"):
         end = np.where(np.arange(shape[0]) % 2, low, high).reshape(-1, *[1] * (len(shape) - 1))
