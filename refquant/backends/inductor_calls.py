@@ -79,12 +79,27 @@ def _output(problem):
 
 
 def _post(problem):
-    return (problem.get("activation") or "none", [], "")
+    activation = problem.get("activation") or "none"
+    name, *parameters = activation if isinstance(activation, tuple) else (activation,)
+    return name, parameters, ""
+
+
+def _other(problem):
+    """The second tensor, its scale and zero point, and how it is added: ``sum`` of codes, ``add`` of real numbers."""
+    other = problem["other"]
+    if isinstance(other, np.ndarray):
+        return to_torch(other).clone(), 1.0, 0, "add"
+    return to_torch(other.values).clone(), other.qparams.scale, other.qparams.zero_point, "sum"
 
 
 def _linear(problem):
     w = problem["w"]
     packed = torch.ops.onednn.qlinear_prepack(to_torch(w.values), None)
+    if problem.get("other") is not None:
+        other, scale, zero, how = _other(problem)
+        return torch.ops.onednn.qlinear_pointwise.binary(
+            *_input(problem["x"]), packed, *_weight_parameters(w), other, _bias(problem), *_output(problem), scale, zero, how, 1.0, *_post(problem)
+        )
     return torch.ops.onednn.qlinear_pointwise.default(*_input(problem["x"]), packed, *_weight_parameters(w), _bias(problem), *_output(problem), *_post(problem))
 
 
@@ -93,6 +108,11 @@ def _conv(problem):
     sides = [v if isinstance(v, tuple) else (v,) * dims for v in (problem.get("stride", 1), problem.get("padding", 0), problem.get("dilation", 1))]
     scales, zeros = _weight_parameters(w)
     packed = torch.ops.onednn.qconv_prepack(to_torch(w.values), scales, x.qparams.scale, x.qparams.zero_point, *sides, groups, None)
+    if problem.get("other") is not None:
+        other, scale, zero, how = _other(problem)
+        return torch.ops.onednn.qconv2d_pointwise.binary(
+            *_input(x), packed, scales, zeros, other, _bias(problem), *sides, groups, *_output(problem), scale, zero, how, None, *_post(problem)
+        )
     return torch.ops.onednn.qconv_pointwise.default(*_input(x), packed, scales, zeros, _bias(problem), *sides, groups, *_output(problem), *_post(problem))
 
 

@@ -62,6 +62,11 @@ def _refuse_product(problem):
         return "weights must be int8 with zero point 0"
     if x.dtype != "uint8" and problem.op != "linear":
         return "onednn.qconv_pointwise takes uint8 activations"
+    other = problem.get("other")
+    if isinstance(problem.get("activation"), tuple) and problem["activation"][0] == "leaky_relu" and problem.op != "linear":
+        return "onednn.qconv_pointwise has no leaky ReLU"
+    if getattr(other, "dtype", None) == "int8":
+        return "a second tensor of int8 codes is not added"
     if problem.op == "conv3d" and problem.get("activation") is not None:
         return "onednn.qconv_pointwise has no post operations for volumes"
     if bias is not None and np.asarray(bias).dtype.kind != "f":

@@ -37,7 +37,9 @@ def dynamic_input(x):
 
 def _linear(problem):
     packed = _ops.linear_prepack(quantized(problem["w"]), _bias(problem))
-    out = problem.get("out")
+    out, activation = problem.get("out"), problem.get("activation")
+    if isinstance(activation, tuple):
+        return _ops.linear_leaky_relu(quantized(problem["x"]), packed, out.scale, out.zero_point, activation[1])
     if out is None:
         call = _ops.linear_relu_dynamic if problem.get("activation") == "relu" else _ops.linear_dynamic
         return call(to_torch(dynamic_input(problem["x"])), packed, False)
@@ -49,7 +51,10 @@ def _conv(problem):
     geometry = [_sides(problem.get(name, usual), dims) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))]
     pack = getattr(_ops, f"{problem.op}_prepack")
     packed = pack(quantized(problem["w"]), _bias(problem), *geometry, problem.get("groups", 1))
-    out = problem["out"]
+    out, other = problem["out"], problem.get("other")
+    if other is not None:
+        accumulated = quantized(other).clone(memory_format=torch.channels_last)
+        return _relu("conv2d_add", problem)(quantized(problem["x"]), accumulated, packed, out.scale, out.zero_point)
     return _relu(problem.op, problem)(quantized(problem["x"]), packed, out.scale, out.zero_point)
 
 

@@ -105,10 +105,23 @@ def _refuse_transposed(problem, engine):
     return None
 
 
+def _refuse_post(problem, engine):
+    other, activation = problem.get("other"), problem.get("activation")
+    if other is None and activation in (None, "relu"):
+        return None
+    if engine != "onednn" or problem.get("out") is None:
+        return "oneDNN alone has post-operations, with codes as output"
+    if other is not None and (problem.op != "conv2d" or activation not in (None, "relu") or other.dtype != "uint8"):
+        return "a second tensor of quint8 is added to a conv2d alone, before a ReLU or none"
+    if other is None and not (problem.op == "linear" and activation[0] == "leaky_relu"):
+        return "PyTorch's quantized operators have a leaky ReLU and a tanh after linear layers alone"
+    return None
+
+
 def _refuse_form(problem, engine, dynamic_input):
     if problem.op in _PRODUCTS:
         reason = _refuse_transposed(problem, engine) if problem.op in _TRANSPOSED else None
-        return reason or _refuse_product(problem, engine, dynamic_input)
+        return reason or _refuse_post(problem, engine) or _refuse_product(problem, engine, dynamic_input)
     if engine == "qnnpack" and problem.op in ("add", *_POOLS):
         reason = _refuse_qnnpack(problem)
         if reason:

@@ -32,7 +32,7 @@ __all__ = [
     "Epilogue",
     "FLOAT32", "FLOAT64", "FIXED_GEMMLOWP", "FIXED_HALF_UP",
     "PRE_BIAS", "SCALE1", "SCALE_FMA", "BIAS", "RELU", "DST_MUL", "DST_DIV", "ZERO_FLOAT", "CLAMP", "DST_FMA",
-    "make_epilogue", "apply_epilogue", "to_int32", "gemmlowp_multiply", "half_up_multiply",
+    "make_epilogue", "apply_epilogue", "code_of_real", "to_int32", "gemmlowp_multiply", "half_up_multiply",
 ]  # fmt: skip
 
 FLOAT32, FLOAT64, FIXED_GEMMLOWP, FIXED_HALF_UP = range(4)
@@ -208,6 +208,12 @@ def _to_real(acc, ep):
     if ep.flags & RELU:
         v = np.where(v > 0, v, np.float32(0))
     return v
+
+
+def code_of_real(v, ep):
+    """Return the codes of real values: the steps of an output stage from the output scale on."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _to_code(v, ep, list(Round)[ep.rounding])
 
 
 def _to_code(v, ep, mode):

@@ -39,6 +39,7 @@ NOT_OFFERED = (
     Note("conv_transpose3d", _TFLITE, "CONV_3D_TRANSPOSE has float kernels alone"),
     Note(_TRANSPOSED, "onnx onnx_reference onnxruntime", "ConvTranspose has float kernels alone; dequantize, compute and quantize"),
     Note(_TRANSPOSED, "inductor", "a transposed convolution stays between dequantize and quantize, in float"),
+    Note("post", "fbgemm x86 qnnpack", "nothing but a ReLU follows a product; oneDNN alone has post-operations"),
     Note("fake_quantize", _TFLITE, "FAKE_QUANT takes a range, which it shifts until a code is zero, and no scale and zero point"),
     Note("conv_real", _TORCH, "a quantized convolution writes codes; give out"),
     Note("conv_real", "onnxruntime", "ConvInteger writes int32, which float operators scale; give out"),
@@ -100,6 +101,9 @@ CONDITIONS = (
     Note("add mul cat " + _FUNCTIONS, _ATEN, "ATen's AVX2 or AVX-512 build, and as many `threads` as are asked for; ATEN_CPU_CAPABILITY=default rounds elsewhere"),
     Note("add mul cat", "inductor", "as the exported graph computes them; TorchInductor's generated C++ is not asked"),
     Note("elu leaky_relu gelu", "qnnpack", "ATen's own kernel, as under fbgemm; sigmoid, tanh, hardsigmoid and hardswish are QNNPACK's tables for uint8 and ATen's for int8"),
+    Note("linear", "onednn inductor", "post-operations rest on libm where they are tanh, gelu or swish: codes that differ, of 464,640 each: tanh 0, gelu 2, swish 2; float32 outputs are refused"),
+    Note("conv2d", "inductor", "the post-operation swish rests on libm: codes that differ, of 570,240: 1; float32 outputs are refused"),
+    Note("conv2d", "onednn", "weights packed anew for each post-operation: the engine goes on with the first one that packed weights were used with"),
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
     Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step"),
     Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),
@@ -164,7 +168,7 @@ def conditions(op, profile):
 
     Examples
     --------
-    >>> conditions("conv2d", "onednn")
+    >>> conditions("conv1d", "onednn")
     ['on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16']
     """
     return list(_CONDITIONS.get((op, profile.partition("+")[0]), ()))

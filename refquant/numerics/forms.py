@@ -12,7 +12,7 @@ from refquant.errors import ArgumentError, choose
 
 __all__ = [
     "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "TransposedForm", "RealForm", "AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm",
-    "UnaryForm", "PoolForm", "CatForm", "Pairing", "GLOBAL_ALONE", "form_choices",
+    "UnaryForm", "PostForm", "PoolForm", "CatForm", "Pairing", "GLOBAL_ALONE", "form_choices",
 ]  # fmt: skip
 
 
@@ -307,6 +307,19 @@ class UnaryForm(Form):
 
 #: Formulas of pools that are global alone.
 GLOBAL_ALONE = ("global", "mean_centred", "mean_raw", "mean_float")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostForm(Form):
+    """What may follow a product before its output scale: a tensor to add, and functions of one real number.
+
+    Attributes
+    ----------
+    other_scale
+        Of a quantized tensor that is added as fma(f32(q − z), s, v): ``direct``: f32(s); ``reciprocals``: 1 / f(1 / f32(s)).
+    """
+
+    other_scale: Literal["direct", "reciprocals"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ OPENVINO = Numerics(
     conv=_CONV,
     conv_real=None,
     conv_transpose=None,
+    post=None,
     add=_RANGE,
     mul=_RANGE,
     unary=_RANGE,

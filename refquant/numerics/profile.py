@@ -7,7 +7,7 @@ from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.coverage import absence
 from refquant.numerics.fixed_forms import FixedUnaryForm
 from refquant.numerics.forms import (
-    AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm,
+    AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm,
     RealForm, TransposedForm, UnaryForm,
 )  # fmt: skip
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
@@ -77,6 +77,7 @@ class Numerics:
         Of linear layers on int8 activations, where another kernel takes them.
     linear_real, conv_real : RealForm or None
     conv_transpose : TransposedForm, Dispatch or None
+    post : PostForm or None
     add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
     mul : ProductForm or AddForm
         Of the products of centred codes, or by way of real numbers.
@@ -122,6 +123,7 @@ class Numerics:
     conv: ProductForm
     conv_real: RealForm
     conv_transpose: TransposedForm
+    post: PostForm
     add: AddForm
     mul: ProductForm
     unary: UnaryForm
@@ -264,6 +266,7 @@ def section_types():
         "conv": product,
         "conv_real": (RealForm,),
         "conv_transpose": (TransposedForm, Dispatch),
+        "post": (PostForm,),
         "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm),
         "mul": (ProductForm, AddForm, RangeForm),
         "unary": (UnaryForm, RangeForm, FixedUnaryForm),

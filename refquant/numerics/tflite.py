@@ -33,7 +33,7 @@ def _mean(formula):
     return PoolForm(contiguous=formula, channels_last=formula, vector=0, rounding="half_even")
 
 
-_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, conv_transpose=None, avg_pool=_POOL, cat=CatForm(contiguous="copy", channels_last="quantize", copy_equal=True, vector=0), pairing=Pairing.by("exact"))
+_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, conv_transpose=None, post=None, avg_pool=_POOL, cat=CatForm(contiguous="copy", channels_last="quantize", copy_equal=True, vector=0), pairing=Pairing.by("exact"))
 
 # optimized_ops.h, AffineQuantize: eight numbers a step by NEON_2_SSE, the rest in double.
 _QUANTIZE_OPT_TENSOR = VectorQuantizeForm(

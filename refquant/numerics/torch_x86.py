@@ -1,6 +1,6 @@
 """PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86, qnnpack; and PT2E with Inductor."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
+from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RequantizeForm, ScalarForm, SoftmaxForm
 
@@ -81,6 +81,7 @@ _SHARED = dict(
     adaptive_avg_pool=_ADAPTIVE,
     cat=_CAT,
     conv_real=None,
+    post=None,
 )
 
 # fbgemm/src/QuantUtilsAvx2.cc, requantizeOutputProcessingAvx2.
@@ -137,7 +138,8 @@ ONEDNN = Numerics(
     conv_transpose=TransposedForm.like(_ONEDNN_CONV),
     linear_int8=_ONEDNN_SIGNED,
     by_level=_ONEDNN_LEVELS,
-    **{**_SHARED, "dynamic": _DYNAMIC.replace(linear_input="reciprocals")},
+    # qconv.cpp: the accumulated tensor's scale reaches oneDNN's sum as the inverse of an inverse.
+    **{**_SHARED, "dynamic": _DYNAMIC.replace(linear_input="reciprocals"), "post": PostForm(other_scale="reciprocals")},
 )
 
 X86 = Numerics(
@@ -198,10 +200,12 @@ INDUCTOR = Numerics(
     dequantize=DequantizeForm(formula="sub_mul32"),
     dequantize_channel=DequantizeForm(formula="sub_mul_wide"),
     linear=_INDUCTOR_PRODUCT,
+    linear_int8=_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y"),
     linear_real=_INDUCTOR_REAL,
     conv=_INDUCTOR_PRODUCT,
     conv_real=_INDUCTOR_REAL,
     conv_transpose=None,
+    post=PostForm(other_scale="direct"),
     add=_BY_REALS,
     mul=_BY_REALS,
     unary=UnaryForm(style="lookup", vector=0, grain=0),

@@ -21,6 +21,7 @@ from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_product, halved, has_vnni
+from refquant.ops.post_operations import post_operations
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 from refquant.ops.range_stage import range_stage
 
@@ -143,7 +144,7 @@ def _bind_halved(plan):
 
 
 def conv2d(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None, other=None
 ):  # fmt: skip
     """Compute a two-dimensional convolution on codes.
 
@@ -164,10 +165,13 @@ def conv2d(
         Of the output; None asks for float32, where the engine has such a form.
     numerics : str or Numerics
         Whose arithmetic. The x86 profile chooses between oneDNN and FBGEMM as PyTorch does.
-    activation : {None, "relu"}
+    activation : None, str or tuple
+        ``"relu"``; of conv2d, where the profile has post-operations, also ``("hardtanh", low, high)``, ``"hardswish"`` or ``"swish"``.
     isa : str, optional
         The processor level of the engine, such as ``"avx2"``: where it has no VNNI, products saturate in pairs as the engine adds them
         there, and the x86 profile sends everything to FBGEMM. Unless given, the processor that the profile describes.
+    other : QTensor or ndarray of float32, (N, OC, OH, OW), optional
+        Of conv2d: added before the activation, where the profile has post-operations.
 
     Returns
     -------
@@ -196,37 +200,38 @@ def conv2d(
            [6, 9, 6],
            [4, 6, 4]], dtype=uint8)
     """
-    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
-    run = bind_convolution(2, x, w, bias, out=out, numerics=numerics, isa=isa, **settings)
-    y = run(x.values)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    y = _compute(2, x, w, bias, out, numerics, activation, isa, other, settings)
     return y if out is None else QTensor(y, out)
 
 
 def conv1d(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None, other=None
 ):  # fmt: skip
     """Compute a one-dimensional convolution on codes: `conv2d` with x (N, IC, W) and w (OC, IC / groups, KW)."""
-    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
-    run = bind_convolution(1, x, w, bias, out=out, numerics=numerics, isa=isa, **settings)
-    y = run(x.values)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    y = _compute(1, x, w, bias, out, numerics, activation, isa, other, settings)
     return y if out is None else QTensor(y, out)
 
 
 def conv3d(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None, other=None
 ):  # fmt: skip
     """Compute a three-dimensional convolution on codes: `conv2d` with x (N, IC, D, H, W) and w (OC, IC / groups, KD, KH, KW)."""
-    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
-    run = bind_convolution(3, x, w, bias, out=out, numerics=numerics, isa=isa, **settings)
-    y = run(x.values)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    y = _compute(3, x, w, bias, out, numerics, activation, isa, other, settings)
     return y if out is None else QTensor(y, out)
 
 
 def conv_reference(
-    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
+    x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None, other=None
 ):  # fmt: skip
     """Same result as `conv1d`, `conv2d` and `conv3d`, in NumPy."""
     dims = w.ndim - 2
+    if not (activation in (None, "relu") and other is None):
+        settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        y = _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings, _real_values)
+        return y if out is None else QTensor(y, out)
     plan = _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profiles.get(numerics), activation, isa)
     acc = np.moveaxis(_accumulate(plan, plan.x.values), 1, -1)
     y = empty_channels_last((acc.shape[0], acc.shape[-1], *acc.shape[1:-1]), plan.dtype)
@@ -234,6 +239,25 @@ def conv_reference(
     if plan.tail is not None:
         y[:, plan.tail[0] :] = np.moveaxis(apply_epilogue(acc, plan.tail[1], plan.dtype), -1, 1)[:, plan.tail[0] :]
     return y if out is None else QTensor(y, out)
+
+
+def _real_values(plan):
+    acc = np.moveaxis(_accumulate(plan, plan.x.values), 1, -1)
+    return np.moveaxis(apply_epilogue(acc, plan.epilogue, plan.dtype), -1, 1)
+
+
+def _compute(dims, x, w, bias, out, numerics, activation, isa, other, settings):
+    if activation in (None, "relu") and other is None:
+        return bind_convolution(dims, x, w, bias, out=out, numerics=numerics, isa=isa, activation=activation, **settings)(x.values)
+    return _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings, lambda plan: _bind(plan)(plan.x.values))
+
+
+def _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings, real_values):
+    """Compute the convolution as float32, `real_values` of a plan, and from there what follows it."""
+    profile = profiles.get(numerics)
+    plan = _plan(dims, x, w, bias, *settings.values(), out, profile, None, isa)
+    t = real_values(plan._replace(dtype=np.dtype(np.float32)))
+    return post_operations(profile, f"conv{dims}d", activation, other, t.shape, out is None).finish(t, plan.epilogue, plan.dtype, empty_channels_last)
 
 
 def _accumulate(plan, codes):

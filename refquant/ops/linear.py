@@ -19,6 +19,7 @@ from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
+from refquant.ops.post_operations import post_operations
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
 from refquant.ops.range_stage import range_stage, raw_codes
 
@@ -103,7 +104,7 @@ def _plan(x, w, bias, out, profile, activation, isa):
     return _Plan(x, w, packed, epilogue, out.storage, product)
 
 
-def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None):
+def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None, other=None):
     """Compute a fully connected layer on codes: ``y = x @ w.T + bias``.
 
     ``acc[m, n] = Σ_k (x[m, k] − zx) · (w[n, k] − zw[n])`` in int32, then the profile's output stage.
@@ -120,10 +121,14 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa
         Of the output; None asks for float32, as dynamically quantized layers give.
     numerics : str or Numerics
         Whose arithmetic.
-    activation : {None, "relu"}
+    activation : None, str or tuple
+        ``"relu"``; where the profile has post-operations also ``"leaky_relu"``, ``"hardtanh"``, ``"hardswish"``, ``"tanh"``, ``"gelu"`` or
+        ``"swish"``, with parameters as a tuple: ``("leaky_relu", 0.01)``, ``("hardtanh", -1.0, 1.0)``.
     isa : str, optional
         The processor level of the engine, such as ``"avx2"``: where it has no VNNI, products saturate in pairs as the engine adds them
         there. Unless given, the processor that the profile describes.
+    other : QTensor or ndarray of float32, (..., OC), optional
+        Added before the activation, where the profile has post-operations.
 
     Returns
     -------
@@ -151,13 +156,27 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa
     >>> [int(rq.ops.linear(x, w, numerics="onednn", isa=isa)[0, 0] * 8) for isa in ("avx512_vnni", "avx2")]
     [32258, 255]
     """
-    run = bind_linear(x, w, bias, out=out, numerics=numerics, activation=activation, isa=isa)
-    y = run(x.values)
+    if activation in (None, "relu") and other is None:
+        y = bind_linear(x, w, bias, out=out, numerics=numerics, activation=activation, isa=isa)(x.values)
+    else:
+        y = _with_post(x, w, bias, out, numerics, activation, isa, other, lambda plan: _bind(plan)(plan.x.values))
     return y if out is None else QTensor(y, out)
 
 
-def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None):
+def _with_post(x, w, bias, out, numerics, activation, isa, other, real_values):
+    """Compute the product as float32, `real_values` of a plan, and from there what follows it."""
+    profile = profiles.get(numerics)
+    plan = _plan(x, w, bias, out, profile, None, isa)
+    post = post_operations(profile, "linear", activation, other, (*x.shape[:-1], plan.w.shape[0]), out is None)
+    return post.finish(real_values(plan._replace(dtype=np.dtype(np.float32))), plan.epilogue, plan.dtype, np.empty)
+
+
+def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None, other=None):
     """Same result as `linear`, in NumPy."""
+    if not (activation in (None, "relu") and other is None):
+        stage = lambda plan: apply_epilogue(_accumulate(plan, plan.x.values), plan.epilogue, plan.dtype)  # noqa: E731
+        y = _with_post(x, w, bias, out, numerics, activation, isa, other, stage)
+        return y if out is None else QTensor(y, out)
     plan = _plan(x, w, bias, out, profiles.get(numerics), activation, isa)
     y = apply_epilogue(_accumulate(plan, plan.x.values), plan.epilogue, plan.dtype)
     return y if out is None else QTensor(y, out)

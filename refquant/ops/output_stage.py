@@ -6,7 +6,7 @@ from refquant.core import epilogue as E
 from refquant.core.rounding import Round, round_real
 from refquant.errors import ArgumentError, ShapeError, choose
 
-__all__ = ["output_stage", "real_stage", "check_bias", "quantized_multiplier"]
+__all__ = ["output_stage", "real_stage", "check_bias", "quantized_multiplier", "inverse_of_inverse"]
 
 _F = np.float32
 
@@ -32,6 +32,11 @@ def _reciprocals(scale):
     if np.ndim(scale) == 0:
         return _F(1) / _F(1.0 / np.float64(scale))
     return _F(1) / (_F(1) / scale.astype(_F))
+
+
+def inverse_of_inverse(scale):
+    """Return ``1 / f(1 / s)`` of a float32 scale, in float32."""
+    return _F(1) / (_F(1) / _F(scale))
 
 
 def _scale(scale, how):

@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["outputs_of"]
+__all__ = ["outputs_of", "windows_of"]
 
 _MATRICES = ("linear", "linear_dynamic", "matmul_integer", "layer_norm")
 # Their answers hold scale and zero point, too.
@@ -23,6 +23,12 @@ def outputs_of(case):
         return s["n"] * s.get("oc", s["c"]) * math.prod(_windows(case, s, sides))
     count = s["n"] * (sum(_each(s["c"], 1)) or 1) * math.prod(sides)
     return count + 2 if op in _WITH_PARAMETERS else count
+
+
+def windows_of(case):
+    """Return how many windows of a convolution lie along each side."""
+    s = dict(case.shape)
+    return tuple(_windows(case, s, [s[letter] for letter in "thw" if s.get(letter)]))
 
 
 def _windows(case, s, sides):

@@ -22,11 +22,13 @@ __all__ = ["STREAMS", "Stream", "case_stream", "default_cases"]
 
 _LINEAR_OPTIONS = (
     "per_channel, nobias, per_channel relu, relu, per_channel nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias relu, "
-    "asymmetric, float relu, float per_channel nobias, uint8 nobias, int8 uint8 per_channel relu"
+    "asymmetric, float relu, float per_channel nobias, uint8 nobias, int8 uint8 per_channel relu, leaky_relu per_channel, leaky_relu, hardtanh per_channel, "
+    "hardswish nobias, other per_channel nobias, other relu, float hardswish, float other per_channel"
 )
 _CONV_OPTIONS = (
     "per_channel, nobias, per_channel relu, channels_last relu, per_channel nobias, per_channel asymmetric, per_channel channels_last, int8 per_channel, "
-    "float per_channel, float, float per_channel relu, asymmetric channels_last, uint8 nobias, channels_last"
+    "float per_channel, float, float per_channel relu, asymmetric channels_last, uint8 nobias, channels_last, hardtanh per_channel, hardswish, "
+    "other per_channel nobias, other relu per_channel, other nobias, float hardtanh"
 )
 _TRANSPOSE_OPTIONS = "nobias, , relu, channels_last, per_channel, asymmetric, int8, asymmetric relu, uint8 nobias, channels_last nobias"
 
@@ -103,6 +105,7 @@ STREAMS = {
 }  # fmt: skip
 
 
+_POST = {"leaky_relu", "hardtanh", "hardswish", "other"}
 _PRODUCTS = ("linear", *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)))
 
 # So often all small shapes come before the first large one, which would use up the default budget of outputs.
@@ -168,6 +171,8 @@ def _section(op, options):
 def _offered(op, profile, options):
     """Whether a profile has what a set of options asks for; whether the engine has it is for its runner to say."""
     if op in _PRODUCTS:
+        if not _POST.isdisjoint(options) and (profile.post is None or op not in ("linear", "conv2d")):
+            return False
         return getattr(profile, _section(op, options)) is not None
     if "rescale" in options and op.endswith("pool2d"):
         form = getattr(profile, op.removesuffix("2d"))

@@ -6,6 +6,7 @@ from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
+from refquant.verify.case_outputs import windows_of
 from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.problem import Problem
 
@@ -23,7 +24,9 @@ def _pairs(value, dims):
 
 def build_linear(case, rng):
     """Return the problem of a case of ``linear``."""
-    return Problem("linear", _product(case, rng, (case["m"], case["k"]), (case["n"], case["k"])))
+    arguments = _product(case, rng, (case["m"], case["k"]), (case["n"], case["k"]))
+    _other(rng, case, arguments, (case["m"], case["n"]))
+    return Problem("linear", arguments)
 
 
 def build_conv(case, rng):
@@ -37,7 +40,14 @@ def build_conv(case, rng):
     for name, letter in (("stride", "s"), ("padding", "p"), ("dilation", "d")):
         arguments[name] = case[letter]
     arguments["groups"] = groups
+    _other(rng, case, arguments, (case["n"], case["oc"], *windows_of(case)))
+    if case.has("other"):
+        arguments["other"] = _channels_last(arguments["other"])
     return Problem(case.op, arguments)
+
+
+def _channels_last(other):
+    return QTensor(to_channels_last(other.values), other.qparams) if isinstance(other, QTensor) else to_channels_last(other)
 
 
 def build_conv_transpose(case, rng):
@@ -84,8 +94,32 @@ def _product(case, rng, x_shape, w_shape, repeat=1):
         "w": QTensor(w, QParams(sw, wz, w_type, axis=None if count is None else 0)),
         "bias": _bias(rng, case, channels * repeat, sx, np.tile(sw, repeat) if count else sw, out, rms),
         "out": out,
-        "activation": "relu" if case.has("relu") else None,
+        "activation": _activation(rng, case),
     }
+
+
+def _activation(rng, case):
+    if case.has("leaky_relu"):
+        return "leaky_relu", float(np.float32(pick(rng, (0.01, 0.125, 0.3, 1.5))))
+    if case.has("hardtanh"):
+        return "hardtanh", float(np.float32(-rng.random())), float(np.float32(rng.random() * 4))
+    return "hardswish" if case.has("hardswish") else "relu" if case.has("relu") else None
+
+
+def _other(rng, case, arguments, shape):
+    """Put a second tensor of the output's shape into the arguments: codes on a scale like the output's, or for a float output real numbers."""
+    if not case.has("other"):
+        return
+    out = arguments["out"]
+    if out is None:
+        arguments["other"] = rng.normal(0, 3, shape).astype(np.float32)
+        return
+    scales = solve_scales(rng, tie_ratio(rng, np.zeros(64), 64), out.scale, 64)
+    single = scales.astype(np.float32)
+    # Of scales on and beside a tie, one that is not the inverse of its inverse, if there is any.
+    telling = scales[np.float32(1) / (np.float32(1) / single) != single]
+    p = QParams(float([*telling, *scales][0]), draw_zero(rng, out.dtype, case.strategy), out.dtype)
+    arguments["other"] = QTensor(draw_codes(rng, shape, out.dtype, p.zero_point, "random"), p)
 
 
 def _weight_zeros(rng, case, w_type, count):

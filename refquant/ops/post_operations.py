@@ -1,0 +1,137 @@
+"""Post-operations: what oneDNN does to a product's real value before the output scale, beside a ReLU."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant.core.epilogue import code_of_real
+from refquant.core.fma import fma32
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
+from refquant.ops.output_stage import inverse_of_inverse
+
+__all__ = ["POST_OPERATIONS", "PostOperations", "post_operations"]
+
+_F = np.float32
+
+
+def _leaky_relu(t, slope=0.01):
+    return np.where(t > 0, t, t * _F(slope))
+
+
+def _hardtanh(t, low=-1.0, high=1.0):
+    return np.minimum(np.maximum(t, _F(low)), _F(high))
+
+
+def _hardswish(t):
+    return t * np.minimum(np.maximum(t * _F(1 / 6) + _F(0.5), _F(0)), _F(1))
+
+
+def _by_libm(function):
+    def apply(t):
+        with np.errstate(over="ignore"):
+            return function(t.astype(np.float64)).astype(_F)
+
+    return apply
+
+
+def _gelu(t):
+    from scipy.special import erf
+
+    return 0.5 * t * (1 + erf(t * np.sqrt(0.5)))
+
+
+#: Each function of one real number, with the most parameters that it takes and whether it rests on libm, so that its last bit is the engine's own.
+POST_OPERATIONS = {
+    "relu": (lambda t: np.maximum(t, _F(0)), 0, False),
+    "leaky_relu": (_leaky_relu, 1, False),
+    "hardtanh": (_hardtanh, 2, False),
+    "hardswish": (_hardswish, 0, False),
+    "tanh": (_by_libm(np.tanh), 0, True),
+    "gelu": (_by_libm(_gelu), 0, True),
+    "swish": (_by_libm(lambda t: t / (1 + np.exp(-t))), 0, True),
+}
+
+
+class PostOperations(NamedTuple):
+    """What follows a product: a second tensor to add, then a function.
+
+    Attributes
+    ----------
+    other : ndarray or QTensor or None
+    scale : float32
+        Of a quantized `other`, as the profile takes it.
+    function : callable
+    """
+
+    other: object
+    scale: object
+    function: object
+
+    def apply(self, t):
+        """Return the real values after the post-operations; `t` is float32."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if isinstance(self.other, QTensor):
+                centred = self.other.values.astype(_F) - _F(self.other.qparams.zero_point)
+                t = fma32(centred, np.full_like(t, self.scale), t)
+            elif self.other is not None:
+                t = t + self.other
+            return self.function(t).astype(_F)
+
+    def finish(self, t, epilogue, dtype, order):
+        """Return the codes of dtype, or the real numbers, in the memory order `order` makes."""
+        t = self.apply(t)
+        y = order(t.shape, dtype)
+        y[...] = t if np.dtype(dtype) == np.float32 else code_of_real(t, epilogue)
+        return y
+
+
+def post_operations(profile, op, activation, other, shape, real=False):
+    """Check what is asked for after a product and return it, or None where there is nothing but a ReLU.
+
+    Parameters
+    ----------
+    profile : Numerics
+    op : str
+        The operator, for messages and the profile's rules.
+    activation : None, str or tuple
+        A name of `POST_OPERATIONS`, or the name and its parameters.
+    other : QTensor, ndarray of float32 or None
+        To be added.
+    shape : tuple
+        Of the output.
+    real : bool
+        Whether the output is float32.
+
+    Raises
+    ------
+    UnsupportedError
+        The engine has no such post-operation, or its float32 results rest on approximations of its own.
+    """
+    place = f"{op}[{profile.name}]"
+    name, *parameters = activation if isinstance(activation, (tuple, list)) else (activation,)
+    if other is None and name in (None, "relu") and not parameters:
+        return None
+    form = profile.section("post", op)
+    function, most, libm = POST_OPERATIONS["relu" if name is None else choose(place, "activation", name, [None, *POST_OPERATIONS])]
+    if len(parameters) > most:
+        raise ArgumentError(f"{place}: activation={activation!r} has {len(parameters)} parameters but {name} takes {most}; leave the rest out")
+    if real and libm:
+        raise UnsupportedError(f"{place}: float32 results of {name} have last bits of the engine's own approximation, which is not known; give out")
+    if op not in ("linear", "conv2d"):
+        raise UnsupportedError(f"{place}: {profile.engine} has post-operations for linear layers and images alone")
+    if name is None:
+        function = lambda t: t  # noqa: E731
+    scale = _F(1)
+    if isinstance(other, QTensor):
+        p = other.qparams
+        if p.per_channel:
+            raise ArgumentError(f"{place}: other is quantized per channel but must be per tensor; quantize it with a scalar scale")
+        scale = inverse_of_inverse(_F(p.scale)) if form.other_scale == "reciprocals" else _F(p.scale)
+    elif other is not None:
+        other = np.asarray(other)
+        if other.dtype != np.float32:
+            raise ArgumentError(f"{place}: other has dtype {other.dtype} but must be a QTensor or float32; convert it")
+    if other is not None and other.shape != tuple(shape):
+        raise ShapeError(f"{place}: other has shape {other.shape} but the output {tuple(shape)}; they must be equal")
+    return PostOperations(other, scale, lambda t: function(t, *parameters))
