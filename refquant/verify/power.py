@@ -7,18 +7,25 @@ import numpy as np
 
 from refquant import numerics
 from refquant.errors import UnsupportedError
+from refquant.numerics.coverage import absence
 from refquant.verify.build import build
 from refquant.verify.compare import compare
 from refquant.verify.default_cases import STREAMS, case_stream
 from refquant.verify.problem import oracle
 
-__all__ = ["BUDGET", "UNDECIDED", "Separation", "operators", "separate_profiles", "separate_faults"]
+__all__ = ["BUDGET", "COMPOSED", "UNDECIDED", "Separation", "form_differences", "operators", "separate_profiles", "separate_faults"]
 
 #: Outputs that ``refquant verify`` compares by default, of each operator on each engine.
 BUDGET = 50000
 
 #: Functions whose last bit engines leave to their mathematical libraries: no data can be put on their ties, so forms that differ need not show it.
 UNDECIDED = ("sigmoid", "tanh", "elu", "celu", "gelu", "softmax")
+
+#: Operators made of others: their own sections alone are for their cases to tell, the rest for those of the others.
+COMPOSED = {
+    "quantize_dynamic": ("dynamic",), "linear_dynamic": ("dynamic",), "conv1d_dynamic": (), "conv2d_dynamic": (), "conv3d_dynamic": (),
+    "requantize": ("requantize",), "relu6": (), "hardtanh": (), "mul_scalar": (),
+}  # fmt: skip
 
 # The sloppy engine gathers all products of a layer at once.
 _MOST_PRODUCTS = 1 << 23
@@ -57,13 +64,30 @@ def _answer(problem, profile):
         return None
 
 
-def _pairs(op):
-    """Return the pairs of profiles whose forms of an operator differ, both having it."""
+def form_differences(a, b, op):
+    """Return the fields in which two profiles differ and that an operator reads, where both engines have it.
+
+    Parameters
+    ----------
+    a, b : Numerics
+    op : str
+
+    Returns
+    -------
+    list of tuple
+        As `Numerics.differences`.
+    """
     from refquant import ops
 
-    sections = next(entry.sections for entry in ops.OPS if entry.name == op)
-    differ = lambda a, b: any(row[0] in sections and row[1] != "offered" and None not in row[2:] for row in a.differences(b))  # noqa: E731
-    return [(a, b) for a, b in combinations(numerics.PROFILES, 2) if differ(a, b)]
+    if absence(op, a.name) or absence(op, b.name):
+        return []
+    sections = COMPOSED.get(op) if op in COMPOSED else next(entry.sections for entry in ops.OPS if entry.name == op)
+    rows = [row for row in a.differences(b) if row[0] in sections and row[1] != "offered" and None not in row[2:]]
+    return [row for row in rows if row[0] != "dynamic" or (row[1] == "linear_input") == (op == "linear_dynamic")]
+
+
+def _pairs(op):
+    return [(a, b) for a, b in combinations(numerics.PROFILES, 2) if form_differences(a, b, op)]
 
 
 def separate_profiles(op, *, budget=BUDGET, seed=0):

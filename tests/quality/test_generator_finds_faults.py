@@ -9,11 +9,9 @@ from refquant.errors import UnsupportedError
 from refquant.numerics.coverage import absence
 from refquant.numerics.profile import Dispatch
 from refquant.verify import STREAMS, build, case_stream, mutants, oracle
-from refquant.verify.power import UNDECIDED
+from refquant.verify.power import COMPOSED, UNDECIDED, form_differences
 
 BUDGET = 600
-#: Operators made of others: their own sections alone are for their cases to tell, the rest for those of the others.
-COMPOSED = {"quantize_dynamic": ("dynamic",), "linear_dynamic": ("dynamic",), "conv1d_dynamic": (), "conv2d_dynamic": (), "conv3d_dynamic": (), "requantize": ("requantize",), "relu6": (), "hardtanh": (), "mul_scalar": ()}
 #: Bytes of outputs from which a case is left out, as it takes long.
 LARGE = 70000
 SECTIONS = {op.name: op.sections for op in ops.OPS}
@@ -39,14 +37,6 @@ def unseparated(op, profile, others, budget=BUDGET):
         if expected is not None and len(expected) < LARGE:
             left = [other for other in left if answer(problem, getattr(other, "profile", other)) in (expected, None)]
     return left
-
-
-def form_differences(a, b, op):
-    """Return the fields in which two profiles differ and that `op` reads, where both engines have the operation."""
-    if absence(op, a.name) or absence(op, b.name):
-        return []
-    rows = [row for row in a.differences(b) if row[0] in COMPOSED.get(op, SECTIONS[op]) and row[1] != "offered" and None not in row[2:]]
-    return [row for row in rows if row[0] != "dynamic" or (row[1] == "linear_input") == (op == "linear_dynamic")]
 
 
 @pytest.mark.parametrize("op", [op for op in STREAMS if op not in UNDECIDED])
