@@ -43,6 +43,12 @@ def special_models(graph, sides):
         g.node("QuantizeLinear", ["limited", *parameters])
         return g.model(x.values.dtype, literal=True)
 
+    def linear_dynamic(problem):
+        g, x, w, bias = graph(), problem["x"], problem["w"], problem.get("bias")
+        inputs = [g.feed("x", x), g.constant("w", w.values.T), *g.parameters("w", w.qparams)]
+        g.node("DynamicQuantizeMatMul", inputs + ([] if bias is None else [g.constant("bias", bias)]), domain="com.microsoft")
+        return g.model(np.float32)
+
     def conv_integer(problem):
         g, x, w = graph(), np.asarray(problem["x"]), np.asarray(problem["w"])
         dims = x.ndim - 2
@@ -59,5 +65,6 @@ def special_models(graph, sides):
         "clamp": lambda problem: clamp(problem, problem.get("min"), problem.get("max")),
         "hardtanh": lambda problem: clamp(problem, problem.get("min_val", -1.0), problem.get("max_val", 1.0)),
         "relu6": lambda problem: clamp(problem, 0.0, 6.0),
+        "linear_dynamic": linear_dynamic,
         "conv_integer": conv_integer,
     }

@@ -68,6 +68,8 @@ def _refuse(problem):
         return "the output must have parameters"
     if problem.op == "quantize_dynamic" and (problem.get("dtype", "uint8") != "uint8" or problem.get("reduce_range")):
         return "DynamicQuantizeLinear gives uint8, the whole of it"
+    if problem.op == "linear_dynamic" and (problem.get("activation") or problem.get("reduce_range")):
+        return "DynamicQuantizeMatMul has neither a ReLU nor a narrower range of codes"
     if problem.op == "conv_integer":
         return _refuse_conv_integer(problem)
     if problem.op == "matmul_integer" and problem.get("isa") is not None:

@@ -117,6 +117,7 @@ CONDITIONS = (
     Note("celu", _ATEN, "libm: as elu"),
     Note("softmax", _TORCH, f"ATen's AVX-512 build; libm: beside the densest axis the last entries, which fill no vector; {_softmax_count()}"),
     Note("linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", _ATEN, "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
+    Note("linear_dynamic", "inductor onnx onnx_reference", "quantize_dynamic, then linear with out=None, of which each is exact; the whole was held against no engine"),
     Note("quantize_embedding embedding_bag", _TORCH, "finite rows; sums in mode 0, one row after another, as FBGEMM's generated kernels for AVX2 and AVX-512 add them"),
     Note("adaptive_avg_pool2d", "onnxruntime", "the global pool alone; ONNX has no other"),
     Note("sigmoid tanh", _TFLITE, "into the kernels' own output parameters, (1/256, -128) and (1/128, 0); as a table of the function in float64, rounded once"),
