@@ -22,7 +22,8 @@ def _quantized(x, numerics, reduce_range, place):
     if form.linear_input == "quantize":
         return quantize(x, qparams, numerics=profile)
     kind = qparams._type
-    inverse = np.float32(1) / np.float32(1.0 / qparams.scale)
+    with np.errstate(over="ignore", divide="ignore"):
+        inverse = np.float32(1) / np.float32(1.0 / np.float64(qparams.scale))
     codes = quantize_real(x, inverse, qparams.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
     return QTensor(codes.astype(qparams.storage), qparams)
 
