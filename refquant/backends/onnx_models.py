@@ -159,6 +159,16 @@ def _relu(problem):
     return g.model(x.values.dtype, literal=True)
 
 
+def _by_reals(problem, op, **attributes):
+    """A function that has float kernels alone, between DequantizeLinear and QuantizeLinear."""
+    g, x = ModelBuilder(), problem["x"]
+    out = problem.get("out") or x.qparams
+    g.node("DequantizeLinear", [g.feed("x", x.values), *g.parameters("x", x.qparams)], "real")
+    g.node(op, ["real"], "function", **attributes)
+    g.node("QuantizeLinear", ["function", *g.parameters("y", out)])
+    return g.model(out.storage, literal=True)
+
+
 def _window(problem):
     stride = problem.get("stride")
     kernel = _sides(problem["kernel_size"], 2)
@@ -204,6 +214,11 @@ MODELS = {
     "mul": lambda problem: _binary(problem, "QLinearMul"),
     "sigmoid": lambda problem: _lookup(problem, "QLinearSigmoid"),
     "leaky_relu": lambda problem: _lookup(problem, "QLinearLeakyRelu", alpha=problem.get("negative_slope", 0.01)),
+    "tanh": lambda problem: _by_reals(problem, "Tanh"),
+    "elu": lambda problem: _by_reals(problem, "Elu", alpha=problem.get("alpha", 1.0)),
+    "gelu": lambda problem: _by_reals(problem, "Gelu"),
+    "hardsigmoid": lambda problem: _by_reals(problem, "HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hardswish": lambda problem: _by_reals(problem, "HardSwish"),
     "relu": _relu,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,

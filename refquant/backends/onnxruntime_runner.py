@@ -64,7 +64,7 @@ def _refuse(problem):
         return _refuse_product(problem)
     if problem.op in ("quantize", "dequantize", "fake_quantize"):
         return _refuse_conversion(problem)
-    if problem.op in ("sigmoid", "leaky_relu") and problem.get("out") is None:
+    if problem.op in ("sigmoid", "leaky_relu", "tanh", "hardsigmoid") and problem.get("out") is None:
         return "the output must have parameters"
     if problem.op == "quantize_dynamic" and (problem.get("dtype", "uint8") != "uint8" or problem.get("reduce_range")):
         return "DynamicQuantizeLinear gives uint8, the whole of it"

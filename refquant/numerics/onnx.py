@@ -73,7 +73,7 @@ ONNXRUNTIME = Numerics(
     post=None,
     add=FoldedAddForm(contraction="fma", lone="swapped", rounding="half_even"),
     mul=_ORT_PRODUCT.replace(zero_point="before"),
-    unary=_LOOKUP,
+    unary=_LOOKUP.replace(style="onnxruntime"),
     avg_pool=PoolForm(contiguous="sequential", channels_last="sequential", vector=0, rounding="half_even"),
     adaptive_avg_pool=PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even"),
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),

@@ -78,9 +78,17 @@ def _aten(name, tail, parameter, q, out, codes):
     return quantize_real(y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=scaling, add=add, rounding="half_even", overflow=overflow)
 
 
+def _gate(x):
+    return np.minimum(np.maximum(x * (_F(1) / _F(6)) + _F(0.5), _F(0)), _F(1))
+
+
+#: Functions that ONNX Runtime computes in another order than PyTorch.
+_BY_SIXTHS = {"hardsigmoid": _gate, "hardswish": lambda x: x * _gate(x)}
+
+
 def _lookup(profile, name, parameter, q, out, codes):
     x = dequantize_codes(codes, q.scale, q.zero_point, profile.dequantize.formula)
-    y = UNARY[name][0](x, parameter)
+    y = _BY_SIXTHS[name](x) if profile.unary.style == "onnxruntime" and name in _BY_SIXTHS else UNARY[name][0](x, parameter)
     form, kind = profile.quantize, out._type
     return quantize_real(
         y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=form.scaling, add=form.zero_point, rounding=form.rounding, nan=form.nan
@@ -130,7 +138,7 @@ def _unary(name, x, out, numerics, threads, parameter=None):
         table = code_table(lambda c: fixed_function(form, name, function, parameter, x.qparams, out, c, place), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     style = _style(form, profile, name, x, out, place)
-    if style != "lookup" and out.dtype != x.dtype:
+    if style not in ("lookup", "onnxruntime") and out.dtype != x.dtype:
         raise UnsupportedError(f"{place}: {profile.engine} keeps the dtype {x.dtype} of its input, but out is {out.dtype}; give out the same dtype")
     if style == "qnnpack":
         table = code_table(lambda c: _qnnpack(name, x.qparams, out, c), x.qparams.storage, out.storage)
@@ -151,7 +159,7 @@ def _by_segments(form, profile, name, parameter, q, out, threads, inner):
     tables = {}
     for start, stop, tail in segments(flat.size, form.vector, form.grain, threads):
         if tail not in tables:
-            if form.style != "lookup":
+            if form.style not in ("lookup", "onnxruntime"):
                 tables[tail] = code_table(lambda c, tail=tail: _aten(name, tail, parameter, q, out, c), q.storage, out.storage)
             else:
                 tables[tail] = code_table(lambda c: _lookup(profile, name, parameter, q, out, c), q.storage, out.storage)
