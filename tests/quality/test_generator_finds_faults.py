@@ -79,7 +79,7 @@ def same_by_proof(mutant):
     form = getattr(numerics.get(mutant.profile.name.rstrip("*")), mutant.section)
     side, _, field = mutant.field.rpartition(".")
     form = getattr(form, side) if isinstance(form, Dispatch) else form
-    if mutant.section in ("linear", "conv", "conv_transpose", "mul", "prelu") and hasattr(form, "multiplier"):
+    if mutant.section in ("linear", "linear_int8", "conv", "conv_transpose", "mul", "prelu") and hasattr(form, "multiplier"):
         return _same_product(form, field, mutant)
     if mutant.section in ("avg_pool", "adaptive_avg_pool"):
         return _same_pool(form, field, mutant)
