@@ -32,7 +32,7 @@ def test_every_engine_has_every_operator():
     functions = {"sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu"}
     transposed = {f"conv_transpose{dims}d" for dims in (1, 2, 3)}
     without = dict.fromkeys(("fbgemm", "onednn", "x86"), {"matmul_integer"})
-    without |= {"qnnpack": functions | {"matmul_integer", "conv_transpose3d"}, "onnxruntime": functions - {"sigmoid", "leaky_relu"} | transposed}
+    without |= {"qnnpack": functions - {"elu"} | {"matmul_integer", "conv_transpose3d"}, "onnxruntime": functions - {"sigmoid", "leaky_relu"} | transposed}
     without["inductor"] = functions | transposed | {"matmul_integer", "avg_pool2d", "adaptive_avg_pool2d"}
     usual = set(STREAMS) - set(SPECIAL_STREAMS)
     for engine, missing in without.items():
@@ -55,7 +55,7 @@ def test_recorded_lines_build_the_recorded_problems():
 
 
 def test_they_stay_small():
-    assert sum(path.stat().st_size for path in vectors_folder().iterdir()) < 2_000_000
+    assert sum(path.stat().st_size for path in vectors_folder().iterdir()) < 2_600_000
 
 
 @pytest.fixture
