@@ -12,7 +12,7 @@ from refquant.verify.power import BUDGET, operators, separate_faults, separate_p
 #: The default budget or a part of it, on operators of each kind.
 REDUCED = {"linear": BUDGET // 4, "hardsigmoid": BUDGET, "mul": BUDGET // 2, "add": BUDGET // 4, "quantize": BUDGET, "cat": BUDGET // 4, "max_pool2d": BUDGET // 4}
 #: What takes more than the reduced budget.
-RARE = ("product of reciprocals", "weights' scale by the output's first")
+RARE = ("cat: blocks of 4 channels", "product of reciprocals", "weights' scale by the output's first")
 
 
 @pytest.mark.parametrize("op", REDUCED)
