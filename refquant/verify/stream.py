@@ -22,7 +22,7 @@ The fields of a problem are the arguments of ``refquant.ops.<op>`` by name; what
     bias                 of an array: the array
     stride, groups, …    of a whole number or several: int32; of a real number: float64
     activation           of a text: uint8, such as "relu"
-    tensors.0, …         of several tensors or arrays: one after the other; by name where they have names (table.scale, say)
+    tensors.0, …         of several tensors or arrays: one after the other
 """
 
 import math
@@ -93,8 +93,8 @@ def _flat(name, value):
     elif isinstance(value, str):
         yield name, np.frombuffer(value.encode(), np.uint8)
     elif isinstance(value, (tuple, list)) and any(isinstance(v, (QTensor, np.ndarray)) for v in value):
-        for key, item in zip(getattr(value, "_fields", range(len(value))), value):
-            yield from _flat(f"{name}.{key}", item)
+        for i, item in enumerate(value):
+            yield from _flat(f"{name}.{i}", item)
     else:
         array = np.asarray(value)
         yield name, array if array.dtype.name in DTYPES else array.astype(np.float64 if array.dtype.kind == "f" else np.int32)
