@@ -106,6 +106,7 @@ _ONEDNN_LEVELS = (
     # gemm_x8s8s32x_matmul.cpp, jit_uni_x8s8s32x_conv_kernel.cpp, ref_convolution_int8.cpp
     (("sse41", "avx2"), {
         "linear": {"multiplier": "(xw),1/y"},
+        "linear_int8": None,
         "linear_real": {"multiplier": "(xw)"},
         "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_ONEDNN_CONV.replace(multiplier="x,w,/y"), no=_ONEDNN_OLDER_CONV),
     }),
