@@ -120,6 +120,10 @@ def _style(form, profile, name, x, out, place):
     return "qnnpack"
 
 
+# qelu.cpp makes its output contiguous whatever the input is; vector loops need strides that agree, so a channels-last input is all tail.
+_CONTIGUOUS_OUTPUT = ("elu", "celu")
+
+
 def _unary(name, x, out, numerics, threads, parameter=None):
     profile = profiles.get(numerics)
     place = f"{name}[{profile.name}]"
@@ -143,6 +147,9 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     if style == "qnnpack":
         table = code_table(lambda c: _qnnpack(name, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
+    if form.style == "aten" and name in _CONTIGUOUS_OUTPUT and is_channels_last(x.values):
+        table = code_table(lambda c: _aten(name, True, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+        return QTensor(take_codes(table, np.ascontiguousarray(x.values)), out)
     return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner)), out)
 
 

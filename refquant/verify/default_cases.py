@@ -78,7 +78,7 @@ STREAMS = {
         op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
         for op, strategies, fixed in (
             ("sigmoid", "random", ", , int8, channels_last"), ("tanh", "random", ", , int8, channels_last"),
-            ("hardsigmoid", "telling telling neartie random", ", , int8, channels_last, threads, int8 threads"), ("elu", "random", ""),
+            ("hardsigmoid", "telling telling neartie random", ", , int8, channels_last, threads, int8 threads"), ("elu", "random neartie", ""),
             ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale"),
             ("leaky_relu", "neartie neartie random", ""),
         )
