@@ -13,7 +13,7 @@ from refquant.verify.compare import compare
 from refquant.verify.default_cases import STREAMS, case_stream
 from refquant.verify.problem import oracle
 
-__all__ = ["BUDGET", "COMPOSED", "UNDECIDED", "Separation", "form_differences", "operators", "separate_profiles", "separate_faults"]
+__all__ = ["BUDGET", "COMPOSED", "UNDECIDED", "Separation", "form_differences", "function_reads", "operators", "separate_profiles", "separate_faults"]
 
 #: Outputs that ``refquant verify`` compares by default, of each operator on each engine.
 BUDGET = 50000
@@ -25,6 +25,13 @@ UNDECIDED = ("sigmoid", "tanh", "elu", "celu", "gelu", "softmax")
 COMPOSED = {
     "quantize_dynamic": ("dynamic",), "linear_dynamic": ("dynamic",), "conv1d_dynamic": (), "conv2d_dynamic": (), "conv3d_dynamic": (),
     "requantize": ("requantize",), "relu6": (), "hardtanh": (), "mul_scalar": (),
+}  # fmt: skip
+
+#: Which functions of one code read a field of their form, where not all do; and which tell two styles apart.
+_FUNCTIONS_OF = {"elu": {"elu"}, "gelu": {"gelu"}, "leaky_relu": {"leaky_relu"}, "sigmoid": {"sigmoid", "tanh"}, "zero_point": {"sigmoid", "tanh", "elu"}}
+_STYLES = {
+    frozenset(("aten", "qnnpack")): {"sigmoid", "tanh", "hardsigmoid", "hardswish"},
+    frozenset(("lookup", "onnxruntime")): {"hardsigmoid", "hardswish"},
 }  # fmt: skip
 
 # The sloppy engine gathers all products of a layer at once.
@@ -64,6 +71,13 @@ def _answer(problem, profile):
         return None
 
 
+def function_reads(op, section, field, old, new):
+    """Whether a function of one code reads a field of the section ``unary`` that changes so; all other operators read all."""
+    if section != "unary":
+        return True
+    return op in (_STYLES.get(frozenset((old, new)), {op}) if field == "style" else _FUNCTIONS_OF.get(field, {op}))
+
+
 def form_differences(a, b, op):
     """Return the fields in which two profiles differ and that an operator reads, where both engines have it.
 
@@ -81,8 +95,10 @@ def form_differences(a, b, op):
 
     if absence(op, a.name) or absence(op, b.name):
         return []
+    if op == "cat" and any(getattr(p.cat, "contiguous", None) == "copy" for p in (a, b)):
+        return []  # it refuses inputs with other parameters, and copies are the same in every engine
     sections = COMPOSED.get(op) if op in COMPOSED else next(entry.sections for entry in ops.OPS if entry.name == op)
-    rows = [row for row in a.differences(b) if row[0] in sections and row[1] != "offered" and None not in row[2:]]
+    rows = [row for row in a.differences(b) if row[0] in sections and row[1] != "offered" and None not in row[2:] and function_reads(op, *row)]
     return [row for row in rows if row[0] != "dynamic" or (row[1] == "linear_input") == (op == "linear_dynamic")]
 
 

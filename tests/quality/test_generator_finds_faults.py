@@ -9,7 +9,7 @@ from refquant.errors import UnsupportedError
 from refquant.numerics.coverage import absence
 from refquant.numerics.profile import Dispatch
 from refquant.verify import STREAMS, build, case_stream, mutants, oracle
-from refquant.verify.power import COMPOSED, UNDECIDED, form_differences
+from refquant.verify.power import COMPOSED, UNDECIDED, form_differences, function_reads
 
 BUDGET = 600
 #: Bytes of outputs from which a case is left out, as it takes long.
@@ -39,34 +39,6 @@ def unseparated(op, profile, others, budget=BUDGET):
     return left
 
 
-<<<<<<< HEAD
-=======
-#: Which functions of one code read a field of their form, where not all do; and which tell two styles apart.
-FUNCTIONS_OF = {"elu": {"elu"}, "gelu": {"gelu"}, "leaky_relu": {"leaky_relu"}, "sigmoid": {"sigmoid", "tanh"}, "zero_point": {"sigmoid", "tanh", "elu"}}
-STYLES = {
-    frozenset(("aten", "qnnpack")): {"sigmoid", "tanh", "hardsigmoid", "hardswish"},
-    frozenset(("lookup", "onnxruntime")): {"hardsigmoid", "hardswish"},
-}  # fmt: skip
-
-
-def function_reads(op, section, field, old, new):
-    """Whether a function of one code reads a field of the section ``unary`` that changes so."""
-    if section != "unary":
-        return True
-    return op in (STYLES.get(frozenset((old, new)), {op}) if field == "style" else FUNCTIONS_OF.get(field, {op}))
-
-
-def form_differences(a, b, op):
-    """Return the fields in which two profiles differ and that `op` reads, where both engines have the operation."""
-    if absence(op, a.name) or absence(op, b.name):
-        return []
-    if op == "cat" and any(getattr(p.cat, "contiguous", None) == "copy" for p in (a, b)):
-        return []  # it refuses inputs with other parameters, and copies are the same in every engine
-    rows = [row for row in a.differences(b) if row[0] in COMPOSED.get(op, SECTIONS[op]) and row[1] != "offered" and None not in row[2:] and function_reads(op, *row)]
-    return [row for row in rows if row[0] != "dynamic" or (row[1] == "linear_input") == (op == "linear_dynamic")]
-
-
->>>>>>> fa46da5 (ONNX Runtime's float functions between DequantizeLinear and QuantizeLinear are asked; hard sigmoid and hard swish by sixths)
 @pytest.mark.parametrize("op", [op for op in STREAMS if op not in UNDECIDED])
 def test_every_two_profiles_are_separated(op):
     pairs = [(a, b) for a, b in combinations(numerics.PROFILES, 2) if form_differences(a, b, op)]
