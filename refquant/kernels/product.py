@@ -2,7 +2,7 @@
 
     left     field + offset(row) + run       where the k of a row lie, see `refquant.kernels.left`
     right    [group][block][run][k / depth][column][depth]     see `refquant.kernels.tile`; a block has 16 to 64 columns
-    units    blocks of `_BLOCK` rows × groups × chunks of column blocks: what threads share out
+    units    blocks of up to `_BLOCK` rows × groups × chunks of column blocks: what threads share out
     tile     [rows][columns] int32 in the L1 cache, finished into the output before the next one begins
 
 Within a unit one block of columns stays in the L2 cache while all rows pass it.
@@ -25,9 +25,9 @@ from refquant.kernels.tile import PLAIN, panel_function, rung_named
 
 __all__ = ["Right", "bind_product"]
 
-_BLOCK = 240
+_BLOCK, _TILE = 240, 12
 _GATHERED = 48
-_GRAIN = 40_000_000
+_GRAIN = 12_000_000
 _NO_BIAS = as_input(np.empty(0, np.int32))
 
 
@@ -87,7 +87,7 @@ def _product_kernel(name):
     panel, widest, depth, fuses = panel_function(rung), rung.widest, rung.depth, rung.fuses_lines
 
     @kernel
-    def product(first, last, field, left_parts, right_parts, chunks, out, item, stage):
+    def product(first, last, field, left_parts, right_parts, height, chunks, out, item, stage):
         left, right = left_of(left_parts), right_of(right_parts)
         groups, columns = right.groups, right.columns
         n16 = (columns + 15) // 16
@@ -103,9 +103,9 @@ def _product_kernel(name):
         offsets = np.empty(_BLOCK, np.int64)
         scratch = np.empty((_GATHERED, 64), np.int32)
         for unit in range(first, last):
-            m0 = unit // (chunks * groups) * _BLOCK
+            m0 = unit // (chunks * groups) * height
             g = unit // chunks % groups
-            count = min(_BLOCK, left.rows - m0)
+            count = min(height, left.rows - m0)
             fill_offsets(left, m0, offsets[:count])
             for block in range(unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks):
                 c16 = first_column(block, n16, widest)
@@ -137,6 +137,16 @@ def _product_kernel(name):
     return product
 
 
+@lru_cache(maxsize=1024)
+def _heights(rows, threads):
+    """Rows of a block, and how many blocks there are: of about one height, whole tiles high, as many for each thread."""
+    blocks = max(1, -(-rows // _BLOCK))
+    if blocks > threads:
+        blocks = -(-blocks // threads) * threads
+    height = min(_BLOCK, -(-rows // (blocks * _TILE)) * _TILE)
+    return height, -(-rows // height) if rows else 0
+
+
 def bind_product(rung, right, kind, ep):
     """Prepare a product: everything that does not depend on the rows is worked out once.
 
@@ -163,12 +173,14 @@ def bind_product(rung, right, kind, ep):
     most, size = -(-columns // (16 * rung_named(rung).widest)), data.size
 
     def run(field, left, out):
-        rows = left[3]
-        down = -(-rows // _BLOCK) * groups
-        chunks = 1 if down >= 4 * get_num_threads() else most
+        rows, threads = left[3], get_num_threads()
+        height, blocks = _heights(rows, threads)
+        down = blocks * groups
+        chunks = 1 if down >= 4 * threads else most
         # Besides the products, reading the columns is worth two rows of them.
         grain = 1 + down * chunks * _GRAIN // ((rows + 2) * size + 1)
-        parallel_for(worker, down * chunks, field, left, right, chunks, out.reshape(-1).view(np.uint8), out.itemsize, stage, grain=grain)
+        memory = out.reshape(-1).view(np.uint8)
+        parallel_for(worker, down * chunks, field, left, right, height, chunks, memory, out.itemsize, stage, grain=grain)
 
     return run
 

@@ -18,7 +18,7 @@ from refquant.kernels.vector_ir import I64, emitted_function
 __all__ = ["Helpers"]
 
 _GO, _DONE = 0, 8
-_LOOKS, _STEP_BACK = 4000, 100
+_LOOKS, _STEP_BACK = 10000, 100
 
 
 def _emit_look(e, address):
@@ -61,8 +61,9 @@ class _Helper:
 
     def wait(self):
         """Return when the job is done; raise what it has raised."""
+        # A step back here too: the helper, who has just said so, still holds the lock for a moment.
         number = self.flags[_GO]
-        if not _await(self.flags, _DONE, number, _LOOKS, 0):
+        if not _await(self.flags, _DONE, number, _LOOKS, _STEP_BACK):
             self.awaited = True
             while self.flags[_DONE] < number:
                 self.finished.acquire()
