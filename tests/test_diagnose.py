@@ -31,6 +31,8 @@ def benches(op, profile, cases, seed=0):
         if case.strategy == "wrap":
             continue
         problem = build(case)
+        if problem.arguments.get("activation") not in (None, "relu") or problem.arguments.get("other") is not None:
+            continue  # whole outputs at a time
         try:
             call, expected, _ = base_call(op, problem.arguments, base)
         except RefquantError:
@@ -98,7 +100,7 @@ def test_a_changed_field_is_found(op, profile):
     """Each field of each form is a cause: whatever bits a changed profile gives, `numerics` gives them too."""
     found = 0
     for mutant in mutants(profile, op):
-        for case in islice(case_stream(op, profile, seed=1), 6):
+        for case in islice(case_stream(op, profile, seed=1), 60 if op == "cat" else 6):
             problem = build(case)
             try:
                 right, wrong = oracle(problem, profile), oracle(problem, mutant.profile)

@@ -175,7 +175,7 @@ class Answers:
         ("conv_transpose2d/onednn/n1c3h5w6-oc5k3s2/neartie/seed=1/per_channel", "onednn", Status.EXACT),
         ("conv_transpose2d/onednn/n1c3h5w6-oc5k3s2/neartie/seed=1/per_channel", "onednn+shuffled_transpose", Status.EXPLAINED),
         ("linear/onednn/m64k31n100/neartie/seed=0/per_channel", "fbgemm", Status.DIFFERENT),
-        ("sigmoid/qnnpack/n100/random/seed=0", "qnnpack", Status.UNSUPPORTED),
+        ("hardsigmoid/tflite_ref/n100/random/seed=0", "tflite_ref", Status.UNSUPPORTED),
         ("relu/onednn/n1/random/seed=0", "onednn", Status.UNTRUSTED),
     ],
 )

@@ -70,7 +70,7 @@ class Faulty:
 
     def run(self, problem):
         bits = oracle(problem, "onednn").copy()
-        bits.reshape(-1)[::7] ^= np.uint8(0x5A)
+        bits.reshape(-1).view(np.uint8)[::7] ^= np.uint8(0x5A)
         return bits
 
 

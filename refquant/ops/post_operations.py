@@ -112,8 +112,8 @@ def post_operations(profile, op, activation, other, shape, real=False):
     name, *parameters = activation if isinstance(activation, (tuple, list)) else (activation,)
     if other is None and name in (None, "relu") and not parameters:
         return None
-    form = profile.section("post", op)
     function, most, libm = POST_OPERATIONS["relu" if name is None else choose(place, "activation", name, [None, *POST_OPERATIONS])]
+    form = profile.section("post", op)
     if len(parameters) > most:
         raise ArgumentError(f"{place}: activation={activation!r} has {len(parameters)} parameters but {name} takes {most}; leave the rest out")
     if real and libm:

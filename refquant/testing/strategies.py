@@ -34,7 +34,7 @@ _PLAIN_LINEAR, _PLAIN_CONV = EFFECTS, tuple(e for e in EFFECTS if e != "wrap")
 # Lengths around whole tiles of kernels, primes, and one.
 _SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 101, 127, 128, 129, 255, 256, 257, 509, 512, 513)
 # From here on products of the largest codes leave int32.
-_HUGE = 66_000
+_HUGE = 133_000
 
 
 def _hypothesis():
@@ -246,7 +246,7 @@ def linear_problems(*, x_dtypes=("uint8",), w_dtypes=("int8",), asymmetric=False
     biases : sequence of {"none", "float32", "int32"}
     activations : sequence of {None, "relu"}
     effects : sequence of str
-        Some of `EFFECTS`. ``wrap`` makes K larger than 66,000.
+        Some of `EFFECTS`. ``wrap`` makes K larger than 133,000.
 
     Examples
     --------

@@ -68,6 +68,13 @@ CONVERSIONS = (
         problem=case("dequantize/fbgemm/n2c5/random/seed=2/per_channel"), expect=by("onnx"), expected_by="of float32(code - zero_point) * float32(scale)",
     ),
     Finding(
+        name="decomposed-is-another-rounding", engine="inductor",
+        title="PT2E's quantize_per_tensor rounds before it adds the zero point",
+        text="quantized_decomposed.quantize_per_tensor computes round(x * (1 / scale)) + zero_point, torch.quantize_per_tensor round(x / scale + zero_point): "
+        "a model that moves from FX graph mode to export gets other codes on ties.",
+        problem=of("quantize", x=_TIES, qparams=QParams(1.0, 1, "uint8")), expect=by("fbgemm"), expected_by="of torch.quantize_per_tensor",
+    ),
+    Finding(
         name="half-away-in-the-reference", engine="tflite_ref",
         title="TFLite's reference QUANTIZE rounds halves away from zero",
         text="TfLiteRound is std::round. The optimized kernels and XNNPACK round halves to even, so the same model gives other codes under another resolver.",

@@ -37,6 +37,7 @@ _POOLS = {
     "scaled": "A*m + z", "vector": "A*m rounded, then z, in whole blocks of channels", "adaptive_vector": "fma(A, m, z) in whole blocks of channels",
     "raw_mean": "the mean of raw codes", "global": "A * f(sx / f(sy*n)), then z", "global_area": "A * f(sx / f(sy*n)) with the kernel's whole area as n",
     "sequential": "dequantized values summed in float32", "spec": "dequantized values averaged in float64", "raw_integer": "the integer mean of raw codes, half away from zero",
+    "mean_centred": "a fixed-point mean of centred codes", "mean_raw": "a fixed-point mean of raw codes", "mean_float": "a float32 mean of centred codes",
 }  # fmt: skip
 
 #: ``{form: {field: {value: words}}}``; a field or value that is missing here is named by itself.
@@ -96,7 +97,7 @@ WORDS = {
         "channels_last": {k: f"averages channels-last tensors as {v}" for k, v in _POOLS.items()}, "rounding": _ROUNDING,
     },
     "CatForm": {
-        "contiguous": {"quantize": "dequantizes and quantizes"}, "channels_last": {"quantize": "dequantizes and quantizes", "vector": "takes PyTorch's channels-last vector body"},
+        "contiguous": {"quantize": "dequantizes and quantizes", "copy": "copies codes"}, "channels_last": {"quantize": "dequantizes and quantizes", "vector": "takes PyTorch's channels-last vector body"},
         "copy_equal": {True: "copies inputs that have the output's parameters", False: "converts inputs that have the output's parameters"},
     },
     **{form: {**fields, **({"rounding": _ROUNDING} if form in ("ScalarForm", "BatchNormForm", "BoxPoolForm") else {})} for form, fields in SPECIAL_WORDS.items()},
@@ -114,6 +115,24 @@ WORDS["TransposedForm"] = {
         "fbgemm_direct_rows": "sets one row of the kernel below the other as FBGEMM's direct kernel does", "onednn_blocks": "takes the weights' blocks in another order",
     },
 }  # fmt: skip
+WORDS["PostForm"] = {"other_scale": {k: v.replace("the input", "the addend") for k, v in _SCALES["x_scale"].items()}}
+WORDS["FixedUnaryForm"] = {
+    **{f: {r: f"{words} in {f}'s table" for r, words in _ROUNDING.items()} for f in ("sigmoid", "elu", "gelu")}, "zero_point": _ZERO,
+    "leaky_relu": {"gemmlowp": "scales leaky_relu's codes by gemmlowp's multiplier", "eighths": "scales leaky_relu's codes by multiples of 1/256"},
+}  # fmt: skip
+WORDS["RangeForm"] = {
+    "shift": {"product": "shifts by a product with the step", "quotient": "shifts by a quotient"},
+    "contraction": {"none": "rounds every step", "fma": "fuses the product with the shift"},
+    "reduced": {True: "leaves a shift of zero out", False: "adds a shift of zero too"},
+}
+WORDS["RangeProductForm"] = {
+    "zero_point": {"sum": "adds the zero point to the scaled sum", "range": "takes the zero point from the ends of the range"},
+    "bias": {"sum": "adds the bias to the sum", "shift": "adds the bias to the shift"},
+    "contraction": {"none": "rounds every step of the sum's scaling", "fma": "fuses the product and the shift of the sum"},
+    "plain": {True: "scales plain sums once", False: "scales plain sums like all others"},
+    "drift": {True: "keeps what the ends of the range have drifted by", False: "takes the range as its scale says"},
+    "float_sums": {"none": "sums integers alone", "signed": "sums signed codes in float32"},
+}
 
 _NUMBERS = {
     "vector": lambda n: f"takes {n} elements a step in its vector body, the rest in a tail" if n else "takes all elements in its vector body",
