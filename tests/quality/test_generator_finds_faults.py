@@ -57,7 +57,7 @@ def same_by_proof(mutant):
         return _same_pool(form, field, mutant)
     if field == "copy_equal":
         return "a code survives the way to its real number and back"
-    if field == "zero_point" and mutant.section in _EIGHT_BITS and {mutant.old, mutant.new} == {"after", "float_after"} and form.overflow == "saturate":
+    if field == "zero_point" and mutant.section in _EIGHT_BITS and {mutant.old, mutant.new} == {"after", "float_after"} and form.overflow in ("saturate", "int64"):
         return "sums that lie among 8-bit codes are the same integers in float32"
     if field == "overflow" and mutant.section == "quantize_int32" and form.zero_point == "float_after" and {mutant.old, mutant.new} == {"saturate", "indefinite"}:
         return "2**31, the float32 nearest to the largest code, is converted to what every larger number is"
