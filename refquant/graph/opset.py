@@ -17,7 +17,7 @@ from refquant.ops import real
 from refquant.ops.add import bind_add
 from refquant.ops.conv import bind_convolution
 from refquant.ops.linear import bind_linear
-from refquant.ops.pack_weights import is_reusable
+from refquant.ops.pack_weights import bias_key, is_reusable
 
 __all__ = ["GraphOp", "OPS", "REQUIRED", "Context", "graph_op", "checked_attrs", "op_of_target"]
 
@@ -88,8 +88,8 @@ def _layer_settings(ctx, node):
 
 def _bind_layer(binder, x, node, settings):
     weight, bias, out = node.params["weight"], node.params.get("bias"), settings["out"]
-    if not is_reusable(x, weight, bias):
-        return None
+    if not is_reusable(x, weight, bias) or bias_key(bias)[1]:
+        return None  # a bias that can still be changed
     codes_to_codes = binder(x, weight, bias, **settings)
     return lambda x: codes_to_codes(x.values) if out is None else QTensor(codes_to_codes(x.values), out)
 

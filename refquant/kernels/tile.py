@@ -155,13 +155,13 @@ def _last_word(e, kind, address, rest):
 
 
 def _emit_tile(e, rung, rows, width, ahead, base, offsets, runs, n_runs, words, rest, b, start, c, pitch, line, n0, n, stage):
-    """Write one tile: `rows` rows, `width` * 16 columns. Of the memory `ahead`, as much as one vector's share of B is fetched meanwhile."""
+    """Write one tile: `rows` rows, `width` * 16 columns. Unless it is None, one vector's share of B is fetched from `ahead` meanwhile."""
     acc_kind, word_kind = vector(I32, rung.lanes), ir.IntType(8 * rung.depth)
     vectors, step = width * 16 // rung.lanes, rung.lanes * rung.depth
     lines = [e.add(base, e.load(e.add(offsets, 8 * r), I64)) for r in range(rows)]
     first = [e.load(e.add(start, 4 * rung.lanes * v), acc_kind) for v in range(vectors)]
     acc = [[e.variable(value) for value in first] for _ in range(rows)]
-    position, fetched = e.variable(b), e.variable(ahead)
+    position, fetched = e.variable(b), None if ahead is None else e.variable(ahead)
 
     def multiply(lefts):
         at = e.get(position)
@@ -171,7 +171,7 @@ def _emit_tile(e, rung, rows, width, ahead, base, offsets, runs, n_runs, words, 
             for v in range(vectors):
                 e.set(acc[r][v], _dot(e, rung, e.get(acc[r][v]), left, right[v]))
         e.set(position, e.add(at, step * vectors))
-        if rows == rung.shapes[width][0]:
+        if fetched is not None:
             soon = e.get(fetched)
             e.prefetch(soon)
             e.set(fetched, e.add(soon, step))
@@ -214,7 +214,7 @@ def _emit_fused(e, acc, c, pitch, line, n0, n, stage):
 
 
 def _panel_emitter(rung, width):
-    """Write the loop over the rows: as many of the highest tiles as fit, then lower ones."""
+    """Write the loop over the rows: as many of the highest tiles as fit, then lower ones. The first tiles fetch the next block of B."""
 
     def emit(e, rows, base, offsets, runs, n_runs, words, rest, b, *others):
         *others, c, pitch, line, n0, n, stage = others
@@ -222,15 +222,19 @@ def _panel_emitter(rung, width):
         share = e.mul(e.mul(n_runs, e.add(words, e.builder.zext(e.less(e.constant(0), rest), I64))), rung.lanes * rung.depth)
         ahead = e.variable(e.add(b, e.mul(share, width * 16 // rung.lanes)))
 
-        def tile(size):
+        def tile(size, fetches=False):
             i = e.get(done)
             at, target = e.add(offsets, e.mul(i, 8)), e.add(c, e.mul(pitch, i))
-            _emit_tile(e, rung, size, width, e.get(ahead), base, at, runs, n_runs, words, rest, b, *others, target, pitch, line, n0, n, stage)
+            _emit_tile(e, rung, size, width, e.get(ahead) if fetches else None, base, at, runs, n_runs, words, rest, b, *others, target, pitch, line, n0, n, stage)
             e.set(done, e.add(i, size))
-            e.set(ahead, e.add(e.get(ahead), share))
+            if fetches:
+                e.set(ahead, e.add(e.get(ahead), share))
 
         highest, *lower = rung.shapes[width]
-        with e.loop(e.builder.sdiv(rows, e.constant(highest))):
+        count = e.builder.sdiv(rows, e.constant(highest))
+        with e.loop(e.smaller(count, width * 16 // rung.lanes)):
+            tile(highest, fetches=True)
+        with e.loop(e.sub(count, width * 16 // rung.lanes)):
             tile(highest)
         for size in lower:
             with e.loop(e.builder.sdiv(e.sub(rows, e.get(done)), e.constant(size))):

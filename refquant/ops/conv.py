@@ -22,7 +22,7 @@ from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, ch
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_product, halved, has_vnni
 from refquant.ops.post_operations import post_operations
-from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
+from refquant.ops.pack_weights import PackedWeights, as_qtensor, bias_key, is_reusable, pack_weights
 from refquant.ops.range_stage import range_stage
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]
@@ -48,8 +48,9 @@ def bind_convolution(
     make = lambda: _bind(_plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation, isa))  # noqa: E731
     if not is_reusable(x, w, bias):
         return make()
-    values = (dims, x.shape, x.values.dtype, stride, padding, dilation, groups, activation, isa)
-    return w.memo.get((x.qparams, out, profile, bias), values, make)
+    objects, numbers = bias_key(bias)
+    values = (dims, x.shape, x.values.dtype, stride, padding, dilation, groups, activation, isa, *numbers)
+    return w.memo.get((x.qparams, out, profile, *objects), values, make)
 
 
 def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, activation, isa):

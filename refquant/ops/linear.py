@@ -20,7 +20,7 @@ from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, ch
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
 from refquant.ops.post_operations import post_operations
-from refquant.ops.pack_weights import PackedWeights, as_qtensor, is_reusable, pack_weights
+from refquant.ops.pack_weights import PackedWeights, as_qtensor, bias_key, is_reusable, pack_weights
 from refquant.ops.range_stage import range_stage, raw_codes
 
 __all__ = ["linear", "linear_reference", "bind_linear"]
@@ -41,7 +41,8 @@ def bind_linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None
     make = lambda: _bind(_plan(x, w, bias, out, profile, activation, isa))  # noqa: E731
     if not is_reusable(x, w, bias):
         return make()
-    return w.memo.get((x.qparams, out, profile, bias), (x.shape[-1:], x.values.dtype, activation, isa), make)
+    objects, numbers = bias_key(bias)
+    return w.memo.get((x.qparams, out, profile, *objects), (x.shape[-1:], x.values.dtype, activation, isa, *numbers), make)
 
 
 def _bind(plan):

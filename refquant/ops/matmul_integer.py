@@ -8,7 +8,7 @@ from refquant.core.levels import check_level
 from refquant.core.wrap import saturate_int16, wrap_int32
 from refquant.errors import ArgumentError, RangeError, ShapeError
 from refquant.isa.cpu import level
-from refquant.kernels.gemm import gemm_s32
+from refquant.kernels.gemm import bind_gemm
 from refquant.ops.pack_weights import PackedWeights, pack_weights
 
 __all__ = ["matmul_integer", "matmul_integer_reference"]
@@ -68,17 +68,35 @@ def matmul_integer(a, b, *, a_zero_point=0, b_zero_point=0, isa=None, out=None):
     >>> int(matmul_integer(a, b)[0, 0]), int(matmul_integer(a, b, isa="avx2")[0, 0])
     (129540, 65534)
     """
-    a, values, packed, za, zb, pairs = _plan(a, b, a_zero_point, b_zero_point, isa)
-    shape = (*a.shape[:-1], values.shape[1])
+    run = _bound(a, b, a_zero_point, b_zero_point, isa)
+    a, columns = np.asarray(a), np.shape(b.values if isinstance(b, PackedWeights) else b)[1]
+    shape = (*a.shape[:-1], columns)
     if out is None:
-        out = np.empty(shape, np.int32)
-    _check_out(out, shape, (a, values))
-    if pairs:
-        out[...] = _saturating(a, values, za, zb)
-    else:
-        packed = packed or pack_weights(values)
-        gemm_s32(_rows(a), packed.packed, a_zero=za, b_zero=zb[()], out=out.reshape(math.prod(shape[:-1]), shape[-1]))
+        return run(_rows(a), None).reshape(shape)
+    _check_out(out, shape, (a, b.values if isinstance(b, PackedWeights) else b))
+    run(_rows(a), out.reshape(math.prod(shape[:-1]), columns))
     return out
+
+
+def _bound(a, b, a_zero_point, b_zero_point, isa):
+    """The product as a function of the rows and of where to write it, remembered by packed weights."""
+    make = lambda: _bind(*_plan(a, b, a_zero_point, b_zero_point, isa))  # noqa: E731
+    if isinstance(b, PackedWeights) and isinstance(a, np.ndarray) and type(a_zero_point) is type(b_zero_point) is int:
+        return b.memo.get((), (a.dtype, a.shape[-1:], a_zero_point, b_zero_point, isa), make)
+    return make()
+
+
+def _bind(a, values, packed, za, zb, pairs):
+    if not pairs:
+        packed = packed or pack_weights(values)
+        return bind_gemm(packed.packed, None, np.dtype(np.int32), signed=a.dtype == np.int8, a_zero=za, b_zero=zb[()])
+
+    def run(rows, out):
+        out = np.empty((len(rows), values.shape[1]), np.int32) if out is None else out
+        out[...] = _saturating(rows, values, za, zb)
+        return out
+
+    return run
 
 
 def _check_out(out, shape, inputs):
@@ -99,8 +117,7 @@ def _rows(a):
 def _saturating(a, b, za, zb):
     from refquant.kernels.pairs import gemm_s16pair_s32
 
-    acc = gemm_s16pair_s32(_rows(a), b).astype(np.int64)
-    return wrap_int32(acc + _zero_terms(_rows(a), b, za, zb)).reshape(*a.shape[:-1], b.shape[1])
+    return wrap_int32(gemm_s16pair_s32(a, b).astype(np.int64) + _zero_terms(a, b, za, zb))
 
 
 def _zero_terms(a, b, za, zb):

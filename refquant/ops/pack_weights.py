@@ -51,10 +51,15 @@ class PackedWeights:
 
 
 def is_reusable(x, w, bias):
-    """Whether what is worked out for these arguments stays right: packed weights, and a bias that cannot change any more."""
-    if not (isinstance(w, PackedWeights) and isinstance(x, QTensor)):
-        return False
-    return bias is None or (isinstance(bias, np.ndarray) and not bias.flags.writeable and bias.flags.owndata)
+    """Whether what is worked out for these arguments can be remembered: packed weights, codes, and a bias that is an array."""
+    return isinstance(w, PackedWeights) and isinstance(x, QTensor) and (bias is None or isinstance(bias, np.ndarray))
+
+
+def bias_key(bias):
+    """Return what tells one bias from another: (objects, values). One that can still be changed is told by its numbers."""
+    if bias is None or (not bias.flags.writeable and bias.flags.owndata):
+        return (bias,), ()
+    return (), (bias.dtype.str, bias.shape, bias.tobytes())
 
 
 def pack_weights(w, *, groups=1, transposed=False):
