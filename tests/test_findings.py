@@ -6,7 +6,7 @@ import pytest
 from refquant import backends, numerics
 from refquant.backends.findings import FINDINGS, find, reproduce
 from refquant.errors import ArgumentError
-from tests.test_cli import call, one_line
+from test_cli import call, one_line
 
 
 def test_there_are_many_of_every_engine():

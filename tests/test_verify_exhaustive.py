@@ -12,7 +12,7 @@ from refquant.verify.exhaustive import ONE_KERNEL, QUANTIZE_SETS, REQUANTIZE_SET
 from refquant.verify.exhaustive.quantize_sweep import quantize_piece, quantize_tasks
 from refquant.verify.exhaustive.requantize_formulas import BY_FRACTIONS, BY_NUMPY, float32
 from refquant.verify.exhaustive.requantize_sweep import edge_accumulators, requantize_piece, requantize_tasks
-from tests.test_cli import Perfect, call, engine_is, one_line  # noqa: F401 (engine_is is a fixture)
+from test_cli import Perfect, call, engine_is, one_line  # noqa: F401 (engine_is is a fixture)
 
 
 class Wrong(Perfect):

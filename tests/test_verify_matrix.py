@@ -14,7 +14,7 @@ from refquant.verify import Case, Status, oracle
 from refquant.verify.piece_log import PieceLog
 from refquant.verify.matrix import Cell, cells, run_cell, tasks
 from refquant.verify.pieces import work_through
-from tests.test_cli import Perfect, call, engine_is, one_line  # noqa: F401 (engine_is is a fixture)
+from test_cli import Perfect, call, engine_is, one_line  # noqa: F401 (engine_is is a fixture)
 
 
 def test_a_log_goes_on(tmp_path):

@@ -5,7 +5,6 @@ Exponentials, and sums by a library of linear algebra, come out otherwise in eve
 """
 
 import numpy as np
-from scipy.special import erf
 
 from refquant.errors import ArgumentError, ShapeError
 from refquant.ops.real.order import check_order, real_input
@@ -59,6 +58,8 @@ def gelu(x, *, order="torch_avx512"):
     >>> gelu(np.float32([-10, 0, 10]))
     array([-0.,  0., 10.], dtype=float32)
     """
+    from scipy.special import erf  # takes longer to import than all of refquant
+
     x = _wide(x, "x", "gelu", order)
     half = x.dtype.type(0.5)
     with np.errstate(invalid="ignore"):
