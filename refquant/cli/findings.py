@@ -14,6 +14,8 @@ EXAMPLES = """examples:
   refquant findings depthwise-saturates-on-vnni      one, with its reason and its numbers
   refquant findings --engine onnxruntime
 
+published puzzles of INT8 inference, solved: refquant gallery
+
 exit status: 0 engine and oracle agree on every finding, 1 they do not, 2 wrong usage
 """
 
