@@ -32,7 +32,7 @@ class NarrowProductForm(ProductForm):
     Attributes
     ----------
     narrow
-        Of the scaled product in whole steps: ``int16``: cut to its low 16 bits before the zero point is added, with wrap-around; ``none``.
+        Of the scaled product in whole steps: ``int16``: it saturates to 16 bits, and its sum with the zero point wraps in 16 bits; ``none``.
     vector
         Elements of a step, in memory order.
     """

@@ -6,7 +6,7 @@ from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.epilogue import apply_epilogue
 from refquant.core.qtensor import QTensor
-from refquant.core.wrap import saturate
+from refquant.core.wrap import saturate, saturate_int16
 from refquant.errors import ShapeError, choose
 from refquant.kernels.requantize import requantize
 from refquant.numerics.forms import ProductForm
@@ -44,9 +44,9 @@ def _mul(a, b, out, numerics, activation, finish):
 
 
 def _narrowed(acc, stage, out):
-    """Go on with scaled products as with 16 bits."""
+    """Go on with scaled products in 16 bits: they saturate, and their sum with the zero point wraps."""
     whole = apply_epilogue(acc[:, None], stage._replace(zi=0, qlo=-(2**31), qhi=2**31 - 1), np.int32)[:, 0]
-    low = (whole.astype(np.int64) + out.zero_point + 2**15) % 2**16 - 2**15
+    low = (saturate_int16(whole.astype(np.int64)) + out.zero_point + 2**15) % 2**16 - 2**15
     return saturate(low, stage.qlo, stage.qhi).astype(out.storage)
 
 

@@ -147,7 +147,7 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     if style == "qnnpack":
         table = code_table(lambda c: _qnnpack(name, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
-    if form.style == "aten" and name in _CONTIGUOUS_OUTPUT and is_channels_last(x.values):
+    if form.style in ("aten", "qnnpack") and name in _CONTIGUOUS_OUTPUT and is_channels_last(x.values):
         table = code_table(lambda c: _aten(name, True, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(take_codes(table, np.ascontiguousarray(x.values)), out)
     return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner)), out)

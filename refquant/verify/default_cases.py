@@ -98,7 +98,7 @@ STREAMS = {
         "n64c259h4w4 n64c128h7w6 n8c67h28w28-o14", "neartie saturate neartie random", ", channels_last, rescale, int8, int8 channels_last, rescale channels_last",
     ),
     "cat": _stream(
-        "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10 n5h1w1-c19x8x6 n3h6w4-c1x1", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
+        "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10 n5h1w1-c19x8x6 n3h6w4-c1x1 n2h5w5-c7x13", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
         "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed, equal, equal int8 channels_last",
     ),
     **SPECIAL_STREAMS,

@@ -107,7 +107,7 @@ WORDS["DepthwiseTailForm"] = {
     **WORDS["ProductForm"],
     "tail": {"fixed_gemmlowp": "rounds the last channels of a depthwise convolution twice half away from zero (gemmlowp)", "fixed_half_up": "rounds the last channels of a depthwise convolution twice half up"},
 }
-WORDS["NarrowProductForm"] = {**WORDS["ProductForm"], "narrow": {"int16": "cuts scaled products to 16 bits in its vector body", "none": "keeps scaled products in 32 bits"}}
+WORDS["NarrowProductForm"] = {**WORDS["ProductForm"], "narrow": {"int16": "goes on with 16 bits in its vector body, where sums with the zero point wrap", "none": "keeps scaled products in 32 bits"}}
 WORDS["TransposedForm"] = {
     **WORDS["ProductForm"],
     "accumulator": {
