@@ -150,12 +150,14 @@ def test_the_diagnosis_names_the_level(line, theirs, given):
 
 
 def test_tails_of_litert_optimized_kernels():
-    """By hand: the ninth number of QUANTIZE is a tie that goes away from zero; a product beyond int16 is cut in blocks of 16 alone; OC % 8."""
+    """By hand: the ninth number of QUANTIZE is a tie that goes away from zero; a product beyond int16 saturates, and wraps with the zero point, in blocks of 16 alone; OC % 8."""
     q = rq.quantize(np.full(9, 0.5, np.float32), rq.QParams(1.0, 0, "int8"), numerics="tflite_opt").values
     assert q.tolist() == [0] * 8 + [1]
     a = rq.QTensor(np.full(17, 127, np.int8), rq.QParams(1.0, -128, "int8"))
-    y = rq.ops.mul(a, a, out=rq.QParams(1.5, 0, "int8"), numerics="tflite_opt").values
-    assert 255 * 255 / 1.5 == 43350 and y.tolist() == [-128] * 16 + [127]
+    assert 255 * 255 / 1.5 == 43350 > 2**15 - 1
+    for zero_point, body in ((-1, 127), (0, 127), (1, -128)):
+        y = rq.ops.mul(a, a, out=rq.QParams(1.5, zero_point, "int8"), numerics="tflite_opt").values
+        assert y.tolist() == [body] * 16 + [127]
     problem = build("conv2d/any/n2c9h6w6-oc9k3p1g9/neartie/seed=3/int8/per_channel/intbias")
     opt, ref, up = (oracle(problem, name) for name in ("tflite_opt", "tflite_ref", numerics.get("tflite_opt").replace(conv={"tail": "fixed_half_up"})))
     assert np.array_equal(opt[:, 8:], ref[:, 8:]) and np.array_equal(opt[:, :8], up[:, :8])
