@@ -75,6 +75,44 @@ def test_an_edited_source_is_compiled_anew(package, tmp_path):
     assert second[:2] == (112, 0) and second[2] != first[2]
 
 
+MIXED = """
+import sys
+import numpy as np
+import refquant as rq
+
+def layer(x, k):
+    w = rq.QTensor(np.arange(-128, -128 + 16 * k, dtype=np.int16).astype(np.int8).reshape(16, k), rq.QParams(0.02, 0, "int8"))
+    return rq.ops.linear(x, w, np.zeros(16, np.float32), out=rq.QParams(0.1, 3, "uint8"), numerics="x86").values
+
+x = rq.QTensor(np.arange(64, dtype=np.uint8).reshape(2, 32), rq.QParams(0.05, 30, "uint8"))
+first = layer(x, 32)
+print("numba.np.linalg" in sys.modules, end=" ")
+if sys.argv[1:]:
+    y = rq.ops.max_pool2d(rq.QTensor(x.values.reshape(1, 1, 8, 8), x.qparams), 2)
+    print("numba.np.linalg" in sys.modules, y.values.sum(), end=" ")
+print(first.tobytes().hex())
+"""
+
+
+@needs_jit
+def test_a_warm_start_brings_up_no_operator_of_numba(tmp_path):
+    def process(*arguments):
+        env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "REFQUANT_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", MIXED, *arguments], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    compiled, cold = process()
+    loaded, warm = process()
+    assert (compiled, loaded) == ("True", "False") and warm == cold
+    before, behind, pooled, mixed = process("compile more")
+    assert (before, behind) == ("False", "True") and mixed == cold
+    x = np.arange(64).reshape(4, 2, 4, 2)
+    assert int(pooled) == x.max((1, 3)).sum()
+    *_, pooled_again, mixed = process("compile more")
+    assert (pooled_again, mixed) == (pooled, cold)
+
+
 @needs_jit
 def test_sources_edited_under_a_running_process_are_not_cached(monkeypatch):
     monkeypatch.setattr(disk_cache, "_STAMPS", disk_cache._STAMPS[:-1])

@@ -25,6 +25,7 @@ from llvmlite import binding as llvm
 from numba.core import config
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import _nrt_python
 from numba.core.serialize import dumps
 
 __all__ = ["DiskCache", "cache_folder", "source_key"]
@@ -122,6 +123,26 @@ def _identity(value):
     return (type(value).__name__, getattr(value, "_name", None) or getattr(value, "__name__", None) or repr(value))
 
 
+@lru_cache(maxsize=None)
+def _connect_runtime():
+    """Tell LLVM where the functions of Numba's runtime are, which machine code from the disk calls.
+
+    It is all that such code needs. What Numba would also bring up, every operator that it can compile, takes longer than the rest of
+    a warm start; Numba does it by itself before it compiles.
+    """
+    for name, address in _nrt_python.c_helpers.items():
+        llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+
+
+def _without_callees(parts):
+    """What `CompileResult._reduce` gives, less the environments of the functions that the code calls.
+
+    They hold Python objects for code that talks to the interpreter, which a kernel does not, and importing their modules takes long.
+    """
+    *parts, _ = parts
+    return (*parts, [])
+
+
 class DiskCache(NullCache):
     """The cache of one kernel, in the place of Numba's ``FunctionCache``."""
 
@@ -143,11 +164,11 @@ class DiskCache(NullCache):
         return folder / f"{self._name.replace('<locals>.', '')}-{key}.kernel"
 
     def load_overload(self, sig, target_context):
-        target_context.refresh()
         try:
             content = self._path(sig, target_context.codegen()).read_bytes()
             if hashlib.sha256(content[32:]).digest() != content[:32]:
                 return None
+            _connect_runtime()
             result = CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
         except Exception:  # whatever is wrong with the file or the folder, compiling is always possible
             return None
@@ -159,7 +180,7 @@ class DiskCache(NullCache):
             return
         try:
             path = self._path(sig, cres.codegen)
-            content = dumps(cres._reduce())
+            content = dumps(_without_callees(cres._reduce()))
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
             try:
                 with os.fdopen(handle, "wb") as file:

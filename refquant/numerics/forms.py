@@ -5,6 +5,7 @@ and changed (`Numerics.replace`). A wrong value is refused with the list of the 
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from refquant.core.rounding import Round
@@ -16,6 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@lru_cache(maxsize=None)
 def form_choices(cls):
     """Return ``{field: allowed values}`` of a form; a type stands for "any value of that type"."""
     hints = get_type_hints(cls)

@@ -26,6 +26,7 @@ rq.ops.linear(x, w, np.zeros(16, np.float32), out=rq.QParams(0.1, 3, "uint8"), n
 def _process(code, cache):
     environment = dict(os.environ, REFQUANT_CACHE_DIR=str(cache))
     home = str(Path(rq.__file__).resolve().parent.parent)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [home, environment.get("PYTHONPATH")]))
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     if run.returncode:
