@@ -28,6 +28,8 @@ _NAMES = {
     "fake_quantize": "refquant.ops.fake_quantize",
     "set_num_threads": "refquant.kernels.jit",
     "get_num_threads": "refquant.kernels.jit",
+    "load": "refquant.interop.native",
+    "save": "refquant.interop.native",
     "RefquantError": "refquant.errors",
 }
 

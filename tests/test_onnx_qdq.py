@@ -12,7 +12,10 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from test_onnx_models import LIGHT, cut_before_softmax, shared, with_random_weights  # noqa: E402
 
+from refquant.backends.machine import profile_here  # noqa: E402
 from refquant.interop import from_onnx  # noqa: E402
+
+HERE = profile_here("onnxruntime")
 
 NETWORKS = ("light_squeezenet", "light_resnet50", "light_shufflenet", "light_inception_v1", "face-rfb-320")
 SCHEMES = {
@@ -76,7 +79,7 @@ def test_a_whole_network(name, scheme, tmp_path):
     if name != "light_squeezenet" and name != "face-rfb-320" and scheme == "u8s8":
         pytest.skip("per channel is the same path")
     path, feed, x = quantize(network(name), tmp_path, *SCHEMES[scheme])
-    model = from_onnx(path, numerics="onnxruntime", as_graph=False)
+    model = from_onnx(path, numerics=HERE, as_graph=False)
     operators = collections.Counter(n.op for n in model.nodes)
     assert operators["QLinearConv"] > 20 and not operators["Conv"]
     for comp, ref in zip(model(x), session(path, int8=scheme.startswith("s8")).run(None, {feed: x}), strict=True):
@@ -86,7 +89,7 @@ def test_a_whole_network(name, scheme, tmp_path):
 
 def test_the_unfused_network_differs(tmp_path):
     path, feed, x = quantize(network("light_squeezenet"), tmp_path, *SCHEMES["u8s8"])
-    plain = from_onnx(path, numerics="onnxruntime", as_graph=False, fuse_qdq=False)
+    plain = from_onnx(path, numerics=HERE, as_graph=False, fuse_qdq=False)
     assert sum(n.op == "Conv" for n in plain.nodes) == 26
     (ref,) = session(path).run(None, {feed: x})
     (comp,) = plain(x)
@@ -140,7 +143,7 @@ def test_a_unit(op, dtype):
         if op == "Softmax":
             zeros[-1], scales[-1] = info.min, 1 / 256
         proto = unit(op, scales, zeros, inputs, dtype, **attrs)
-        model = from_onnx(proto, numerics="onnxruntime", as_graph=False)
+        model = from_onnx(proto, numerics=HERE, as_graph=False)
         assert fused in [n.op for n in model.nodes]
         (ref,) = session(proto.SerializeToString(), int8=dtype == np.int8).run(None, inputs)
         assert np.array_equal(model.run(inputs)[0], ref)
@@ -150,7 +153,7 @@ def test_a_unit(op, dtype):
 def test_a_relu_is_dropped_only_where_the_codes_cut_off(zero, dropped):
     x = {"a": np.random.default_rng(0).standard_normal((2, 8, 40, 40)).astype(np.float32)}
     proto = unit("LeakyRelu", [0.02, 0.01], [100, zero], x, tail=["Relu"])
-    model = from_onnx(proto, numerics="onnxruntime", as_graph=False)
+    model = from_onnx(proto, numerics=HERE, as_graph=False)
     assert ("Relu" in [n.op for n in model.nodes]) is not dropped
     (ref,) = session(proto.SerializeToString()).run(None, x)
     assert np.array_equal(model.run(x)[0], ref)
@@ -159,9 +162,9 @@ def test_a_relu_is_dropped_only_where_the_codes_cut_off(zero, dropped):
 def test_what_does_not_match_stays_in_float():
     x = {"a": np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)}
     proto = unit("Tanh", [0.02, 0.01], [100, 0], x)
-    assert "Tanh" in [n.op for n in from_onnx(proto, numerics="onnxruntime", as_graph=False).nodes]
+    assert "Tanh" in [n.op for n in from_onnx(proto, numerics=HERE, as_graph=False).nodes]
     proto = unit("Sigmoid", [0.02, 0.01], [100, 0], x)
     assert "Sigmoid" in [n.op for n in from_onnx(proto, as_graph=False).nodes]
     assert "QLinearSigmoid" in [n.op for n in from_onnx(proto, as_graph=False, fuse_qdq=True).nodes]
     proto.graph.output.append(helper.make_tensor_value_info("t", TensorProto.FLOAT, None))
-    assert "Sigmoid" in [n.op for n in from_onnx(proto, numerics="onnxruntime", as_graph=False).nodes]
+    assert "Sigmoid" in [n.op for n in from_onnx(proto, numerics=HERE, as_graph=False).nodes]

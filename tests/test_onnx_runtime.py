@@ -11,7 +11,10 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from refquant.core.lowbits import pack_codes  # noqa: E402
+from refquant.backends.machine import profile_here  # noqa: E402
 from refquant.interop import from_onnx  # noqa: E402
+
+HERE = profile_here("onnxruntime")
 
 MICROSOFT = "com.microsoft"
 _TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "float32": TensorProto.FLOAT, "bool": TensorProto.BOOL}
@@ -36,7 +39,7 @@ def both(model, feeds, *, optimize=False):
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds), from_onnx(model, numerics="onnxruntime", as_graph=False).run(feeds)
+    return session.run(None, feeds), from_onnx(model, numerics=HERE, as_graph=False).run(feeds)
 
 
 def assert_same(model, feeds, least):
@@ -374,7 +377,7 @@ FLOAT8 = ("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ")
 def test_cast_to_float8(name, attrs, saturate):
     for x in (many_floats(), np.arange(65536, dtype=np.uint16).view(np.float16)):
         model = cast_model(TensorProto.FLOAT if x.itemsize == 4 else TensorProto.FLOAT16, getattr(TensorProto, name), saturate=saturate, **attrs)
-        (comp,) = from_onnx(model, numerics="onnxruntime", as_graph=False).run(x)
+        (comp,) = from_onnx(model, numerics=HERE, as_graph=False).run(x)
         ref = runtime_bytes(model, {"x": x})
         assert np.array_equal(comp.view(np.uint8), ref), np.flatnonzero(comp.view(np.uint8) != ref)[:5]
 
@@ -385,7 +388,7 @@ def test_cast_to_packed_integers(name):
         source = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int32": TensorProto.INT32}[x.dtype.name]
         target = getattr(TensorProto, name)
         model = cast_model(source, target)
-        (comp,) = from_onnx(model, numerics="onnxruntime", as_graph=False).run(x)
+        (comp,) = from_onnx(model, numerics=HERE, as_graph=False).run(x)
         bits = int(name[-1])
         assert np.array_equal(pack_codes(comp.view(np.uint8) & ((1 << bits) - 1), bits), runtime_bytes(model, {"x": x})[: -(-x.size * bits // 8)])
 
@@ -394,7 +397,7 @@ def test_cast_to_packed_integers(name):
 def test_cast_to_plain_types(name):
     x = many_floats()
     model = cast_model(TensorProto.FLOAT, getattr(TensorProto, name))
-    (comp,) = from_onnx(model, numerics="onnxruntime", as_graph=False).run(x)
+    (comp,) = from_onnx(model, numerics=HERE, as_graph=False).run(x)
     ref = runtime_bytes(model, {"x": x})
     real = ~np.isnan(x)  # which NaN comes out is nobody's contract
     assert np.array_equal(comp.view(np.uint8).reshape(x.size, -1)[real], ref.reshape(x.size, -1)[real])
@@ -419,7 +422,7 @@ def test_quantize_to_other_types(name, granularity):
             initializers,
         )  # fmt: skip
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-        (comp,) = from_onnx(model, numerics="onnxruntime", as_graph=False).run(x)
+        (comp,) = from_onnx(model, numerics=HERE, as_graph=False).run(x)
         ref = runtime_bytes(model, {"x": x})
         bytes_of = pack_codes(comp.view(np.uint8) & 15, 4) if name.endswith("INT4") else comp.reshape(-1).view(np.uint8)
         assert np.array_equal(bytes_of, ref[: bytes_of.size]), np.count_nonzero(bytes_of != ref[: bytes_of.size])
@@ -428,7 +431,7 @@ def test_quantize_to_other_types(name, granularity):
 def test_a_range_with_nan_is_refused_because_its_place_decides():
     x = np.float32([np.nan, 1, 2, -1])
     with pytest.raises(NotImplementedError, match="depends on where"):
-        from_onnx(single_node("DynamicQuantizeLinear", {"x": fed(x)}, {"y": "uint8", "s": "float32", "z": "uint8"}), numerics="onnxruntime", as_graph=False).run(x)
+        from_onnx(single_node("DynamicQuantizeLinear", {"x": fed(x)}, {"y": "uint8", "s": "float32", "z": "uint8"}), numerics=HERE, as_graph=False).run(x)
 
 
 def test_a_fault_is_found():
@@ -436,7 +439,7 @@ def test_a_fault_is_found():
     inputs = dict(zip(["x", "sx", "zx", "sy", "zy"], [fed(x), *params(0.1, 3, "uint8"), *params(0.003, 5, "uint8")]))
     model = single_node("QLinearSigmoid", inputs, {"y": "uint8"}, MICROSOFT)
     (ref,), _ = both(model, {"x": x})
-    shifted = from_onnx(model, numerics="onnxruntime", as_graph=False).run(np.roll(x, 1))[0]
+    shifted = from_onnx(model, numerics=HERE, as_graph=False).run(np.roll(x, 1))[0]
     assert np.count_nonzero(ref != shifted) > 0
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.backends.machine import profile_here
 from refquant.cli.console import Progress, paint, table
 from refquant.cli.drift import read_data
 from refquant.cli.onnx_layers import problem_of
@@ -59,7 +60,7 @@ def _only_real(arrays):
     return all(np.asarray(a).dtype.kind == "f" for a in arrays if a is not None)
 
 
-def walk(model, theirs, feeds, numerics="onnxruntime"):
+def walk(model, theirs, feeds, numerics=None):
     """Hold every node of a model against what an engine computed.
 
     Parameters
@@ -69,7 +70,8 @@ def walk(model, theirs, feeds, numerics="onnxruntime"):
     theirs : dict of str to ndarray
         Every value of it, by the engine.
     feeds : dict of str to ndarray
-    numerics : str or Numerics
+    numerics : str or Numerics, optional
+        ONNX Runtime's on this processor unless given.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def walk(model, theirs, feeds, numerics="onnxruntime"):
     from refquant.interop.onnx.tensors import array_of
 
     proto, _ = read_proto(model)
-    profile, opsets = profiles.get(numerics), checked_opsets(proto)
+    profile, opsets = profiles.get(numerics or profile_here("onnxruntime")), checked_opsets(proto)
     constants = {t.name: array_of(t, "initializer", None) for t in proto.graph.initializer}
     theirs, ours = {**constants, **feeds, **theirs}, {**constants, **feeds}
     checks = []
@@ -128,7 +130,7 @@ def explain(check, numerics, seconds=20.0):
     return ["no diagnosis, as the node is not a single operator of refquant's", *str(compare(check.actual, check.expected)).splitlines()]
 
 
-def verify_onnx(path, *, data=None, numerics="onnxruntime", progress=lambda text: None):
+def verify_onnx(path, *, data=None, numerics=None, progress=lambda text: None):
     """Run a model in ONNX Runtime and by the oracle.
 
     Parameters
@@ -136,7 +138,8 @@ def verify_onnx(path, *, data=None, numerics="onnxruntime", progress=lambda text
     path : str
     data : str, optional
         A file of arrays with ``x``; random numbers unless given.
-    numerics : str or Numerics
+    numerics : str or Numerics, optional
+        ONNX Runtime's on this processor unless given: without VNNI, pairs of products saturate.
     progress : callable
 
     Returns
@@ -147,6 +150,7 @@ def verify_onnx(path, *, data=None, numerics="onnxruntime", progress=lambda text
     from refquant.backends.onnx_trace import trace_model
     from refquant.interop import from_onnx
 
+    numerics = numerics or profile_here("onnxruntime")
     progress("reading the model")
     whole = from_onnx(path, numerics=numerics, as_graph=False)
     feeds = _feeds(whole.signature, data)
@@ -184,7 +188,7 @@ def compare_onnx(arguments):
     choose("verify", "engine of an ONNX model", engine, ["onnxruntime"])
     if others:
         raise ArgumentError("verify: an ONNX model is compared with one engine, onnxruntime; name no other")
-    numerics, line = arguments.numerics or "onnxruntime", Progress()
+    numerics, line = arguments.numerics or profile_here("onnxruntime"), Progress()
     checks, trace, fused = verify_onnx(arguments.model, data=arguments.data, numerics=numerics, progress=line.show)
     line.clear()
     return _report(arguments.model, checks, trace, fused, numerics)

@@ -6,7 +6,7 @@ from refquant.core import epilogue as E
 from refquant.core.rounding import Round, round_real
 from refquant.errors import ArgumentError, ShapeError, choose
 
-__all__ = ["output_stage", "real_stage", "check_bias", "quantized_multiplier", "inverse_of_inverse"]
+__all__ = ["output_stage", "real_stage", "check_bias", "integer_bias", "quantized_multiplier", "inverse_of_inverse"]
 
 _F = np.float32
 
@@ -150,6 +150,18 @@ def _bias(parts, form, bias, sx, sw, sy, x, w):
     else:
         parts["flags"] |= E.BIAS
         parts["b"] = bias if parts["flags"] & (E.DST_MUL | E.DST_DIV) else bias / sy
+
+
+def integer_bias(form, bias, x, w):
+    """Return a bias as the int32 of units ``x.scale * w.scale`` that a form makes of it.
+
+    Parameters
+    ----------
+    form : ProductForm
+    bias : ndarray of float32 or int32
+    x, w : QParams
+    """
+    return _integer_bias(form, bias, x, w, _scale(x.scale, form.x_scale), _scale(w.scale, form.w_scale))
 
 
 def _integer_bias(form, bias, x, w, sx, sw):

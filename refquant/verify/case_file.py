@@ -17,15 +17,13 @@ import io
 import json
 import math
 import re
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.archive import read_archive, read_array
 from refquant.core.files import write_whole
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RefquantError, choose
@@ -148,42 +146,12 @@ def load_bits(path):
         content = path.read_bytes()
     except OSError as error:
         raise ArgumentError(f"{place}: cannot be read ({error.strerror or error}); check the path") from error
-    return _array(content, path.name, place)
+    return read_array(content, path.name, place)
 
 
 def _entries(path, place):
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            total = sum(m.file_size for m in members)
-            strange = [m.filename for m in members if not _NAME.fullmatch(m.filename)]
-            if strange or len(members) > _MOST_ENTRIES or len({m.filename for m in members}) != len(members):
-                raise ArgumentError(f"{place}: entries must be problem, actual, a0, a1, … but there is {(strange or ['one too many'])[0]!r}; it is no case file")
-            if total > _MOST_BYTES:
-                raise ArgumentError(f"{place}: its arrays take {total:,} bytes but at most {_MOST_BYTES:,} are read; cut the problem down")
-            return {m.filename[:-4]: _array(archive.read(m), m.filename, place) for m in members}
-    except OSError as error:
-        raise ArgumentError(f"{place}: cannot be read ({error.strerror or error}); check the path") from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ArgumentError(f"{place}: must be an .npz archive but is not ({error}); write it with refquant.verify.save_case or numpy.savez") from error
-
-
-def _array(content, name, place):
-    """Read one array after a look at its header: a plain dtype, and as many bytes as it says."""
-    stream = io.BytesIO(content)
-    try:
-        major, _ = np.lib.format.read_magic(stream)
-        header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ArgumentError(f"{place}: {name} must be a NumPy array but is damaged ({error}); write the file anew") from error
-    text = name == "problem.npy" and dtype.kind == "U" and dtype.itemsize <= 4 * _MOST_TEXT
-    if not text and (dtype.kind not in "iufb" or dtype.itemsize > 8):
-        raise ArgumentError(f"{place}: {name} has dtype {dtype} but only integers, floats and booleans are read; convert it")
-    if math.prod(shape) * dtype.itemsize != len(content) - stream.tell() or any(n < 0 for n in shape):
-        raise ArgumentError(f"{place}: {name} says shape {shape} but holds {len(content) - stream.tell():,} bytes; write the file anew")
-    stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False)
+    members = read_archive(path, place, _NAME.fullmatch, most_entries=_MOST_ENTRIES, most_bytes=_MOST_BYTES, remedy="it is no case file; write it with refquant.verify.save_case or numpy.savez")
+    return {name[:-4]: read_array(content, name, place, text_bytes=4 * _MOST_TEXT if name == "problem.npy" else 0) for name, content in members.items()}
 
 
 def _numbers(value):
