@@ -62,11 +62,11 @@ def matmul_integer(call, a, b, a_zero_point=None, b_zero_point=None):
         broadcast_size(call.place, b, zb)
         return back(wrap_int32((a.astype(np.int64) - za) @ (b.astype(np.int64) - zb)))
     if b.ndim == 2:
-        return back(ops.matmul_integer(a, b, a_zero_point=za, b_zero_point=zb))
+        return back(ops.matmul_integer(a, b, a_zero_point=za, b_zero_point=zb, isa=call.profile.isa))
     lead, batches = _batches(call, a, b)
     y = np.empty((*lead, a.shape[-2], b.shape[-1]), np.int32)
     for i, u, v in batches:
-        y[i] = ops.matmul_integer(u, v, a_zero_point=za, b_zero_point=zb)
+        y[i] = ops.matmul_integer(u, v, a_zero_point=za, b_zero_point=zb, isa=call.profile.isa)
     return back(y)
 
 
