@@ -96,8 +96,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
 # Everything below changes a small sound file.
 
 
-@pytest.fixture
-def sound(tmp_path):
+def make_sound(path):
+    """Write a small quantized model; return the path."""
     rng = np.random.default_rng(0)
     w = rq.QTensor(rng.integers(-128, 128, (4, 3)).astype(np.int8), rq.QParams(np.full(4, 0.5), np.zeros(4, int), "int8", axis=0))
     qp = rq.QParams(0.5, 3, "uint8")
@@ -105,9 +105,13 @@ def sound(tmp_path):
         Node("x", "input", attrs={"shape": (None, 3)}), Node("q", "quantize", ["x"], {"out": qp}),
         Node("fc", "linear", ["q"], {"out": qp}, {"weight": rq.ops.pack_weights(w), "bias": np.ones(4, np.float32)}), Node("y", "dequantize", ["fc"]),
     ]  # fmt: skip
-    path = tmp_path / "sound.npz"
     rq.save(Model(nodes, "y", numerics="fbgemm"), path)
     return path
+
+
+@pytest.fixture
+def sound(tmp_path):
+    return make_sound(tmp_path / "sound.npz")
 
 
 def members(path):

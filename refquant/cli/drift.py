@@ -2,15 +2,12 @@
 
 import os
 import shutil
-import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from refquant.cli.console import Progress
+from refquant.core.archive import read_archive, read_array
 from refquant.errors import ArgumentError, RangeError, RefquantError, choose
 from refquant.workflow.qconfig import BACKENDS
 
@@ -27,6 +24,7 @@ FILE.npz holds x, float32 (N, C, H, W) as the network takes it; labels, integers
 calibrated on x itself, calibration, float32 like x.
 """
 
+_MOST_BYTES = 1 << 34
 _OBSERVERS = {"histogram": "HistogramObserver", "minmax": "MinMaxObserver", "moving-average": "MovingAverageMinMaxObserver"}
 
 
@@ -216,23 +214,16 @@ def read_data(path, *, labels=True):
 
     Raises
     ------
-    RefquantError
-        A file that is missing or damaged.
     ArgumentError
-        An array that is missing.
+        A file that is missing or damaged, an array that is missing.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in getattr(archive, "files", ()) if name in ("x", "labels", "calibration")}
-            names = list(getattr(archive, "files", ()))
-    except FileNotFoundError:
-        raise RefquantError(f"drift: data file {path} must exist, but does not; correct the path") from None
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        rule = f"drift: data file {path} must be an .npz archive of plain arrays, but cannot be read ({error})"
-        raise RefquantError(f"{rule}; write it anew with numpy.savez") from error
+    place, remedy = f"drift: data file {path}", "write it anew with numpy.savez"
+    members = read_archive(path, place, lambda name: name.endswith(".npy"), most_entries=1000, most_bytes=_MOST_BYTES, remedy=remedy)
+    names = [name[:-4] for name in members]
+    arrays = {name: read_array(members[f"{name}.npy"], name, place) for name in ("x", "labels", "calibration") if name in names}
     for name in ("x", "labels") if labels else ("x",):
         if name not in arrays:
             found = ", ".join(names) or "nothing"
             remedy = "; or pass --no-labels to compare predictions only" if name == "labels" else ""
-            raise ArgumentError(f"drift: data file {path} has no array {name!r} (it holds {found}); add it with numpy.savez{remedy}")
+            raise ArgumentError(f"{place} has no array {name!r} (it holds {found}); add it with numpy.savez{remedy}")
     return arrays["x"], arrays.get("labels"), arrays.get("calibration")
