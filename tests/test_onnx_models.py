@@ -208,7 +208,6 @@ REFUSED_AS_GRAPH = {
     "padding by size": [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], auto_pad="SAME_UPPER")],
     "two outputs": [helper.make_node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2])],
     "softmax": [helper.make_node("Softmax", ["x"], ["y"])],
-    "broadcasting": [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Add", ["x", "p"], ["y"])],
     "a scalar": [helper.make_node("Add", ["x", "s"], ["y"])],
     "activations multiplied": [helper.make_node("Mul", ["x", "x"], ["y"])],
     "scaled product": [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "v"], ["y"], alpha=2.0)],

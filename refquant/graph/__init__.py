@@ -13,10 +13,11 @@
 (2, 10)
 """
 
-from refquant.graph.builder import Builder, Value
+from refquant.graph.builder import Builder
 from refquant.graph.layer_bits import LayerBits, layer_bits
 from refquant.graph.model import Model
 from refquant.graph.node import Node
 from refquant.graph.opset import OPS, GraphOp
+from refquant.graph.value import Value
 
 __all__ = ["Model", "Node", "Builder", "Value", "GraphOp", "OPS", "LayerBits", "layer_bits"]

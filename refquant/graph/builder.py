@@ -8,138 +8,15 @@ from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.graph.model import Model
 from refquant.graph.node import Node
 from refquant.graph.opset import graph_op
-from refquant.graph.shapes import pair
-from refquant.graph.table import shape_text
+from refquant.graph.value import Value
 
-__all__ = ["Builder", "Value"]
+__all__ = ["Builder"]
 
 # Calls that PyTorch's tracer names after the function, not after the module that they stand in.
-_FUNCTIONS = ("add", "cat", "flatten", "reshape", "matmul", "permute", "scale")
-
-
-class Value:
-    """The value of a node of a model under construction; its methods append nodes.
-
-    Examples
-    --------
-    A residual block:
-
-    >>> def block(x, channels, stride=1):
-    ...     y = x.conv2d(channels, 3, stride=stride, padding=1, bias=False).batch_norm().relu()
-    ...     y = y.conv2d(channels, 3, padding=1, bias=False).batch_norm()
-    ...     if stride != 1 or x.channels != channels:
-    ...         x = x.conv2d(channels, 1, stride=stride, bias=False).batch_norm()
-    ...     return (y + x).relu()
-    >>> b = Builder(seed=1)
-    >>> y = block(b.input(shape=(None, 16, 8, 8)), 32, stride=2)
-    >>> y.shape, y.name
-    ((None, 32, 4, 4), 'relu_1')
-    """
-
-    __slots__ = ("builder", "name", "shape")
-
-    def __init__(self, builder, name, shape):
-        self.builder, self.name, self.shape = builder, name, shape
-
-    @property
-    def channels(self):
-        """The size of axis 1."""
-        if len(self.shape) < 2 or self.shape[1] is None:
-            raise ShapeError(f"Value {self.name!r}: shape {shape_text(self.shape)} has no known axis 1; state the input's shape")
-        return self.shape[1]
-
-    def conv2d(self, channels, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, bias=True, weight=None, name=None):
-        """Append a convolution with `channels` outputs; `weight` and `bias` may be arrays, else the builder finds or draws them."""
-        shape = (channels, self.channels // groups, *pair(kernel_size, 2))
-        attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        return self.builder.weighted("conv2d", self, shape, attrs, weight, bias, name)
-
-    def conv1d(self, channels, kernel_size, *, stride=1, padding=0, dilation=1, groups=1, bias=True, weight=None, name=None):
-        """Append a one-dimensional convolution."""
-        attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        return self.builder.weighted("conv1d", self, (channels, self.channels // groups, kernel_size), attrs, weight, bias, name)
-
-    def linear(self, features, *, bias=True, weight=None, name=None):
-        """Append a fully connected layer with `features` outputs."""
-        if not self.shape or self.shape[-1] is None:
-            raise ShapeError(f"Value {self.name!r}: shape {shape_text(self.shape)} has no known last axis; state the input's shape")
-        return self.builder.weighted("linear", self, (features, self.shape[-1]), {}, weight, bias, name)
-
-    def batch_norm(self, *, eps=1e-5, params=None, name=None):
-        """Append a batch norm; `params` may hold the arrays weight, bias, running_mean, running_var."""
-        path = self.builder.path("batch_norm", name)
-        params = params or {key: self.builder.array(path, key, (self.channels,)) for key in ("weight", "bias", "running_mean", "running_var")}
-        target = "nn.BatchNorm2d" if len(self.shape) == 4 else "nn.BatchNorm1d"
-        return self.builder.append("batch_norm", [self], {"eps": eps}, params, path=path, target=target)
-
-    def relu(self, *, name=None):
-        """Append a ReLU."""
-        return self.builder.append("relu", [self], name=name)
-
-    def max_pool2d(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, name=None):
-        """Append a maximum pool."""
-        attrs = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-        return self.builder.append("max_pool2d", [self], attrs, name=name)
-
-    def avg_pool2d(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, *, name=None):
-        """Append an average pool."""
-        attrs = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
-        return self.builder.append("avg_pool2d", [self], attrs, name=name)
-
-    def adaptive_avg_pool2d(self, output_size=1, *, name=None):
-        """Append an average pool into `output_size` windows."""
-        return self.builder.append("adaptive_avg_pool2d", [self], {"output_size": output_size}, name=name)
-
-    def flatten(self, start_dim=1, *, name=None):
-        """Append a flattening of all axes from `start_dim` on."""
-        return self.builder.append("flatten", [self], {"start_dim": start_dim}, name=name)
-
-    def reshape(self, *shape, name=None):
-        """Append a reshape."""
-        return self.builder.append("reshape", [self], {"shape": tuple(shape)}, name=name)
-
-    def layer_norm(self, *, eps=1e-5, name=None):
-        """Append a layer norm over the last axis."""
-        path = self.builder.path("layer_norm", name)
-        params = {key: self.builder.array(path, key, self.shape[-1:]) for key in ("weight", "bias")}
-        return self.builder.append("layer_norm", [self], {"eps": eps}, params, path=path)
-
-    def softmax(self, dim=-1, *, name=None):
-        """Append a softmax."""
-        return self.builder.append("softmax", [self], {"dim": dim}, name=name)
-
-    def gelu(self, *, name=None):
-        """Append a GELU."""
-        return self.builder.append("gelu", [self], name=name)
-
-    def permute(self, *dims, name=None):
-        """Append a reordering of axes."""
-        return self.builder.append("permute", [self], {"dims": tuple(dims)}, name=name)
-
-    def scale(self, factor, *, name=None):
-        """Append a product with a number."""
-        return self.builder.append("scale", [self], {"factor": float(factor)}, name=name)
-
-    def dropout(self, *, name=None):
-        """Append a dropout, which does nothing at inference."""
-        return self.builder.append("dropout", [self], name=name)
-
-    def cat(self, *others, dim=1, name=None):
-        """Append the concatenation of this value and others."""
-        return self.builder.append("cat", [self, *others], {"dim": dim}, name=name)
-
-    def __add__(self, other):
-        if not isinstance(other, Value):
-            return NotImplemented
-        return self.builder.append("add", [self, other])
-
-    def __matmul__(self, other):
-        if not isinstance(other, Value):
-            return NotImplemented
-        return self.builder.append("matmul", [self, other])
-
-    def __repr__(self):
-        return f"<Value {self.name!r} {shape_text(self.shape)}>"
+_FUNCTIONS = (
+    "add", "sub", "mul", "div", "add_scalar", "mul_scalar", "cat", "flatten", "reshape", "matmul", "permute", "transpose", "squeeze", "unsqueeze", "slice", "select",
+    "expand", "mean", "pad", "interpolate", "constant",
+)  # fmt: skip
 
 
 class Builder:
@@ -152,6 +29,8 @@ class Builder:
         must be used in the end.
     seed : int, optional
         Without arrays: parameters are drawn from this seed.
+    empty : bool
+        Without arrays or a seed: parameters are zeros that take no memory, for questions about shapes alone.
     name : str
         Of the model.
 
@@ -163,10 +42,10 @@ class Builder:
     array([[1., 2.]], dtype=float32)
     """
 
-    def __init__(self, arrays=None, *, seed=None, name="model"):
-        if arrays is not None and seed is not None:
-            raise ArgumentError("Builder: both arrays and a seed are given; parameters come from one of the two, leave out the other")
-        self._arrays = None if arrays is None else dict(arrays)
+    def __init__(self, arrays=None, *, seed=None, empty=False, name="model"):
+        if (arrays is not None) + (seed is not None) + bool(empty) > 1:
+            raise ArgumentError("Builder: two of arrays, seed and empty are given; parameters come from one of them, leave out the others")
+        self._arrays, self._empty = None if arrays is None else dict(arrays), empty
         self._used = set()
         self._rng = np.random.default_rng(0 if seed is None else seed)
         self._nodes, self._shapes, self._scope, self._name = [], {}, [], name
@@ -190,11 +69,16 @@ class Builder:
         finally:
             self._scope.pop()
 
-    def input(self, name="x", shape=None):
-        """Add an input; None in `shape` stands for any size."""
+    def input(self, name="x", shape=None, dtype="float32"):
+        """Add an input; None in `shape` stands for any size. Indices have dtype "int64"."""
         if shape is None:
             raise ArgumentError(f"Builder.input: shape of {name!r} is missing; give it, with None for the batch, such as (None, 3, 32, 32)")
-        return self.append("input", [], {"shape": tuple(shape)}, name=name)
+        return self.append("input", [], {"shape": tuple(shape), "dtype": dtype}, name=name)
+
+    def parameter(self, name, shape):
+        """Add an array as a value, looked up under its name or drawn, such as a position embedding."""
+        value = self._draw_or_find(".".join([*self._scope, name]), "value", tuple(shape))
+        return self.append("constant", [], {}, {"value": value}, name=name)
 
     def path(self, op, name):
         """Return the dotted path of a new module."""
@@ -217,24 +101,28 @@ class Builder:
         self._shapes[name] = shape
         return Value(self, name, shape)
 
-    def weighted(self, op, value, shape, attrs, weight, bias, name):
-        """Append a node with a weight and perhaps a bias."""
+    def weighted(self, op, value, shape, attrs, weight, bias, name, outputs=None):
+        """Append a node with a weight and perhaps a bias, of as many `outputs` as the weight has unless given."""
         path = self.path(op, name)
         params = {"weight": self.array(path, "weight", shape) if weight is None else _given(path, "weight", weight, shape)}
         if bias is True:
-            params["bias"] = self.array(path, "bias", shape[:1])
+            params["bias"] = self.array(path, "bias", (outputs or shape[0],))
         elif bias is not False and bias is not None:
-            params["bias"] = _given(path, "bias", bias, shape[:1])
+            params["bias"] = _given(path, "bias", bias, (outputs or shape[0],))
         return self.append(op, [value], attrs, params, path=path)
 
     def array(self, path, key, shape):
         """Return a parameter: looked up, or drawn from the seed."""
+        return self._draw_or_find(f"{path}.{key}", key, tuple(shape))
+
+    def _draw_or_find(self, full, key, shape):
+        if self._empty:
+            return np.broadcast_to(np.float32(0), shape)
         if self._arrays is None:
             return _draw(self._rng, key, shape)
-        full = f"{path}.{key}"
         choose(f"Builder {self._name!r}", "array", full, self._arrays)
         self._used.add(full)
-        return _given(path, key, self._arrays[full], shape)
+        return _checked(full, self._arrays[full], shape)
 
     def build(self, *outputs):
         """Return the model that computes `outputs`.
@@ -261,11 +149,15 @@ def _identifier(path):
 
 
 def _given(path, key, value, shape):
+    return _checked(f"{path}.{key}", value, shape)
+
+
+def _checked(full, value, shape):
     value = np.asarray(value)
     if value.dtype != np.float32:
-        raise ArgumentError(f"{path}.{key}: the array has dtype {value.dtype} but must be float32; convert it with .astype(np.float32)")
+        raise ArgumentError(f"{full}: the array has dtype {value.dtype} but must be float32; convert it with .astype(np.float32)")
     if value.shape != tuple(shape):
-        raise ShapeError(f"{path}.{key}: the array has shape {value.shape} but the layer needs {tuple(shape)}; correct the architecture or the array")
+        raise ShapeError(f"{full}: the array has shape {value.shape} but the layer needs {tuple(shape)}; correct the architecture or the array")
     return value
 
 

@@ -237,8 +237,9 @@ class Model:
         place = f"Model {self.name!r}, input {node.name!r}"
         if not isinstance(x, QTensor):
             x = np.asarray(x)
-            if x.dtype != np.float32:
-                raise ArgumentError(f"{place}: the array has dtype {x.dtype} but must be float32; convert it with x.astype(np.float32)")
+            dtype = node.attrs["dtype"]
+            if x.dtype != dtype:
+                raise ArgumentError(f"{place}: the array has dtype {x.dtype} but must be {dtype}; convert it with x.astype(np.{dtype})")
         wanted = node.attrs["shape"]
         if wanted is not None and (len(wanted) != len(x.shape) or any(w not in (None, n) for w, n in zip(wanted, x.shape))):
             text = ", ".join("N" if w is None else str(w) for w in wanted)

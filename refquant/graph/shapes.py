@@ -4,7 +4,10 @@ import math
 
 from refquant.errors import ShapeError
 
-__all__ = ["same", "conv", "linear", "per_channel", "add", "pool", "adaptive_pool", "flatten", "reshape", "cat", "layer_norm", "matmul", "permute", "pair", "check_windows"]
+__all__ = [
+    "same", "constant", "embedding", "conv", "conv_transpose", "linear", "per_channel", "prelu", "group_norm", "layer_norm", "broadcast", "pool", "adaptive_pool", "mean",
+    "flatten", "reshape", "cat", "matmul", "permute", "transpose", "squeeze", "unsqueeze", "slice_axis", "select", "expand", "channel_shuffle", "pad", "interpolate", "pair",
+]  # fmt: skip
 
 
 def pair(value, dims):
@@ -61,32 +64,87 @@ def _windows(node, n, k, s, p, d, ceil_mode):
     return size - 1 if ceil_mode and (size - 1) * s >= n + p else size
 
 
-def check_windows(node, x):
-    """Refuse pools whose input is not (N, C, H, W)."""
-    if len(x) != 4:
-        _refuse(node, f"x has shape {_text(x)} but must be (N, C, H, W)")
+def conv_transpose(node, x):
+    """(N, OC, *spatial) of a transposed convolution, whose weights are (IC, OC / groups, …)."""
+    w, a = node.params["weight"].shape, node.attrs
+    dims = len(w) - 2
+    if len(x) != dims + 2 or x[1] not in (None, w[0]) or w[0] % a["groups"]:
+        _refuse(node, f"x has shape {_text(x)} but w {_text(w)} with groups={a['groups']}; x must be (N, {w[0]}, ...) with {dims + 2} dimensions")
+    sides = zip(x[2:], w[2:], *(pair(a[k], dims) for k in ("stride", "padding", "dilation", "output_padding")))
+    return (x[0], w[1] * a["groups"], *(None if n is None else (n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, d, o in sides))
+
+
+def constant(node):
+    """The array's."""
+    return tuple(node.params["value"].shape)
+
+
+def embedding(node, x):
+    """(..., width) of indices (...)."""
+    return (*x, node.params["weight"].shape[1])
+
+
+def prelu(node, x):
+    """The same shape; one slope, or one for each channel."""
+    slopes = node.params["weight"].shape
+    if slopes != (1,) and (len(x) < 2 or x[1] not in (None, slopes[0])):
+        _refuse(node, f"x has shape {_text(x)} but there are {slopes[0]} slopes; give one, or one for each of axis 1")
+    return x
+
+
+def group_norm(node, x):
+    """The same shape, with as many channels as the parameters have and groups divide."""
+    groups = node.attrs.get("num_groups", 1)
+    if len(x) < 2 or (x[1] is not None and x[1] % groups):
+        _refuse(node, f"x has shape {_text(x)} but num_groups={groups} must divide axis 1; choose a divisor")
+    return per_channel(node, x) if node.params.get("weight") is not None else x
 
 
 def pool(node, x):
-    """(N, C, OH, OW) of a pool."""
-    check_windows(node, x)
-    a = node.attrs
+    """(N, C, *spatial) of a pool."""
+    dims, a = int(node.op[-2]), node.attrs
+    _check_windows(node, x, dims)
     stride = a["kernel_size"] if a["stride"] is None else a["stride"]
-    sides = zip(x[2:], *(pair(v, 2) for v in (a["kernel_size"], stride, a["padding"], a.get("dilation", 1))))
+    sides = zip(x[2:], *(pair(v, dims) for v in (a["kernel_size"], stride, a["padding"], a.get("dilation", 1))))
     return (*x[:2], *(_windows(node, n, k, s, p, d, a["ceil_mode"]) for n, k, s, p, d in sides))
 
 
-def adaptive_pool(node, x):
-    """(N, C, *output_size)."""
-    check_windows(node, x)
-    return (*x[:2], *(n if o is None else o for n, o in zip(x[2:], pair(node.attrs["output_size"], 2))))
+def adaptive_pool(dims):
+    """Return the rule of adaptive pools over so many axes: (N, C, *output_size)."""
+
+    def rule(node, x):
+        _check_windows(node, x, dims)
+        return (*x[:2], *(n if o is None else o for n, o in zip(x[2:], pair(node.attrs["output_size"], dims))))
+
+    return rule
 
 
-def add(node, a, b):
-    """The common shape; no broadcasting, as quantized engines have none here."""
-    if len(a) != len(b) or any(n != m and None not in (n, m) for n, m in zip(a, b)):
-        _refuse(node, f"inputs have shapes {_text(a)} and {_text(b)}; they must be equal")
-    return tuple(m if n is None else n for n, m in zip(a, b))
+def _check_windows(node, x, dims):
+    if len(x) != dims + 2:
+        _refuse(node, f"x has shape {_text(x)} but must be (N, C, {', '.join('DHW'[3 - dims :])})")
+
+
+def mean(node, x):
+    """Without the averaged axes, or with a 1 for each."""
+    axes = {_axis(node, d, len(x)) for d in pair(node.attrs["dim"], 1)}
+    if node.attrs["keepdim"]:
+        return tuple(1 if i in axes else n for i, n in enumerate(x))
+    return tuple(n for i, n in enumerate(x) if i not in axes)
+
+
+def _axis(node, dim, count, name="dim"):
+    if not -count <= dim < count:
+        _refuse(node, f"{name}={dim} but x has {count} dimensions; choose {-count} … {count - 1}")
+    return dim % count
+
+
+def broadcast(node, a, b):
+    """The common shape, by NumPy's rules of broadcasting."""
+    wide, narrow = (a, b) if len(a) >= len(b) else (b, a)
+    narrow = (1,) * (len(wide) - len(narrow)) + tuple(narrow)
+    if any(n != m and None not in (n, m) and 1 not in (n, m) for n, m in zip(wide, narrow)):
+        _refuse(node, f"inputs have shapes {_text(a)} and {_text(b)}; they must be equal, or 1 where they differ")
+    return tuple(m if n == 1 or n is None and m not in (1, None) else n for n, m in zip(wide, narrow))
 
 
 def flatten(node, x):
@@ -135,18 +193,19 @@ def cat(node, *shapes):
 
 
 def layer_norm(node, x):
-    """The same shape, whose last axis has as many entries as the parameters."""
+    """The same shape, whose last axes are those of the parameters."""
     w = node.params["weight"].shape
-    if not x or x[-1] not in (None, w[0]):
-        _refuse(node, f"x has shape {_text(x)} but the parameters {_text(w)}; the last axis of x must be {w[0]}")
+    if len(x) < len(w) or any(n not in (None, m) for n, m in zip(x[len(x) - len(w) :], w)):
+        what = f"the last axis of x must be {w[0]}" if len(w) == 1 else f"the last axes of x must be {_text(w)}"
+        _refuse(node, f"x has shape {_text(x)} but the parameters {_text(w)}; {what}")
     return x
 
 
 def matmul(node, a, b):
-    """(..., M, N) of (..., M, K) and (..., K, N)."""
-    if len(a) < 2 or len(a) != len(b) or a[-1] != b[-2] or any(n != m and None not in (n, m) for n, m in zip(a[:-2], b[:-2])):
+    """(..., M, N) of (..., M, K) and (..., K, N); axes before those broadcast."""
+    if len(a) < 2 or len(b) < 2 or None not in (a[-1], b[-2]) and a[-1] != b[-2]:
         _refuse(node, f"inputs have shapes {_text(a)} and {_text(b)}; they must be (..., M, K) and (..., K, N)")
-    return (*a[:-1], b[-1])
+    return (*broadcast(node, a[:-2], b[:-2]), a[-2], b[-1])
 
 
 def permute(node, x):
@@ -155,6 +214,85 @@ def permute(node, x):
     if sorted(d % max(len(x), 1) for d in dims) != list(range(len(x))):
         _refuse(node, f"dims={tuple(dims)} but x has shape {_text(x)}; name each of its {len(x)} axes once")
     return tuple(x[d] for d in dims)
+
+
+def transpose(node, x):
+    """Two axes exchanged."""
+    i, j = (_axis(node, node.attrs[name], len(x), name) for name in ("dim0", "dim1"))
+    shape = list(x)
+    shape[i], shape[j] = shape[j], shape[i]
+    return tuple(shape)
+
+
+def squeeze(node, x):
+    """Without an axis, or several, of length 1; of another length it stays."""
+    axes = {_axis(node, d, len(x)) for d in pair(node.attrs["dim"], 1)}
+    return tuple(n for i, n in enumerate(x) if i not in axes or n != 1)
+
+
+def unsqueeze(node, x):
+    """With a new axis of length 1."""
+    dim = _axis(node, node.attrs["dim"], len(x) + 1)
+    return (*x[:dim], 1, *x[dim:])
+
+
+def slice_axis(node, x):
+    """A part of one axis."""
+    a = node.attrs
+    dim = _axis(node, a["dim"], len(x))
+    if a["step"] < 1:
+        _refuse(node, f"step={a['step']} must be at least 1")
+    size = None if x[dim] is None else len(range(*slice(a["start"], a["stop"], a["step"]).indices(x[dim])))
+    return (*x[:dim], size, *x[dim + 1 :])
+
+
+def select(node, x):
+    """Without the axis of which one index is taken."""
+    dim, index = _axis(node, node.attrs["dim"], len(x)), node.attrs["index"]
+    if x[dim] is not None and not -x[dim] <= index < x[dim]:
+        _refuse(node, f"index={index} but axis {dim} of x {_text(x)} has {x[dim]} entries; choose {-x[dim]} … {x[dim] - 1}")
+    return (*x[:dim], *x[dim + 1 :])
+
+
+def expand(node, x):
+    """Axes of length 1 repeated; -1 keeps an axis."""
+    asked = tuple(node.attrs["shape"])
+    padded = (1,) * (len(asked) - len(x)) + tuple(x)
+    if len(asked) < len(x) or any(w not in (-1, None, n) and n not in (1, None) for w, n in zip(asked, padded)):
+        _refuse(node, f"x has shape {_text(x)}, which does not expand to {_text(asked)}; only axes of length 1 are repeated")
+    return tuple(n if w in (-1, None) else w for w, n in zip(asked, padded))
+
+
+def channel_shuffle(node, x):
+    """The same shape, of as many channels as groups divide."""
+    groups = node.attrs["groups"]
+    if len(x) < 3 or groups < 1 or (x[1] is not None and x[1] % groups):
+        _refuse(node, f"x has shape {_text(x)} but groups={groups} must divide axis 1; choose a divisor")
+    return x
+
+
+def pad(node, x):
+    """Axes, from the last on, longer by a pair of numbers each."""
+    pads = node.attrs["pad"]
+    if len(pads) % 2 or len(pads) > 2 * len(x):
+        _refuse(node, f"pad={tuple(pads)} must be pairs of numbers, from the last axis on, for {len(x)} axes at most")
+    shape = list(x)
+    for i in range(len(pads) // 2):
+        if shape[-1 - i] is not None:
+            shape[-1 - i] += pads[2 * i] + pads[2 * i + 1]
+            if shape[-1 - i] < 0:
+                _refuse(node, f"pad={tuple(pads)} cuts more off x {_text(x)} than there is; cut less")
+    return tuple(shape)
+
+
+def interpolate(node, x):
+    """(N, C, *size)."""
+    size, factor = node.attrs["size"], node.attrs["scale_factor"]
+    if len(x) < 3 or (size is None) == (factor is None):
+        _refuse(node, f"x has shape {_text(x)}, size={size} and scale_factor={factor}; x must be (N, C, ...) and one of the two given")
+    if size is not None:
+        return (*x[:2], *pair(size, len(x) - 2))
+    return (*x[:2], *(None if n is None else math.floor(n * f) for n, f in zip(x[2:], pair(factor, len(x) - 2))))
 
 
 def _text(shape):

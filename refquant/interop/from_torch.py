@@ -4,7 +4,9 @@ import numpy as np
 
 from refquant.errors import ArgumentError, BackendMissing, UnsupportedError
 from refquant.graph import Model, Node
-from refquant.graph.opset import OPS, op_of_target
+from refquant.graph.opset import OPS, graph_op, op_of_target
+from refquant.interop.torch_calls import CALLS
+from refquant.interop.torch_layers import LAYERS, array_of
 
 __all__ = ["from_torch"]
 
@@ -55,217 +57,185 @@ def from_torch(module, example_inputs):
         graph = torch.fx.Tracer().trace(module)
     except Exception as error:  # whatever the module's own code raises on symbolic values
         raise UnsupportedError(f"from_torch: torch.fx cannot trace {type(module).__name__} ({error}); remove control flow that depends on values") from error
-    return _Reader(torch, module, [tuple(np.shape(x)) for x in example_inputs]).read(graph)
+    dtypes = [str(x.dtype).removeprefix("torch.") for x in example_inputs]
+    return _Reader(torch, module, [tuple(np.shape(x)) for x in example_inputs], dtypes).read(graph)
 
 
 class _Reader:
-    """Turns the nodes of a ``torch.fx`` graph into those of a model, one by one."""
+    """Turns the nodes of a ``torch.fx`` graph into those of a model, one by one.
 
-    def __init__(self, torch, module, shapes):
-        self.torch, self.shapes, self.name = torch, shapes, type(module).__name__
+    What a module computes with sizes is worked out on the way; the batch size is None there. Parts of a split are slices.
+    """
+
+    def __init__(self, torch, module, shapes, dtypes):
+        self.torch, self.module, self.given, self.name = torch, module, list(zip(shapes, dtypes)), type(module).__name__
         self.modules = dict(module.named_modules(remove_duplicate=False))
         self.functions = _functions(torch)
-        self.nodes, self.batch_sizes = [], set()
+        self.nodes, self.shapes, self.known, self.parts = [], {}, {}, {}
 
     def read(self, graph):
         outputs = None
         placeholders = [n for n in graph.nodes if n.op == "placeholder"]
-        if len(placeholders) != len(self.shapes):
-            raise ArgumentError(f"from_torch: {len(self.shapes)} example inputs but {self.name} takes {len(placeholders)}; give one each")
-        for node, shape in zip(placeholders, self.shapes):
-            self.nodes.append(Node(node.name, "input", [], {"shape": (None, *shape[1:])}))
+        if len(placeholders) != len(self.given):
+            raise ArgumentError(f"from_torch: {len(self.given)} example inputs but {self.name} takes {len(placeholders)}; give one each")
+        for node, (shape, dtype) in zip(placeholders, self.given):
+            self._put(Node(node.name, "input", [], {"shape": (None, *shape[1:]), "dtype": dtype}))
         for node in graph.nodes:
             if node.op == "output":
                 outputs = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
-            elif node.op != "placeholder" and not self._is_size(node):
+            elif node.op != "placeholder" and not self._worked_out(node):
                 self._append(node)
         if any(not isinstance(o, self.torch.fx.Node) for o in outputs):
             raise UnsupportedError(f"from_torch: {self.name} returns {outputs!r}; return a tensor or a tuple of tensors")
-        return Model(self.nodes, [o.name for o in outputs], name=self.name)
+        return Model(self.nodes, [self._value(o, o) for o in outputs], name=self.name)
+
+    def _put(self, node):
+        self.nodes.append(node)
+        attrs, inputs = node.attrs, (self.shapes[i] for i in node.inputs)
+        self.shapes[node.name] = attrs["shape"] if node.op == "input" else graph_op(node.op, "from_torch").shape(node, *inputs)
 
     def _append(self, node):
+        params = {}
         if node.op == "call_module":
             module = self.modules[node.target]
-            target, inputs = f"nn.{type(module).__name__}", list(node.args)
-            convert = _MODULES.get(target) if type(module).__module__.startswith("torch.nn.") else None
+            target, inputs, path = f"nn.{type(module).__name__}", list(node.args), node.target
+            convert = LAYERS.get(target) if type(module).__module__.startswith("torch.nn.") else None
             if convert is None:
                 self._refuse(node, f"layer {type(module).__module__}.{type(module).__name__}")
+            op = op_of_target(target, "from_torch").name
             attrs, params = convert(module, self._place(node))
-            path = node.target
         else:
-            target = f".{node.target}" if node.op == "call_method" else self.functions.get(node.target)
-            if target not in _CALLS or node.op == "get_attr":
+            target, path = f".{node.target}" if node.op == "call_method" else self.functions.get(node.target), self._scope(node)
+            rule = CALLS.get(op_of_target(target, "from_torch").name) if target in TARGETS else None
+            if rule is None:
                 self._refuse(node, f"{node.op} {node.target}")
-            inputs, attrs = _CALLS[target](self._place(node), *self._open(node.args), **node.kwargs)
-            params, path = {}, self._scope(node)
-        for value in inputs:
-            if not isinstance(value, self.torch.fx.Node):
-                self._refuse(node, f"{node.target} of the constant {value!r}")
-        op = op_of_target(target, "from_torch").name
-        self.nodes.append(Node(node.name, op, [v.name for v in inputs], attrs, params, target=target, path=path))
+            op, inputs, attrs, *more = self._call(rule, node)
+            params = more[0] if more else {}
+        self._put(Node(node.name, op, [self._value(v, node) for v in inputs], attrs, params, target=target, path=path))
+
+    def _call(self, rule, node):
+        args, kwargs = self._plain(node.args), {key: self._plain(value) for key, value in node.kwargs.items()}
+        try:
+            return rule(self._place(node), *args, **kwargs)
+        except TypeError as error:
+            raise UnsupportedError(f"{self._place(node)}: {node.target} with arguments that are not understood ({error}); use its usual form") from error
+
+    def _value(self, value, node):
+        """Return the name of the model's node for an argument; an array becomes a constant."""
+        if isinstance(value, self.torch.fx.Node) and value.name in self.shapes:
+            return value.name
+        array = self.known.get(value) if isinstance(value, self.torch.fx.Node) else value
+        if not isinstance(array, np.ndarray):
+            self._refuse(node, f"{node.target} of the constant {value!r}")
+        name = value.name if isinstance(value, self.torch.fx.Node) else f"{node.name}_constant"
+        self._put(Node(name, "constant", [], {}, {"value": array}, path=self._scope(node)))
+        return name
 
     def _place(self, node):
         return f"from_torch: {node.name!r}"
 
     def _refuse(self, node, what):
-        known = ", ".join(sorted({t for op in OPS for t in op.targets if t in _MODULES or t in _CALLS}))
+        known = ", ".join(sorted(t for t in TARGETS if t in LAYERS or op_of_target(t, "from_torch").name in CALLS))
         raise UnsupportedError(f"{self._place(node)} is {what}, which refquant's models do not have; it knows {known}")
 
-    def _is_size(self, node):
-        """Whether a node only asks for the batch size: ``x.size(0)``, or ``x.shape`` and ``[0]`` of it."""
-        size = node.op == "call_method" and node.target == "size" and node.args[1:] in ((0,), ())
-        shape = node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
-        item = node.op == "call_function" and node.args and node.args[0] in self.batch_sizes and node.args[1] == 0
-        if size or shape or item:
-            self.batch_sizes.add(node)
-        return size or shape or item
+    def _worked_out(self, node):
+        """Whether a node is a parameter, a size or a number made of sizes, part of a split, or a part of a value: dealt with here."""
+        if node.op == "get_attr":
+            value = self.module
+            for part in node.target.split("."):
+                value = getattr(value, part)
+            self.known[node] = array_of(value, self._place(node), node.target)
+            return True
+        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        first = node.args[0] if node.args else None
+        shape = self.shapes.get(getattr(first, "name", None))
+        if node.op == "call_module":
+            return False
+        if name == "_assert":
+            return True
+        if shape is not None and (name in ("size", "dim") or node.target is getattr):
+            return self._size(node, name, shape)
+        if name in ("chunk", "split") and shape is not None:
+            self.parts[node] = self._split(node, name, shape, *self._plain(node.args[1:]), **node.kwargs)
+            return True
+        if name == "getitem" and first in self.parts:
+            self._put(Node(node.name, "slice", [first.args[0].name], self.parts[first][node.args[1]], target="operator.getitem", path=self._scope(node)))
+            return True
+        if name == "getitem" and shape is not None:
+            return self._index(node, shape, self._plain(node.args[1]))
+        if node.op == "call_function" and node.args and all(self._is_known(a) for a in node.args) and node.target.__module__ == "_operator":
+            self.known[node] = node.target(*self._plain(node.args))
+            return True
+        return False
 
-    def _open(self, args):
-        """Return arguments with batch sizes replaced by None: the size of the input there."""
-        if isinstance(args, (tuple, list)):
-            return type(args)(self._open(a) for a in args)
-        return None if isinstance(args, self.torch.fx.Node) and args in self.batch_sizes else args
+    def _size(self, node, name, shape):
+        if name == "dim" or node.target is getattr and node.args[1] == "ndim":
+            self.known[node] = len(shape)
+        elif name == "size" and len(node.args) + len(node.kwargs) > 1:
+            self.known[node] = shape[node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)]
+        elif name == "size" or node.args[1] == "shape":
+            self.known[node] = tuple(shape)
+        return node in self.known
+
+    def _split(self, node, name, shape, count, dim=0):
+        total = shape[dim]
+        if total is None:
+            self._refuse(node, f"a {name} of the batch")
+        size = -(-total // count) if name == "chunk" else count
+        sizes = [min(size, total - k) for k in range(0, total, size)] if isinstance(size, int) else list(size)
+        ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+        return [{"dim": dim, "start": end - length, "stop": end} for length, end in zip(sizes, ends)]
+
+    def _index(self, node, shape, index):
+        """A chain of parts along single axes; the last one has the node's name."""
+        index = list(index) if isinstance(index, tuple) else [index]
+        if Ellipsis in index:
+            at = index.index(Ellipsis)
+            index[at : at + 1] = [slice(None)] * (len(shape) - len(index) + 1)
+        steps, dim = [], 0
+        for entry in index:
+            if isinstance(entry, int):
+                steps.append(("select", {"dim": dim, "index": entry}))
+                continue
+            if not isinstance(entry, slice):
+                self._refuse(node, f"an index of {entry!r}")
+            if entry != slice(None):
+                steps.append(("slice", {"dim": dim, "start": entry.start, "stop": entry.stop, "step": entry.step or 1}))
+            dim += 1
+        name = node.args[0].name
+        for k, (op, attrs) in enumerate(steps or [("identity", {})]):
+            made = node.name if k >= len(steps) - 1 else f"{node.name}_{k}"
+            self._put(Node(made, op, [name], attrs, target="operator.getitem", path=self._scope(node)))
+            name = made
+        return True
+
+    def _is_known(self, value):
+        return not isinstance(value, self.torch.fx.Node) or value in self.known
+
+    def _plain(self, value):
+        """Return arguments with what was worked out in its place."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._plain(v) for v in value)
+        if isinstance(value, slice):
+            return slice(*(self._plain(v) for v in (value.start, value.stop, value.step)))
+        return self.known.get(value, value) if isinstance(value, self.torch.fx.Node) else value
 
     def _scope(self, node):
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         return stack[-1][0] if stack else ""
 
 
+TARGETS = {target for op in OPS for target in op.targets}
+
+
 def _functions(torch):
-    """Return ``{function: target}`` of the functions that are understood."""
+    """Return ``{function: target}`` of the functions that models know."""
     import operator
 
-    functional = torch.nn.functional
-    names = ("relu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "dropout")
-    table = {getattr(functional, name): f"F.{name}" for name in names}
-    table.update({getattr(torch, name): f"torch.{name}" for name in ("add", "relu", "cat", "flatten", "reshape")})
-    table.update({operator.add: "operator.add", operator.iadd: "operator.iadd"})
+    homes = {"F": torch.nn.functional, "torch": torch, "operator": operator}
+    table = {}
+    for target in (t for op in OPS for t in op.targets):
+        home, _, name = target.partition(".")
+        if home in homes and hasattr(homes[home], name):
+            table.setdefault(getattr(homes[home], name), target)
     return table
-
-
-def _array(tensor, place, name):
-    array = tensor.detach().cpu().numpy()
-    if array.dtype != np.float32:
-        raise ArgumentError(f"{place}: {name} has dtype {array.dtype} but must be float32; call module.float() first")
-    return array.copy()
-
-
-def _weights(module, place):
-    params = {"weight": _array(module.weight, place, "weight")}
-    if module.bias is not None:
-        params["bias"] = _array(module.bias, place, "bias")
-    return params
-
-
-def _conv(module, place):
-    if module.padding_mode != "zeros":
-        raise UnsupportedError(f"{place}: padding_mode={module.padding_mode!r} is not supported; pad with zeros")
-    padding = module.padding
-    if isinstance(padding, str):
-        reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size)]
-        if padding == "same" and any(r % 2 for r in reach):
-            raise UnsupportedError(f"{place}: padding='same' with an even window pads one side more than the other, which is not supported; use an odd window")
-        padding = tuple(r // 2 if padding == "same" else 0 for r in reach)
-    geometry = {"stride": module.stride, "padding": padding, "dilation": module.dilation}
-    attrs = {key: value[0] if len(set(value)) == 1 else tuple(value) for key, value in geometry.items()}
-    return {**attrs, "groups": module.groups}, _weights(module, place)
-
-
-def _norm(module, place):
-    if module.running_mean is None:
-        raise UnsupportedError(f"{place}: the batch norm has no running statistics; use track_running_stats=True")
-    names = ("weight", "bias", "running_mean", "running_var")
-    params = {name: _array(getattr(module, name), place, name) for name in names if getattr(module, name) is not None}
-    params.setdefault("weight", np.ones_like(params["running_mean"]))
-    params.setdefault("bias", np.zeros_like(params["running_mean"]))
-    return {"eps": module.eps}, params
-
-
-def _attributes(*names):
-    def convert(module, place):
-        if getattr(module, "return_indices", False):
-            raise UnsupportedError(f"{place}: return_indices=True is not supported; leave it out")
-        return {name: getattr(module, name) for name in names}, {}
-
-    return convert
-
-
-def _flatten_module(module, place):
-    return _flatten(place, None, module.start_dim, module.end_dim)[1], {}
-
-
-_AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-_MODULES = {
-    "nn.Conv1d": _conv,
-    "nn.Conv2d": _conv,
-    "nn.Linear": lambda module, place: ({}, _weights(module, place)),
-    "nn.BatchNorm1d": _norm,
-    "nn.BatchNorm2d": _norm,
-    "nn.ReLU": _attributes(),
-    "nn.MaxPool2d": _attributes("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
-    "nn.AvgPool2d": _attributes(*_AVG_POOL),
-    "nn.AdaptiveAvgPool2d": _attributes("output_size"),
-    "nn.Flatten": _flatten_module,
-    "nn.Dropout": _attributes(),
-    "nn.Identity": _attributes(),
-}
-
-
-def _flatten(place, x, start_dim=0, end_dim=-1):
-    if end_dim != -1:
-        raise UnsupportedError(f"{place}: flatten with end_dim={end_dim} is not supported; flatten to the end")
-    return [x], {"start_dim": start_dim}
-
-
-def _add(place, a, b, *, alpha=1):
-    if alpha != 1:
-        raise UnsupportedError(f"{place}: add with alpha={alpha} is not supported; multiply first")
-    return [a, b], {}
-
-
-def _reshape(place, x, *shape):
-    return [x], {"shape": tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)}
-
-
-def _max_pool(place, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-    if return_indices:
-        raise UnsupportedError(f"{place}: return_indices=True is not supported; leave it out")
-    return [x], {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-
-
-def _avg_pool(place, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
-    return [x], dict(zip(_AVG_POOL, (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)))
-
-
-def _dropout(place, x, p=0.5, training=True, inplace=False):
-    if training:
-        raise UnsupportedError(f"{place}: dropout(training=True) draws random numbers; pass training=self.training")
-    return [x], {}
-
-
-def _cat(place, tensors, dim=0):
-    return list(tensors), {"dim": dim}
-
-
-def _relu(place, x, inplace=False):
-    return [x], {}
-
-
-_CALLS = {
-    "operator.add": _add,
-    "operator.iadd": _add,
-    "torch.add": _add,
-    "F.relu": _relu,
-    "torch.relu": _relu,
-    ".relu": _relu,
-    "torch.cat": _cat,
-    "torch.flatten": _flatten,
-    ".flatten": _flatten,
-    ".reshape": _reshape,
-    ".view": _reshape,
-    "torch.reshape": _reshape,
-    "F.max_pool2d": _max_pool,
-    "F.avg_pool2d": _avg_pool,
-    "F.adaptive_avg_pool2d": lambda place, x, output_size: ([x], {"output_size": output_size}),
-    "F.dropout": _dropout,
-}

@@ -121,7 +121,7 @@ def object_type_names(object_type, place):
     --------
     >>> import operator
     >>> object_type_names(operator.add, ""), object_type_names("add", "")
-    (('operator.add',), ('operator.add', 'torch.add', 'operator.iadd'))
+    (('operator.add',), ('operator.add', 'torch.add', 'operator.iadd', '.add', '.add_'))
     """
     if isinstance(object_type, str):
         by_op = {op.name: op.targets for op in OPS}

@@ -17,7 +17,7 @@ def bert_base_layer(x):
     with b.scope("attention"):
         with b.scope("self"):
             query, key, value = (_heads(x.linear(width, name=name), tokens) for name in ("query", "key", "value"))
-            scores = (query.permute(0, 2, 1, 3) @ key.permute(0, 2, 3, 1)).scale(1 / sqrt(width // _HEADS))
+            scores = (query.permute(0, 2, 1, 3) @ key.permute(0, 2, 3, 1)) * (1 / sqrt(width // _HEADS))
             context = scores.softmax(name="softmax") @ value.permute(0, 2, 1, 3)
         y = context.permute(0, 2, 1, 3).reshape(None, tokens, width)
         with b.scope("output"):

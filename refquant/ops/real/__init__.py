@@ -16,16 +16,27 @@ the same bits. A float32 sum depends on its order; two orders are defined here, 
 [0.0, 5.960464477539063e-08]
 """
 
-from refquant.ops.real.attention import gelu, layer_norm, matmul, permute, scale, softmax
-from refquant.ops.real.conv import conv1d, conv2d
-from refquant.ops.real.elementwise import add, cat, flatten, relu
+from refquant.ops.real.activations import (
+    clamp, elu, hardsigmoid, hardswish, hardtanh, leaky_relu, log_softmax, prelu, relu6, sigmoid, silu, tanh,
+)  # fmt: skip
+from refquant.ops.real.attention import gelu, layer_norm, matmul, permute, softmax
+from refquant.ops.real.conv import conv1d, conv2d, conv3d
+from refquant.ops.real.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from refquant.ops.real.elementwise import add, add_scalar, cat, div, flatten, mul, mul_scalar, relu, sub
+from refquant.ops.real.group_norm import group_norm, instance_norm, local_response_norm
 from refquant.ops.real.linear import linear
 from refquant.ops.real.norm import batch_norm, fold_conv_bn, fold_linear_bn
 from refquant.ops.real.order import ORDERS
-from refquant.ops.real.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from refquant.ops.real.pool import (
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d, mean,
+)  # fmt: skip
+from refquant.ops.real.resize import interpolate, pad
 
 __all__ = [
-    "ORDERS", "conv1d", "conv2d", "linear", "batch_norm", "fold_conv_bn", "fold_linear_bn",
-    "relu", "add", "cat", "flatten", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d",
-    "layer_norm", "softmax", "gelu", "matmul", "permute", "scale",
+    "ORDERS", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
+    "batch_norm", "fold_conv_bn", "fold_linear_bn", "layer_norm", "group_norm", "instance_norm", "local_response_norm",
+    "relu", "relu6", "hardtanh", "clamp", "hardswish", "hardsigmoid", "sigmoid", "tanh", "elu", "leaky_relu", "silu", "prelu", "gelu", "softmax", "log_softmax",
+    "add", "sub", "mul", "div", "add_scalar", "mul_scalar", "cat", "flatten", "permute", "pad", "interpolate",
+    "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "mean",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""layer_norm, softmax, gelu, matmul, permute and scale on float32 arrays: what stands between the linear layers of a transformer.
+"""layer_norm, softmax, gelu, matmul and permute on float32 arrays: what stands between the linear layers of a transformer.
 
 Exponentials, and sums by a library of linear algebra, come out otherwise in every library and on every processor. So the order
 ``"torch_avx512"`` means no more here than NumPy's float32, close to PyTorch's numbers and as fast; ``"float64"`` rounds once, at the end.
@@ -6,10 +6,10 @@ Exponentials, and sums by a library of linear algebra, come out otherwise in eve
 
 import numpy as np
 
-from refquant.errors import ArgumentError, ShapeError
+from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.ops.real.order import check_order, real_input
 
-__all__ = ["layer_norm", "softmax", "gelu", "matmul", "permute", "scale"]
+__all__ = ["layer_norm", "softmax", "gelu", "matmul", "permute"]
 
 
 def _wide(x, name, place, order):
@@ -18,20 +18,22 @@ def _wide(x, name, place, order):
 
 
 def layer_norm(x, weight, bias, *, eps=1e-5, order="torch_avx512"):
-    """Normalise the last axis: ``(x - mean) / sqrt(var + eps) * weight + bias``.
+    """Normalise the last axes, those of `weight`: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
     Examples
     --------
-    >>> layer_norm(np.float32([[1, 3]]), np.float32([1, 2]), np.float32([0, 1]), eps=0)
+    >>> layer_norm(np.float32([[1, 3]]), np.ones(2, np.float32), np.float32([0, 2]), eps=0.0)
     array([[-1.,  3.]], dtype=float32)
     """
     x = _wide(x, "x", "layer_norm", order)
-    if x.ndim < 1 or x.shape[-1:] != np.shape(weight) or np.shape(weight) != np.shape(bias):
-        raise ShapeError(f"layer_norm: x has shape {x.shape}, weight {np.shape(weight)} and bias {np.shape(bias)}; one entry for each of the last axis")
-    centred = x - x.mean(-1, keepdims=True)
+    last = np.shape(weight)
+    if not last or x.shape[max(x.ndim - len(last), 0) :] != last or last != np.shape(bias):
+        raise ShapeError(f"layer_norm: x has shape {x.shape}, weight {last} and bias {np.shape(bias)}; one entry for each of the last axis or axes")
+    rows = x.reshape(*x.shape[: x.ndim - len(last)], int(np.prod(last)))
+    centred = rows - rows.mean(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + x.dtype.type(eps))
-    return (y * weight + bias).astype(np.float32, copy=False)
+    return (y * np.reshape(weight, -1) + np.reshape(bias, -1)).astype(np.float32, copy=False).reshape(x.shape)
 
 
 def softmax(x, dim=-1, *, order="torch_avx512"):
@@ -50,24 +52,30 @@ def softmax(x, dim=-1, *, order="torch_avx512"):
         return (y / y.sum(dim, keepdims=True)).astype(np.float32, copy=False)
 
 
-def gelu(x, *, order="torch_avx512"):
-    """``x * (1 + erf(x / sqrt(2))) / 2``.
+def gelu(x, approximate="none", *, order="torch_avx512"):
+    """``x * (1 + erf(x / sqrt(2))) / 2``, or with ``approximate="tanh"`` ``x * (1 + tanh(sqrt(2/π) * (x + 0.044715 x³))) / 2``.
 
     Examples
     --------
     >>> gelu(np.float32([-10, 0, 10]))
     array([-0.,  0., 10.], dtype=float32)
+    >>> gelu(np.float32([1]), "tanh")
+    array([0.841192], dtype=float32)
     """
-    from scipy.special import erf  # takes longer to import than all of refquant
-
     x = _wide(x, "x", "gelu", order)
     half = x.dtype.type(0.5)
+    if choose("gelu", "approximate", approximate, ("none", "tanh")) == "tanh":
+        with np.errstate(invalid="ignore", over="ignore"):
+            inner = x.dtype.type(np.sqrt(2 / np.pi)) * (x + x.dtype.type(0.044715) * x * x * x)
+            return (x * half * (1 + np.tanh(inner))).astype(np.float32, copy=False)
+    from scipy.special import erf  # takes longer to import than all of refquant
+
     with np.errstate(invalid="ignore"):
         return (x * half * (1 + erf(x * np.sqrt(half)))).astype(np.float32, copy=False)
 
 
 def matmul(a, b, *, order="torch_avx512"):
-    """Multiply the matrices of the last two axes.
+    """Multiply the matrices of the last two axes; axes before those broadcast.
 
     Examples
     --------
@@ -75,9 +83,13 @@ def matmul(a, b, *, order="torch_avx512"):
     array([[11.]], dtype=float32)
     """
     a, b = _wide(a, "a", "matmul", order), _wide(b, "b", "matmul", order)
-    if a.ndim < 2 or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2]:
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2] or not _broadcast(a.shape[:-2], b.shape[:-2]):
         raise ShapeError(f"matmul: a has shape {a.shape} and b {b.shape}; they must be (..., M, K) and (..., K, N)")
     return (a @ b).astype(np.float32, copy=False)
+
+
+def _broadcast(a, b):
+    return all(n == m or 1 in (n, m) for n, m in zip(a[::-1], b[::-1]))
 
 
 def permute(x, dims):
@@ -92,14 +104,3 @@ def permute(x, dims):
     if sorted(d % max(x.ndim, 1) for d in dims) != list(range(x.ndim)):
         raise ArgumentError(f"permute: dims={tuple(dims)} but x has shape {x.shape}; name each of its {x.ndim} axes once")
     return np.ascontiguousarray(x.transpose(dims))
-
-
-def scale(x, factor):
-    """Multiply by a number: one rounding of each.
-
-    Examples
-    --------
-    >>> scale(np.float32([2, 4]), 0.125)
-    array([0.25, 0.5 ], dtype=float32)
-    """
-    return real_input(x, "x", "scale") * np.float32(factor)

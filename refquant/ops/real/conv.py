@@ -1,4 +1,4 @@
-"""conv1d and conv2d on float32 arrays."""
+"""conv1d, conv2d and conv3d on float32 arrays."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from refquant.ops.arguments import sides
 from refquant.kernels.chains import chained_channels, chained_rows, summed_channels, summed_rows
 from refquant.ops.real.order import activate, bias_vector, check_order, in_format_of, real_input
 
-__all__ = ["conv1d", "conv2d"]
+__all__ = ["conv1d", "conv2d", "conv3d"]
 
 
 def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order="torch_avx512", activation=None):
@@ -41,17 +41,34 @@ def conv2d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order=
     >>> conv2d(np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32), padding=1)[0, 0, 0].tolist()
     [4.0, 6.0, 4.0]
     """
-    place = "conv2d"
+    return _convolve(2, x, w, bias, stride, padding, dilation, groups, order, activation)
+
+
+def conv3d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order="torch_avx512", activation=None):
+    """Compute a three-dimensional convolution of float32 arrays (N, IC, D, H, W) and (OC, IC / groups, KD, KH, KW).
+
+    Under ``torch_avx512`` in `conv2d`'s order, taps going plane by plane; whether PyTorch's kernels for volumes keep it is not described.
+
+    Examples
+    --------
+    >>> conv3d(np.ones((1, 1, 2, 2, 2), np.float32), np.ones((1, 1, 2, 2, 2), np.float32)).tolist()
+    [[[[[8.0]]]]]
+    """
+    return _convolve(3, x, w, bias, stride, padding, dilation, groups, order, activation)
+
+
+def _convolve(dims, x, w, bias, stride, padding, dilation, groups, order, activation):
+    place, axes = f"conv{dims}d", "N, IC, H, W" if dims == 2 else "N, IC, D, H, W"
     check_order(order, place)
     given, x, w = x, real_input(x, "x", place), real_input(w, "w", place)
-    if x.ndim != 4 or w.ndim != 4:
-        raise ShapeError(f"{place}: x has shape {x.shape} and w {w.shape}; they must be (N, IC, H, W) and (OC, IC / groups, KH, KW)")
+    if x.ndim != dims + 2 or w.ndim != dims + 2:
+        raise ShapeError(f"{place}: x has shape {x.shape} and w {w.shape}; they must be ({axes}) and (OC, IC / groups, {'KD, ' * (dims == 3)}KH, KW)")
     (groups,) = sides(groups, "groups", 1, place, least=1)
     if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise ShapeError(f"{place}: x has IC={x.shape[1]}, w {w.shape} and groups={groups}; IC must be {w.shape[1]} * groups and OC a multiple of groups")
     bias = bias_vector(bias, w.shape[0], place)
-    stride, dilation = sides(stride, "stride", 2, place, least=1), sides(dilation, "dilation", 2, place, least=1)
-    padding = sides(padding, "padding", 2, place, least=0)
+    stride, dilation = sides(stride, "stride", dims, place, least=1), sides(dilation, "dilation", dims, place, least=1)
+    padding = sides(padding, "padding", dims, place, least=0)
     field = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)))
     room = [n - d * (k - 1) - 1 for n, d, k in zip(field.shape[2:], dilation, w.shape[2:])]
     if min(room) < 0:
@@ -82,49 +99,58 @@ def conv1d(x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, order=
 def _fits_1x1(x, w, padding, stride, out, groups):
     """Whether oneDNN's 1 × 1 kernel takes a convolution: strides must divide the image."""
     divides = tuple(o * s for o, s in zip(out, stride)) == x.shape[2:]
-    return w.shape[2:] == (1, 1) and groups == 1 and padding == (0, 0) and divides
+    return set(w.shape[2:]) == {1} and groups == 1 and not any(padding) and divides
+
+
+def _steps(shape):
+    """Return how far apart neighbours along each spatial axis lie, in pixels."""
+    return [int(np.prod(shape[3 + i :])) for i in range(len(shape) - 2)]
+
+
+def _reach(taps, dilation, shape):
+    """Return how far from the window's first pixel each tap lies, in pixels of one plane."""
+    return sum(t * d * step for t, d, step in zip(taps, dilation, _steps(shape)))
 
 
 def _origins(shape, stride, out, per_image):
     """Return where the window of each output pixel begins, in pixels of one plane, `per_image` apart between images."""
-    n, row, column = np.meshgrid(np.arange(shape[0]), np.arange(out[0]), np.arange(out[1]), indexing="ij")
-    return (n * per_image + row * stride[0] * shape[3] + column * stride[1]).ravel()
+    n, *places = np.indices((shape[0], *out))
+    return (n * per_image + _reach(places, stride, shape)).ravel()
 
 
 def _depthwise(field, w, bias, stride, dilation, groups, out, fits, order):
     pixels = np.ascontiguousarray(np.moveaxis(field, 1, -1)).reshape(-1, groups)
-    i, j = (v.ravel() for v in np.meshgrid(np.arange(w.shape[2]), np.arange(w.shape[3]), indexing="ij"))
-    offsets = i * dilation[0] * field.shape[3] + j * dilation[1]
-    base = _origins(field.shape, stride, out, field.shape[2] * field.shape[3])
+    offsets = _reach([v.ravel() for v in np.indices(w.shape[2:])], dilation, field.shape)
+    base = _origins(field.shape, stride, out, int(np.prod(field.shape[2:])))
     run = summed_channels if order == "float64" else chained_channels
     y = run(pixels, base, offsets, np.ascontiguousarray(w.reshape(w.shape[0], -1).T), bias)
     return _channels_first(y, field.shape[0], out)
 
 
 def _dense(field, w, bias, stride, dilation, groups, out, fits, order):
-    n, channels, height, width = field.shape
+    n, channels, plane = field.shape[0], field.shape[1], int(np.prod(field.shape[2:]))
     oc, ic = w.shape[0] // groups, w.shape[1]
-    c, i, j = _taps(ic, *w.shape[2:], ic if fits else 16)
-    offsets = (c * height + i * dilation[0]) * width + j * dilation[1]
-    base = _origins(field.shape, stride, out, channels * height * width)
-    step = reduce_block_1x1(ic, w.shape[0], *out) if fits else 16
-    segments = [*range(0, len(c), step * w.shape[2] * w.shape[3]), len(c)]
+    c, *taps = _taps(ic, w.shape[2:], ic if fits else 16)
+    offsets = c * plane + _reach(taps, dilation, field.shape)
+    base = _origins(field.shape, stride, out, channels * plane)
+    step = reduce_block_1x1(ic, w.shape[0], int(np.prod(out[:-1])) if len(out) > 2 else out[0], out[-1]) if fits else 16
+    segments = [*range(0, len(c), step * int(np.prod(w.shape[2:]))), len(c)]
     flat, parts = field.ravel(), []
     for g in range(groups):
         mine = slice(g * oc, (g + 1) * oc)
-        taps = np.ascontiguousarray(w[mine][:, c, i, j].T)
-        start = base + g * ic * height * width
+        weights = np.ascontiguousarray(w[mine][(slice(None), c, *taps)].T)
+        start = base + g * ic * plane
         if order == "float64":
-            parts.append(summed_rows(flat, start, offsets, taps, bias[mine]))
+            parts.append(summed_rows(flat, start, offsets, weights, bias[mine]))
         else:
-            parts.append(chained_rows(flat, start, offsets, taps, bias[mine], segments, fits))
+            parts.append(chained_rows(flat, start, offsets, weights, bias[mine], segments, fits))
     return _channels_first(np.concatenate(parts, axis=1) if groups > 1 else parts[0], n, out)
 
 
-def _taps(ic, kh, kw, block):
-    """Return (c, i, j) of the taps in order: blocks of input channels, then rows, columns and the channels of a block."""
-    order = [(c, i, j) for b in range(0, ic, block) for i in range(kh) for j in range(kw) for c in range(b, min(ic, b + block))]
-    return np.array(order, np.int64).reshape(-1, 3).T
+def _taps(ic, kernel, block):
+    """Return (c, i, j, …) of the taps in order: blocks of input channels, then rows, columns and the channels of a block."""
+    order = [(c, *at) for b in range(0, ic, block) for at in np.ndindex(*kernel) for c in range(b, min(ic, b + block))]
+    return np.array(order, np.int64).reshape(-1, 1 + len(kernel)).T
 
 
 def _channels_first(y, n, out):

@@ -1,11 +1,11 @@
-"""relu, add, cat, flatten on float32 arrays: one rounding at most, so there is no order to choose."""
+"""relu, sums, products and quotients of two values, cat, flatten on float32 arrays: one rounding at most, so there is no order to choose."""
 
 import numpy as np
 
 from refquant.errors import ArgumentError, ShapeError
 from refquant.ops.real.order import activate, in_format_of, real_input
 
-__all__ = ["relu", "add", "cat", "flatten"]
+__all__ = ["relu", "add", "sub", "mul", "div", "add_scalar", "mul_scalar", "cat", "flatten"]
 
 
 def relu(x):
@@ -19,18 +19,83 @@ def relu(x):
     return in_format_of(np.maximum(real_input(x, "x", "relu"), np.float32(0)), x)
 
 
+def _two(function, a, b, activation, place):
+    left, right = real_input(a, "a", place), real_input(b, "b", place)
+    try:
+        shape = np.broadcast_shapes(left.shape, right.shape)
+    except ValueError:
+        raise ShapeError(f"{place}: a has shape {left.shape} and b {right.shape}; they must be equal, or 1 where they differ") from None
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        y = np.ascontiguousarray(function(left, right)).reshape(shape)
+    alike = [v for v in (a, b) if np.shape(v) == shape]
+    return in_format_of(activate(y, activation, place), *alike) if alike else activate(y, activation, place)
+
+
 def add(a, b, activation=None):
-    """Add two arrays of one shape.
+    """Add two arrays whose shapes are equal, or 1 where they differ.
 
     Examples
     --------
-    >>> add(np.float32([1, -3]), np.float32([1, 1]), activation="relu")
+    >>> add(np.float32([1, -2]), np.float32([1, 1]), "relu")
     array([2., 0.], dtype=float32)
     """
-    left, right = real_input(a, "a", "add"), real_input(b, "b", "add")
-    if left.shape != right.shape:
-        raise ShapeError(f"add: a has shape {left.shape} and b {right.shape}; they must be equal")
-    return in_format_of(activate(left + right, activation, "add"), a)
+    return _two(np.add, a, b, activation, "add")
+
+
+def sub(a, b):
+    """Subtract arrays whose shapes are equal, or 1 where they differ.
+
+    Examples
+    --------
+    >>> sub(np.float32([1, -2]), np.float32([1]))
+    array([ 0., -3.], dtype=float32)
+    """
+    return _two(np.subtract, a, b, None, "sub")
+
+
+def mul(a, b, activation=None):
+    """Multiply two arrays whose shapes are equal, or 1 where they differ, as a gate of one number a channel has it.
+
+    Examples
+    --------
+    >>> mul(np.ones((1, 2, 2, 2), np.float32), np.float32([3, -4]).reshape(1, 2, 1, 1), "relu").ravel()
+    array([3., 3., 3., 3., 0., 0., 0., 0.], dtype=float32)
+    """
+    return _two(np.multiply, a, b, activation, "mul")
+
+
+def div(a, b):
+    """Divide two arrays whose shapes are equal, or 1 where they differ.
+
+    Examples
+    --------
+    >>> div(np.float32([1, -2]), np.float32([4]))
+    array([ 0.25, -0.5 ], dtype=float32)
+    """
+    return _two(np.divide, a, b, None, "div")
+
+
+def add_scalar(x, number, activation=None):
+    """Add a number, rounded to float32 first.
+
+    Examples
+    --------
+    >>> add_scalar(np.float32([1, -2]), 0.5)
+    array([ 1.5, -1.5], dtype=float32)
+    """
+    return in_format_of(activate(real_input(x, "x", "add_scalar") + np.float32(number), activation, "add_scalar"), x)
+
+
+def mul_scalar(x, number, activation=None):
+    """Multiply by a number, rounded to float32 first.
+
+    Examples
+    --------
+    >>> mul_scalar(np.float32([1, 2]), 0.25)
+    array([0.25, 0.5 ], dtype=float32)
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return in_format_of(activate(real_input(x, "x", "mul_scalar") * np.float32(number), activation, "mul_scalar"), x)
 
 
 def cat(tensors, dim=1):

@@ -43,7 +43,18 @@ def bias_vector(bias, channels, place):
 
 
 def activate(y, activation, place):
-    """Apply the activation that follows a product, in place."""
-    choose(place, "activation", activation, [None, "relu"])
+    """Apply the activation that follows a product: None, a name, or a name and its parameters; a ReLU in place."""
+    name, *parameters = activation if isinstance(activation, tuple) else (activation,)
+    if choose(place, "activation", name, [None, *_FUSED]) is None:
+        return y
     # NaN stays, as in PyTorch: np.maximum propagates it.
-    return y if activation is None else np.maximum(y, np.float32(0), out=y)
+    return np.maximum(y, np.float32(0), out=y) if name == "relu" else _function(name)(y, *parameters)
+
+
+_FUSED = ("relu", "leaky_relu", "hardtanh", "hardswish", "tanh", "gelu", "swish")
+
+
+def _function(name):
+    from refquant.ops.real import activations, attention  # which take this module's checks
+
+    return attention.gelu if name == "gelu" else getattr(activations, {"swish": "silu"}.get(name, name))

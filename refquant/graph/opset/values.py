@@ -1,0 +1,63 @@
+"""Where values begin, what looks at them, and what leaves them as they are."""
+
+import numpy as np
+
+from refquant import ops
+from refquant.core.qtensor import QTensor
+from refquant.errors import ArgumentError, RangeError
+from refquant.graph import shapes
+from refquant.graph.opset.graph_op import GraphOp, REQUIRED, only_real
+
+__all__ = ["VALUES"]
+
+
+def _identity(ctx, node, x):
+    return x
+
+
+def _constant(ctx, node):
+    return node.params["value"]
+
+
+def _embedding(ctx, node, x):
+    """Rows of a table; of a table of codes, what the rows dequantize to."""
+    table, x = node.params["weight"], np.asarray(only_real(node, x))
+    if x.dtype.kind not in "iu":
+        raise ArgumentError(f"embedding: indices have dtype {x.dtype} but must be integers; let the input node have dtype='int64'")
+    if x.size and not (0 <= x.min() and x.max() < len(table)):
+        raise RangeError(f"embedding: indices reach from {x.min()} to {x.max()} but the table has {len(table)} rows; indices must be 0 … {len(table) - 1}")
+    return table[x]
+
+
+def _quantize(ctx, node, x):
+    return ops.quantize(only_real(node, x), node.attrs["out"], numerics=ctx.numerics)
+
+
+def _dequantize(ctx, node, x):
+    return ops.dequantize(x, numerics=ctx.numerics)
+
+
+def _requantize(ctx, node, x):
+    if not isinstance(x, QTensor):
+        raise ArgumentError("requantize takes codes; put a quantize node before it")
+    return ops.requantize(x, out=node.attrs["out"], numerics=ctx.numerics)
+
+
+def _observe(ctx, node, x):
+    other = node.attrs["observer"](only_real(node, x))
+    return x if other is None else other
+
+
+VALUES = (
+    GraphOp("input", (0, 0), {"shape": None, "dtype": "float32"}, {}, ("input",), _identity, shapes.same),
+    GraphOp("constant", (0, 0), {}, {"value": True}, ("get_attr",), _constant, shapes.constant),
+    GraphOp("embedding", (1, 1), {}, {"weight": True}, ("nn.Embedding", "F.embedding"), _embedding, shapes.embedding),
+    GraphOp("dropout", (1, 1), {}, {}, ("nn.Dropout", "F.dropout", "nn.Dropout2d", "F.dropout2d"), _identity, shapes.same),
+    GraphOp("identity", (1, 1), {}, {}, ("nn.Identity", ".contiguous"), _identity, shapes.same),
+    GraphOp("quantize", (1, 1), {"out": REQUIRED}, {}, ("quantize",), _quantize, shapes.same),
+    GraphOp("dequantize", (1, 1), {}, {}, ("dequantize",), _dequantize, shapes.same),
+    GraphOp("requantize", (1, 1), {"out": REQUIRED}, {}, ("requantize",), _requantize, shapes.same),
+    GraphOp("observe", (1, 1), {"observer": REQUIRED}, {}, ("observe",), _observe, shapes.same),
+)
+"""``input`` with dtype ``"int64"`` takes indices. ``constant`` is a parameter array as a value. ``observe`` shows its input to an observer; what
+the observer returns takes the value's place, which is how fake-quantizers simulate."""
