@@ -183,6 +183,27 @@ def test_threads_do_not_change_a_bit(monkeypatch):
             assert_same(results[0][1], finished)
 
 
+@pytest.mark.parametrize("name", [rung.name for rung in RUNGS if rung.low and rung.runs_here])
+def test_low_bytes_take_the_faster_rung_and_no_other(name, monkeypatch):
+    """Every pair at its worst, once without a byte above 127 and once with a single one, wherever it is."""
+    columns = np.array([[127, 127], [-128, -128], [127, -128], [1, 127]], np.int8)
+    m, k = 9, 38
+    b = np.ascontiguousarray(np.tile(columns, (1, k // 2)).T)
+    a = np.full((m, k), 127, np.uint8)
+    asked = []
+    monkeypatch.setattr(product, "is_low", lambda field, real=product.is_low: asked.append(real(field)) or asked[-1])
+    packed = pack_b(b, name)
+    assert_same(ref_gemm(a, b, 3, 0), gemm_s32(a, packed, a_zero=3), name)
+    for place in range(a.size):
+        high = a.copy()
+        high.reshape(-1)[place] = 128 + place % 128
+        assert_same(ref_gemm(high, b, 3, 0), gemm_s32(high, packed, a_zero=3), (name, place))
+    assert asked == [True] + [False] * a.size
+    monkeypatch.setattr(product, "is_low", lambda field: True)
+    high = np.full((m, k), 255, np.uint8)
+    assert not np.array_equal(gemm_s32(high, packed), ref_gemm(high, b, 0, 0))  # what the question is for
+
+
 def test_an_instruction_that_is_not_there_is_an_error():
     missing = [rung for rung in RUNGS if not rung.runs_here]
     for rung in missing:

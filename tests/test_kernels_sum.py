@@ -5,12 +5,12 @@ import pytest
 
 from refquant.kernels import elementwise
 from refquant.kernels.elementwise import FMA, RealSum, bind_add_real
-from refquant.kernels.finish_bytes import straight_lines_run_here
+from refquant.kernels.wide import wide_vectors_run_here
 from refquant.kernels.jit import jit_disabled
 from refquant.kernels.sum_bytes import line_of
 
 F = np.float32
-needs_line = pytest.mark.skipif(jit_disabled() or not straight_lines_run_here(), reason="the line is made of AVX-512")
+needs_line = pytest.mark.skipif(jit_disabled() or not wide_vectors_run_here(), reason="the line is made of AVX-512 or AVX2")
 
 
 def step(sa, za, sb, zb, so, zo, relu=False):

@@ -16,10 +16,11 @@ instructions in natural order.
 from llvmlite import ir
 from numba.core import types
 
-from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage, straight_lines_run_here
+from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage
 from refquant.kernels.jit import cpu_features, jit_disabled
 from refquant.kernels.stage import LINE_LONG, LINE_NONE, LINE_SHORT
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
+from refquant.kernels.wide import wide, wide_vectors_run_here
 
 __all__ = ["depthwise_panel", "depthwise_tiles_run_here"]
 
@@ -29,7 +30,7 @@ _UNROLLED = 9
 
 def depthwise_tiles_run_here():
     """Whether the processor has the instructions."""
-    return not jit_disabled() and straight_lines_run_here() and "avx512vnni" in cpu_features()
+    return not jit_disabled() and wide_vectors_run_here()
 
 
 def _unpack(e, a, b, item):
@@ -64,9 +65,18 @@ def _taps(e, exact, acc, taps, weights):
     if exact:
         words = _unpack(e, low01, low23, 2) + _unpack(e, high01, high23, 2)
         words = [e.builder.bitcast(word, _I32V) for word in words]
-        name = "llvm.x86.avx512.vpdpbusd.512"
-        return [e.call(name, _I32V, a, word, weight) for a, word, weight in zip(acc, words, weights)]
+        return [_dot(e, a, word, weight) for a, word, weight in zip(acc, words, weights)]
     return _pair_taps(e, acc, (low01, low23, high01, high23), weights)
+
+
+def _dot(e, acc, x, weights):
+    """``acc`` plus the dot products of four bytes; without ``vpdpbusd`` of their even and odd halves, on 16 bits."""
+    if "avx512vnni" in cpu_features():
+        return e.call("llvm.x86.avx512.vpdpbusd.512", _I32V, acc, x, weights)
+    x, w = e.builder.bitcast(x, _I16V), e.builder.bitcast(weights, _I16V)
+    even = wide(e, "pmaddwd", e.both(x, 0xFF), e.shift_right(e.shift_left(w, 8), 8))
+    odd = wide(e, "pmaddwd", e.builder.lshr(x, e.constant(8, _I16V)), e.shift_right(w, 8))
+    return e.add(acc, e.add(even, odd))
 
 
 def _pair_taps(e, acc, bytes_of, weights):
@@ -81,10 +91,10 @@ def _pair_taps(e, acc, bytes_of, weights):
             order = [v * 32 + lane + odd for q in range(4) for v in range(2) for lane in even[4 * q : 4 * q + 4]]
             weight = e.builder.bitcast(e.shuffle(a, b, order), _I8V)
             x = e.builder.bitcast(bytes_of[2 * half + odd], _I8V)
-            products.append(e.call("llvm.x86.avx512.pmaddubs.w.512", _I16V, x, weight))
+            products.append(wide(e, "pmaddubsw", x, weight))
         sums += _unpack(e, *products, 2)
     ones = e.constant(1, _I16V)
-    return [e.add(a, e.call("llvm.x86.avx512.pmaddw.d.512", _I32V, s, ones)) for a, s in zip(acc, sums)]
+    return [e.add(a, wide(e, "pmaddwd", s, ones)) for a, s in zip(acc, sums)]
 
 
 def _emit_panel(exact):

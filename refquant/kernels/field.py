@@ -138,6 +138,7 @@ def make_field(x, geometry, x_zero):
     batch, depth, height, width, channels = geometry.field_shape
     rows = batch * depth * height
     field = np.empty(rows * width * channels + SLACK, np.uint8)
+    field[-SLACK:] = 0
     parallel_for(_fill_rows, rows, source, geometry.lows, geometry.field_shape, field, grain=16)
     field.setflags(write=False)
     return field, True, x_zero

@@ -12,10 +12,10 @@ from numba.core import types
 
 from refquant.core import epilogue as form
 from refquant.core.rounding import Round
-from refquant.kernels.finish_bytes import emit_straight_lines, read_stage, straight_lines_run_here
-from refquant.kernels.jit import cpu_features
+from refquant.kernels.finish_bytes import emit_straight_lines, read_stage
 from refquant.kernels.stage import BYTES, CODES32, LINE_NONE, RAW, REALS32
-from refquant.kernels.vector_ir import F32, F64, I1, I8, I16, I32, I64, emitted_function, vector
+from refquant.kernels.vector_ir import F32, F64, I1, I8, I32, I64, emitted_function, vector
+from refquant.kernels.wide import wide, wide_vectors_run_here
 
 __all__ = ["finish_tile"]
 
@@ -27,7 +27,7 @@ _ARGUMENTS = "acc pitch rows channels n0 out out_pitch sums zeros".split()
 def _emit(e, *args):
     s = {**dict(zip(_ARGUMENTS, args)), **read_stage(e, args[-1])}
     general = e.variable(e.constant(1, I1))
-    if straight_lines_run_here():
+    if wide_vectors_run_here():
         plain_sum = e.both(e.equal(s["sums"], 0), e.equal(s["bias_i"], 0))
         with e.when(e.both(plain_sum, e.builder.not_(e.equal(s["line"], LINE_NONE)))):
             e.set(general, e.constant(0, I1))
@@ -218,11 +218,8 @@ class _Group:
 
 
 def _nearest_even(e, x):
-    if x.type.element == F32 and "avx512f" in cpu_features():
-        zero = e.constant(0, vector(I32, _LANES))
-        return e.call(
-            "llvm.x86.avx512.mask.cvtps2dq.512", zero.type, x, zero, e.constant(-1, I16), e.constant(4, I32)
-        )
+    if x.type.element == F32 and wide_vectors_run_here():
+        return wide(e, "cvtps2dq", x)
     return _guarded_integer(e, e.unary("roundeven", x))
 
 

@@ -1,4 +1,4 @@
-"""The two straight lines of instructions that most output stages are rewritten to, for codes of 8 bits and AVX-512.
+"""The two straight lines of instructions that most output stages are rewritten to, for codes of 8 bits and AVX-512 or AVX2.
 
     short   v = fma(pre_b, pre_k, v) * s2;  min(v, hi)
     long    v = ((v * s1) * s2 + b) * d + zf;  min(v, hi)
@@ -12,11 +12,11 @@ The packing instructions saturate and the addition does too, so no bit is lost t
 uint8, 128 more. `refquant.kernels.stage` says which forms become a line, and why that is exact.
 """
 
-from refquant.kernels.jit import cpu_features
 from refquant.kernels.stage import LINE_LONG, LINE_SHORT, REALS, VECTORS, WORDS
 from refquant.kernels.vector_ir import F32, I8, I16, I32, I64, vector
+from refquant.kernels.wide import wide
 
-__all__ = ["emit_straight_lines", "line_vectors", "emit_rows", "pack_codes", "read_stage", "straight_lines_run_here"]
+__all__ = ["emit_straight_lines", "line_vectors", "emit_rows", "pack_codes", "read_stage"]
 
 _LANES = 16
 _F32V, _I32V, _I16V, _I8V = vector(F32, 16), vector(I32, 16), vector(I16, 32), vector(I8, 64)
@@ -33,11 +33,6 @@ def read_stage(e, block):
     for name in REALS:
         s[name], at = e.load(e.add(block, at), F32), at + 4
     return s
-
-
-def straight_lines_run_here():
-    """Whether the processor has the instructions."""
-    return cpu_features().issuperset(("avx512f", "avx512bw"))
 
 
 def emit_straight_lines(e, s):
@@ -98,9 +93,9 @@ def _chain(e, s, line, acc, s2, other):
     else:
         v = b.fadd(b.fmul(b.fmul(v, number("line_s1")), s2), other)
         v = b.fadd(b.fmul(v, number("line_d")), number("line_zf"))
-    hi, zero = number("line_hi"), e.constant(0, _I32V)
+    hi = number("line_hi")
     v = b.select(b.fcmp_ordered("<", hi, v), hi, v)
-    return e.call("llvm.x86.avx512.mask.cvtps2dq.512", _I32V, v, zero, e.constant(-1, I16), e.constant(4, I32))
+    return wide(e, "cvtps2dq", v)
 
 
 def pack_codes(e, s, codes, interleaved=False):
@@ -110,9 +105,9 @@ def pack_codes(e, s, codes, interleaved=False):
         return e.splat(e.builder.trunc(s[name], kind.element), kind.count)
 
     pairs = (codes * 4)[:2] if len(codes) < 3 else (codes + codes[-1:])[:4]
-    halves = [e.call("llvm.x86.avx512.packssdw.512", _I16V, x, y) for x, y in zip(pairs[::2], pairs[1::2])]
+    halves = [wide(e, "packssdw", x, y) for x, y in zip(pairs[::2], pairs[1::2])]
     halves = [e.call("llvm.sadd.sat.v32i16", _I16V, half, number("zi16", _I16V)) for half in halves]
-    packed = e.call("llvm.x86.avx512.packuswb.512", _I8V, halves[0], halves[-1])
+    packed = wide(e, "packuswb", halves[0], halves[-1])
     packed = e.call("llvm.umax.v64i8", _I8V, packed, number("low8", _I8V))
     packed = e.call("llvm.umin.v64i8", _I8V, packed, number("high8", _I8V))
     packed = e.builder.xor(packed, number("flip", _I8V))

@@ -16,12 +16,12 @@ import numpy as np
 from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import get_num_threads, kernel, parallel_for
 from refquant.kernels.columns import first_column
-from refquant.kernels.left import Left, fill_offsets, left_of
+from refquant.kernels.left import Left, fill_offsets, is_low, left_of
 from refquant.kernels.plain import plain_product, plain_requantize
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input, freeze_epilogue
 from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
-from refquant.kernels.tile import PLAIN, panel_function, rung_named
+from refquant.kernels.tile import LOW, PLAIN, panel_function, rung_named
 
 __all__ = ["Right", "bind_product"]
 
@@ -87,7 +87,7 @@ def _product_kernel(name):
     panel, widest, depth, fuses = panel_function(rung), rung.widest, rung.depth, rung.fuses_lines
 
     @kernel
-    def product(first, last, field, left_parts, right_parts, height, chunks, out, item, stage):
+    def product(first, last, field, left_parts, right_parts, height, chunks, low, out, item, stage):
         left, right = left_of(left_parts), right_of(right_parts)
         groups, columns = right.groups, right.columns
         n16 = (columns + 15) // 16
@@ -121,7 +121,7 @@ def _product_kernel(name):
                     acc, pitch = (target, out_pitch) if straight else (scratch.ctypes.data, 64 * width)
                     some = count if straight else min(_GATHERED, count - done)
                     panel(
-                        width, some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
+                        width + low, some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
                         left.runs.ctypes.data, left.runs.shape[0], words, rest,
                         right.data.ctypes.data + (g * n16 + c16) * line16, start.ctypes.data + 64 * (g * n16 + c16), acc, pitch,
                         line if straight else LINE_NONE, n0, n, stage.ctypes.data,
@@ -170,7 +170,7 @@ def bind_product(rung, right, kind, ep):
         return lambda field, left, out: _run_plain(field, Left(*left), Right(*right), out, kind, ep)
     worker, (data, _, _, _, groups, columns, _) = _product_kernel(rung), right
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
-    most, size = -(-columns // (16 * rung_named(rung).widest)), data.size
+    most, size, has_low = -(-columns // (16 * rung_named(rung).widest)), data.size, rung_named(rung).low is not None
 
     def run(field, left, out):
         rows, threads = left[3], get_num_threads()
@@ -179,8 +179,8 @@ def bind_product(rung, right, kind, ep):
         chunks = 1 if down >= 4 * threads else most
         # Besides the products, reading the columns is worth two rows of them.
         grain = 1 + down * chunks * _GRAIN // ((rows + 2) * size + 1)
-        memory = out.reshape(-1).view(np.uint8)
-        parallel_for(worker, down * chunks, field, left, right, height, chunks, memory, out.itemsize, stage, grain=grain)
+        memory, low = out.reshape(-1).view(np.uint8), LOW if has_low and is_low(field) else 0
+        parallel_for(worker, down * chunks, field, left, right, height, chunks, low, memory, out.itemsize, stage, grain=grain)
 
     return run
 

@@ -13,22 +13,23 @@ from functools import lru_cache
 import numpy as np
 from numba.core import types
 
-from refquant.kernels.finish_bytes import pack_codes, straight_lines_run_here
+from refquant.kernels.finish_bytes import pack_codes
 from refquant.kernels.jit import jit_disabled, kernel
-from refquant.kernels.vector_ir import F32, I16, I32, emitted_function, vector
+from refquant.kernels.vector_ir import F32, emitted_function, vector
+from refquant.kernels.wide import wide, wide_vectors_run_here
 
 __all__ = ["BLOCK", "quantizing_blocks"]
 
 BLOCK, _AHEAD = 64, 4096
 _LANES = 16
-_I32V, _F32V = vector(I32, _LANES), vector(F32, _LANES)
+_F32V = vector(F32, _LANES)
 _HIGH = 1e9
 
 
 def _emitter(divide, add, nan_high):
     def emit(e, x, out, blocks, factor, inside, after, low, high, flip):
         pack = {"zi16": after, "low8": low, "high8": high, "flip": flip}
-        f, z, hi, zero = e.splat(factor, _LANES), e.splat(inside, _LANES), e.constant(_HIGH, _F32V), e.constant(0, _I32V)
+        f, z, hi = e.splat(factor, _LANES), e.splat(inside, _LANES), e.constant(_HIGH, _F32V)
         with e.loop(e.mul(blocks, BLOCK), step=BLOCK) as at:
             codes = []
             for i in range(0, BLOCK, _LANES):
@@ -44,7 +45,7 @@ def _emitter(divide, add, nan_high):
                     v = e.builder.select(e.builder.fcmp_ordered("<", v, hi), v, hi)
                 else:
                     v = e.builder.select(e.builder.fcmp_ordered("<", hi, v), hi, v)
-                codes.append(e.call("llvm.x86.avx512.mask.cvtps2dq.512", _I32V, v, zero, e.constant(-1, I16), e.constant(4, I32)))
+                codes.append(wide(e, "cvtps2dq", v))
             e.store(pack_codes(e, pack, codes), e.add(out, at))
 
     return emit
@@ -69,7 +70,7 @@ def quantizing_blocks(divide, add, nan_high):
         ``run(start, stop, x, out, factor, inside, after, low, high, flip)`` writes blocks of flat arrays: float32 and uint8. `inside` and
         `after` are the zero point inside and behind the rounding; the limits are codes, 128 more for int8, for which `flip` is 128.
     """
-    if jit_disabled() or not straight_lines_run_here():
+    if jit_disabled() or not wide_vectors_run_here():
         return None
     name = f"quantize_{'divide' if divide else 'multiply'}_{add}_{'high' if nan_high else 'low'}"
     line = emitted_function(name, types.none, [types.int64] * 3 + [types.float32] * 2 + [types.int64] * 4, _emitter(divide, add, nan_high))

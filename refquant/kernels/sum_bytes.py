@@ -13,9 +13,10 @@ here both are limits of the code: none of the steps between reverses an order, a
 import numpy as np
 from numba.core import types
 
-from refquant.kernels.finish_bytes import pack_codes, straight_lines_run_here
+from refquant.kernels.finish_bytes import pack_codes
 from refquant.kernels.jit import jit_disabled, kernel
-from refquant.kernels.vector_ir import F32, I8, I16, I32, emitted_function, vector
+from refquant.kernels.vector_ir import F32, I8, I32, emitted_function, vector
+from refquant.kernels.wide import wide, wide_vectors_run_here
 
 __all__ = ["BLOCK", "line_of", "sum_blocks"]
 
@@ -26,7 +27,7 @@ _I8V, _I32V, _F32V = vector(I8, _LANES), vector(I32, _LANES), vector(F32, _LANES
 
 def line_of(step):
     """Return the numbers of the line for a `refquant.kernels.elementwise.RealSum` by fused products, None where it has none."""
-    if jit_disabled() or not straight_lines_run_here():
+    if jit_disabled() or not wide_vectors_run_here():
         return None
     sa, _, ka, sb, _, kb, floor, factor, inside, after, low, high = (float(v) for v in step)
     ends = [abs(255 * sa) + abs(ka), abs(255 * sb) + abs(kb)]
@@ -42,16 +43,16 @@ def line_of(step):
 def _emit(e, a, b, out, blocks, sa, ka, sb, kb, factor, after, low, high):
     pack = {"zi16": after, "low8": low, "high8": high, "flip": e.constant(0)}
     scales = [(a, e.splat(sa, _LANES), e.splat(ka, _LANES)), (b, e.splat(sb, _LANES), e.splat(kb, _LANES))]
-    factors, zero = e.splat(factor, _LANES), e.constant(0, _I32V)
+    factors = e.splat(factor, _LANES)
     with e.loop(e.mul(blocks, BLOCK), step=BLOCK) as at:
         codes = []
         for i in range(0, BLOCK, _LANES):
             reals = []
             for base, scale, shift in scales:
-                wide = e.builder.zext(e.load(e.add(e.add(base, at), i), _I8V), _I32V)
-                reals.append(e.fma(e.builder.sitofp(wide, _F32V), scale, shift))
+                codes_of = e.builder.zext(e.load(e.add(e.add(base, at), i), _I8V), _I32V)
+                reals.append(e.fma(e.builder.sitofp(codes_of, _F32V), scale, shift))
             v = e.builder.fmul(e.builder.fadd(*reals), factors)
-            codes.append(e.call("llvm.x86.avx512.mask.cvtps2dq.512", _I32V, v, zero, e.constant(-1, I16), e.constant(4, I32)))
+            codes.append(wide(e, "cvtps2dq", v))
         e.store(pack_codes(e, pack, codes), e.add(out, at))
 
 

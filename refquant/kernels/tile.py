@@ -12,10 +12,12 @@
     avx512vnni    4       vpdpbusd zmm                               four products are added straight into int32
     avxvnni       4       vpdpbusd ymm                               the same
     avx512bw      2       vpmovzxbw, vpmovsxbw, vpmaddwd zmm         two products of 16 bits cannot overflow int32
-    avx2          2       the same on ymm                            the same
+    avx2          4       even and odd bytes apart, vpmaddwd ymm     the same; pairs256 where no byte of A exceeds 127
     portable      1       LLVM's vector multiplication and addition  int32
     pairs512      4       vpmaddubsw, vpmaddwd zmm                   it is not: neighbouring products saturate to int16
     pairs256      4       vpmaddubsw, vpmaddwd ymm                   the same
+
+With A up to 127 no pair saturates, for ``127 * 128 * 2 < 2**15``: there ``pairs256`` is exact, and faster.
 
 The k of a product may lie in several runs (the rows of a convolution's window), whose starts are a table. A tile begins with
 given values and sums modulo ``2**32``, so all rungs but the pairs give the same bits.
@@ -27,14 +29,15 @@ from llvmlite import ir
 from numba.core import types
 
 from refquant.errors import UnsupportedError
-from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage, straight_lines_run_here
+from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage
 from refquant.kernels.jit import cpu_features, jit_disabled
 from refquant.kernels.stage import LINE_LONG, LINE_NONE, LINE_SHORT
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
+from refquant.kernels.wide import wide_vectors_run_here
 
-__all__ = ["RUNGS", "Rung", "choose_rung", "rung_named", "panel_function", "PLAIN"]
+__all__ = ["RUNGS", "Rung", "choose_rung", "rung_named", "panel_function", "PLAIN", "LOW"]
 
-PLAIN = "plain"
+PLAIN, LOW = "plain", 16
 
 
 class Rung(NamedTuple):
@@ -50,6 +53,8 @@ class Rung(NamedTuple):
     shapes : dict
         Columns / 16 of a tile → its possible numbers of rows, the greatest first.
     exact : bool
+    low : str or None
+        The rung of the same layout that is exact too, and faster, where no byte of A exceeds 127.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Rung(NamedTuple):
     depth: int
     shapes: dict
     exact: bool = True
+    low: str = None
 
     @property
     def widest(self):
@@ -67,7 +73,7 @@ class Rung(NamedTuple):
     @property
     def fuses_lines(self):
         """Whether a tile can be finished in registers, see `refquant.kernels.finish_bytes`."""
-        return self.lanes == 16 and straight_lines_run_here()
+        return 16 % self.lanes == 0 and wide_vectors_run_here()
 
     @property
     def runs_here(self):
@@ -75,15 +81,15 @@ class Rung(NamedTuple):
 
 
 _WIDE = {4: (6, 4, 2, 1), 3: (8, 4, 2, 1), 2: (12, 4, 2, 1), 1: (12, 4, 2, 1)}
-_NARROW = {1: (6, 4, 2, 1)}
+_NARROW, _LOW = {1: (6, 4, 2, 1)}, {1: (4, 2, 1)}
 RUNGS = (
     Rung("avx512vnni", ("avx512vnni", "avx512f"), 16, 4, _WIDE),
     Rung("avx512bw", ("avx512bw",), 16, 2, _WIDE),
     Rung("avxvnni", ("avxvnni", "avx2"), 8, 4, _NARROW),
-    Rung("avx2", ("avx2",), 8, 2, _NARROW),
+    Rung("avx2", ("avx2",), 8, 4, _LOW, low="pairs256"),
     Rung("portable", (), 16, 1, {1: (4, 2, 1)}),
     Rung("pairs512", ("avx512bw",), 16, 4, _WIDE, exact=False),
-    Rung("pairs256", ("avx2",), 8, 4, _NARROW, exact=False),
+    Rung("pairs256", ("avx2",), 8, 4, _LOW, exact=False),
 )
 _BY_NAME = {rung.name: rung for rung in RUNGS}
 
@@ -114,6 +120,8 @@ def _dot(e, rung, acc, left, right):
     bits = 32 * rung.lanes
     if rung.name in ("avx512vnni", "avxvnni"):
         return e.call(f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, acc, left, right)
+    if rung.name == "avx2":
+        return e.add(acc, e.add(*(e.call("llvm.x86.avx2.pmadd.wd", acc.type, x, w) for x, w in zip(left, right))))
     if rung.name == "portable":
         return e.add(acc, e.mul(left, right))
     add_products, add_pairs = {
@@ -129,7 +137,10 @@ def _dot(e, rung, acc, left, right):
 
 
 def _left(e, rung, word):
-    """A word of A in every lane, as the rung's dot product takes it."""
+    """A word of A in every lane, as the rung's dot product takes it; ``avx2``: its even and its odd bytes."""
+    if rung.name == "avx2":
+        words = e.builder.bitcast(e.splat(word, rung.lanes), vector(I16, 2 * rung.lanes))
+        return e.both(words, 0xFF), e.builder.lshr(words, e.constant(8, words.type))
     if rung.depth == 2:
         pairs = e.builder.bitcast(e.splat(word, rung.lanes), vector(I8, 2 * rung.lanes))
         return e.builder.zext(pairs, vector(I16, 2 * rung.lanes))
@@ -137,7 +148,10 @@ def _left(e, rung, word):
 
 
 def _right(e, rung, address):
-    """One vector of B."""
+    """One vector of B; ``avx2``: its even and its odd bytes."""
+    if rung.name == "avx2":
+        words = e.load(address, vector(I16, 2 * rung.lanes))
+        return e.shift_right(e.shift_left(words, 8), 8), e.shift_right(words, 8)
     if rung.depth == 4:
         return e.load(address, vector(I32, rung.lanes))
     count = rung.lanes * rung.depth
@@ -197,6 +211,8 @@ def _emit_tile(e, rung, rows, width, ahead, base, offsets, runs, n_runs, words, 
 
 def _emit_fused(e, acc, c, pitch, line, n0, n, stage):
     """Finish the accumulators in their registers; of the last columns, `n` are there."""
+    if acc[0][0].type.count == 8:
+        acc = [[e.shuffle(*pair, list(range(16))) for pair in zip(row[::2], row[1::2])] for row in acc]
     s, width = read_stage(e, stage), len(acc[0])
     whole = e.equal(n, 16 * width)
     for kind in (LINE_SHORT, LINE_LONG):
@@ -249,6 +265,8 @@ def panel_function(rung):
     ``panel(width, rows, base, offsets, runs, n_runs, words, rest, b, start, c, pitch, line, n0, n, stage)`` computes `rows` rows,
     `width` * 16 columns wide.
 
+    width
+        Less `LOW`, if no byte of A exceeds 127 and the rung has a `low` one.
     base, offsets
         Address of A; address of an int64 for each row, its offset from `base` in bytes.
     runs, n_runs
@@ -265,8 +283,9 @@ def panel_function(rung):
     """
 
     def emit(e, width, *args):
-        for tile_width in rung.shapes:
-            with e.when(e.equal(width, tile_width)):
-                e.function(f"panel_{rung.name}_{tile_width}", ir.VoidType(), _panel_emitter(rung, tile_width), *args)
+        for chosen, shift in ((rung, 0), (rung.low and rung_named(rung.low), LOW)):
+            for tile_width in chosen.shapes if chosen else ():
+                with e.when(e.equal(width, tile_width + shift)):
+                    e.function(f"panel_{chosen.name}_{tile_width}", ir.VoidType(), _panel_emitter(chosen, tile_width), *args)
 
     return emitted_function(f"panel_{rung.name}", types.none, [types.int64] * 16, emit)

@@ -11,6 +11,8 @@ from inspect import Parameter, Signature
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from refquant.kernels.jit import cpu_features
+
 __all__ = ["Emitter", "I1", "I8", "I16", "I32", "I64", "F32", "F64", "vector", "emitted_function"]
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
@@ -110,8 +112,23 @@ class Emitter:
     def store_first(self, value, address, count):
         """Store the first `count` lanes."""
         kind = value.type
+        if kind.element == I8 and "avx512bw" not in cpu_features():
+            self._store_first_bytes(value, address, count)
+            return
         name, mask = f"llvm.masked.store.{_suffix(kind)}.p0", self._first(count, kind.count)
         self.call(name, ir.VoidType(), value, self.pointer(address, kind), self.constant(1, I32), mask)
+
+    def _store_first_bytes(self, value, address, count):
+        """Without masks for bytes: all of them in one store, or by way of the stack in parts of 32, 16, 8, … bytes."""
+        bytes_of = self.variable(value)
+        source, done = self.builder.ptrtoint(bytes_of, I64), self.constant(0)
+        size = value.type.count
+        while size:
+            with self.when(self.has_bit(count, size)):
+                part = self.load(self.add(source, done), vector(I8, size))
+                self.store(part, self.add(address, done))
+            done = self.add(done, self.both(count, size))
+            size //= 2
 
     def unary(self, name, value):
         """A function of LLVM that keeps the type: ``floor``, ``ceil``, ``trunc``, ``roundeven``, ``abs``."""
