@@ -10,12 +10,22 @@ from refquant import numerics
 from refquant.errors import BackendMissing, choose
 from refquant.isa import cpu
 
-__all__ = ["HELD", "switches", "followed", "refuse"]
+__all__ = ["HELD", "profile_here", "switches", "followed", "refuse"]
 
 #: Engines that can be held, and the libraries in them that obey a variable.
 HELD = {"onednn": ("onednn",), "fbgemm": ("fbgemm",), "x86": ("onednn", "fbgemm")}
 _VARIABLES = {"onednn": "ONEDNN_MAX_CPU_ISA", "fbgemm": "FBGEMM_ENABLE_INSTRUCTIONS"}
+_WRITTEN_FOR = ("avx512_vnni", "amx_int8")
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+
+
+def profile_here(profile):
+    """Return the name of a profile as its engine computes on this processor.
+
+    Profiles are written for VNNI. Without it an engine may scale in another order, and pairs of products may saturate.
+    """
+    level = cpu.running_level()
+    return profile if level is None or level in _WRITTEN_FOR else f"{profile}@{level}"
 
 
 def switches(engine, level):

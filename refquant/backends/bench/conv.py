@@ -6,7 +6,8 @@ import refquant as rq
 from refquant.backends.bench.case import Bar, Case, Plan, Role, Work
 from refquant.backends.bench.gemm import ratios
 from refquant.backends.bench.harness import geomean
-from refquant.backends.bench.layers import codes_of, conv_layer, on_this_processor, torch_call
+from refquant.backends.bench.layers import codes_of, conv_layer, torch_call
+from refquant.verify.held import profile_here
 
 __all__ = ["CONV", "distinct_convolutions"]
 
@@ -73,7 +74,7 @@ def _case(network, row, settings):
     # In a running network the quantized image is contiguous; all other values are channels last.
     layer = conv_layer(x_shape, w_shape, activation, geometry, channels_last=not first)
     packed = rq.ops.pack_weights(layer.w, groups=geometry["groups"])
-    options = dict(layer.geometry, out=layer.out, numerics=on_this_processor("x86"), activation=activation)
+    options = dict(layer.geometry, out=layer.out, numerics=profile_here("x86"), activation=activation)
     case = Case(_name(network, row), network, _operations(row))
     case.add("refquant", lambda: lambda: rq.ops.conv2d(layer.x, packed, layer.bias, **options), Role.SUBJECT, bits=codes_of)
     case.add("torch x86", lambda: torch_call(layer, "x86"), bits=codes_of)

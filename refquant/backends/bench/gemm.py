@@ -8,8 +8,9 @@ import refquant as rq
 from refquant.backends.bench.case import Bar, Case, Plan, Role, Work
 from refquant.backends.bench.engines import onnxruntime_call, torch_package
 from refquant.backends.bench.harness import geomean
-from refquant.backends.bench.layers import codes_of, dense_layer, on_this_processor, torch_call
+from refquant.backends.bench.layers import codes_of, dense_layer, torch_call
 from refquant.verify import Problem
+from refquant.verify.held import profile_here
 
 __all__ = ["GEMM", "NUMPY", "SHAPES", "product_call"]
 
@@ -53,7 +54,7 @@ def _gemm(shape, settings):
     case.add("torch _int_mm", lambda: _int_mm(a, b), bits=lambda y: y.numpy())
     case.add("ORT MatMulInteger", lambda: onnxruntime_call(Problem("matmul_integer", {"a": a, "b": b}), settings.threads), bits=lambda y: y.numpy())
     for engine in _ENGINES:
-        mine = lambda engine=engine: rq.ops.linear(layer.x, layer.w, layer.bias, out=layer.out, numerics=on_this_processor(engine)).values  # noqa: E731
+        mine = lambda engine=engine: rq.ops.linear(layer.x, layer.w, layer.bias, out=layer.out, numerics=profile_here(engine)).values  # noqa: E731
         case.add(f"torch {engine} linear", lambda engine=engine: torch_call(layer, engine), bits=codes_of, expected=mine)
     return case
 

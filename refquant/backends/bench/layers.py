@@ -11,14 +11,12 @@ import numpy as np
 
 import refquant as rq
 from refquant.backends.bench.engines import torch_engine
-from refquant.isa.cpu import running_level
 from refquant.core.layout import to_channels_last
 from refquant.core.rounding import Round, round_real
 
-__all__ = ["Layer", "dense_layer", "conv_layer", "torch_call", "codes_of", "on_this_processor"]
+__all__ = ["Layer", "dense_layer", "conv_layer", "torch_call", "codes_of"]
 
 _SPREAD = 40
-_PROFILES_ARE_FOR = ("avx512_vnni", "amx_int8")
 
 
 class Layer(NamedTuple):
@@ -96,12 +94,6 @@ def torch_call(layer, engine):
 
 def _pair(value):
     return list(value) if isinstance(value, (tuple, list)) else [value, value]
-
-
-def on_this_processor(profile):
-    """The name of a profile as its engine computes here: an engine without VNNI may scale in another order, and pairs may saturate."""
-    level = running_level()
-    return profile if level is None or level in _PROFILES_ARE_FOR else f"{profile}@{level}"
 
 
 def codes_of(tensor):

@@ -5,9 +5,10 @@ from refquant import backends
 from refquant.backends.bench.case import Bar, Case, Plan, Role, Work
 from refquant.backends.bench.gemm import SHAPES, ratios
 from refquant.backends.bench.harness import geomean
-from refquant.backends.bench.layers import codes_of, dense_layer, on_this_processor, torch_call
+from refquant.backends.bench.layers import codes_of, dense_layer, torch_call
 from refquant.errors import BackendMissing
 from refquant.verify import Problem, oracle
+from refquant.verify.held import profile_here
 
 __all__ = ["LINEAR"]
 
@@ -25,7 +26,7 @@ def _case(profile, shape, settings):
     layer = dense_layer(m, n, k, integer_bias=profile not in _TORCH)
     packed = rq.ops.pack_weights(layer.w)
     case = Case(_name(profile, shape), profile, 2.0 * m * n * k)
-    numerics = on_this_processor(profile) if profile in _TORCH else profile
+    numerics = profile_here(profile) if profile in _TORCH else profile
     call = lambda: rq.ops.linear(layer.x, packed, layer.bias, out=layer.out, numerics=numerics)  # noqa: E731
     case.add("refquant", lambda: call, Role.SUBJECT, bits=codes_of)
     case.add("torch x86", lambda: torch_call(dense_layer(m, n, k), "x86"), bits=codes_of if profile in _X86 else None)
