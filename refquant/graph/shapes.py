@@ -32,7 +32,7 @@ def per_channel(node, x):
     return x
 
 
-def conv(node, x):
+def conv(node, x, *other):
     """(N, OC, *spatial) of a convolution."""
     w, a = node.params["weight"].shape, node.attrs
     dims = len(w) - 2
@@ -44,7 +44,7 @@ def conv(node, x):
     return (x[0], w[0], *(_windows(node, n, k, s, p, d, False) for n, k, s, p, d in sides))
 
 
-def linear(node, x):
+def linear(node, x, *other):
     """(..., OC) of a fully connected layer."""
     w = node.params["weight"].shape
     if not x or x[-1] not in (None, w[1]):

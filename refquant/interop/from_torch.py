@@ -8,10 +8,10 @@ from refquant.graph.opset import OPS, graph_op, op_of_target
 from refquant.interop.torch_calls import CALLS
 from refquant.interop.torch_layers import LAYERS, array_of
 
-__all__ = ["from_torch"]
+__all__ = ["from_torch", "Reader"]
 
 
-def from_torch(module, example_inputs):
+def from_torch(module, example_inputs, *, numerics=None):
     """Convert a module.
 
     Parameters
@@ -20,11 +20,14 @@ def from_torch(module, example_inputs):
         In eval mode, with float32 parameters, of layers that `refquant.graph.OPS` has.
     example_inputs : tuple of (torch.Tensor or ndarray)
         Their shapes become those of the inputs, the first axis (the batch) open.
+    numerics : str or Numerics, optional
+        Of a module that ``convert_fx`` quantized: the profile that it runs under, ``torch.backends.quantized.engine`` unless given.
 
     Returns
     -------
     Model
-        Nodes are named as ``torch.fx`` names them; parameters are copied.
+        Nodes are named as ``torch.fx`` names them; parameters are copied. A quantized module gives a model on the same codes: packed weights
+        are unpacked, scales and zero points taken over.
 
     Raises
     ------
@@ -46,6 +49,8 @@ def from_torch(module, example_inputs):
         import torch
     except ImportError as error:
         raise BackendMissing(f"from_torch: needs PyTorch, which cannot be imported ({error}); pip install 'refquant[torch]'") from error
+    from refquant.interop.from_quantized import QuantizedReader, is_quantized
+
     if not isinstance(module, torch.nn.Module):
         raise ArgumentError(f"from_torch: module is a {type(module).__name__} but must be a torch.nn.Module; pass the network itself")
     if module.training:
@@ -53,15 +58,19 @@ def from_torch(module, example_inputs):
     if not isinstance(example_inputs, (tuple, list)):
         kind = type(example_inputs).__name__
         raise ArgumentError(f"from_torch: example_inputs is a {kind} but must be a tuple, one entry an input; write (x,)")
+    dtypes = [str(x.dtype).removeprefix("torch.") for x in example_inputs]
+    given = torch, module, [tuple(np.shape(x)) for x in example_inputs], dtypes
+    if is_quantized(torch, module):
+        model = QuantizedReader(*given).read(module.graph)
+        return model.with_nodes(model.nodes, numerics=numerics or torch.backends.quantized.engine)
     try:
         graph = torch.fx.Tracer().trace(module)
     except Exception as error:  # whatever the module's own code raises on symbolic values
         raise UnsupportedError(f"from_torch: torch.fx cannot trace {type(module).__name__} ({error}); remove control flow that depends on values") from error
-    dtypes = [str(x.dtype).removeprefix("torch.") for x in example_inputs]
-    return _Reader(torch, module, [tuple(np.shape(x)) for x in example_inputs], dtypes).read(graph)
+    return Reader(*given).read(graph)
 
 
-class _Reader:
+class Reader:
     """Turns the nodes of a ``torch.fx`` graph into those of a model, one by one.
 
     What a module computes with sizes is worked out on the way; the batch size is None there. Parts of a split are slices.
