@@ -33,7 +33,7 @@ def main():
     """Serve the engine named on the command line; what libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(TorchRunner(sys.argv[1], any_processor=True), sys.stdin.buffer, answers)
+    serve(TorchRunner(sys.argv[1]), sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

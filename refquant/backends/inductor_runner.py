@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.backends.machine import has_vnni
+from refquant.backends.machine import profile_here
 from refquant.backends.torch_runner import torch_provenance
 from refquant.errors import BackendMissing
 
@@ -23,7 +23,7 @@ class InductorRunner:
         PyTorch is not installed, or was built without oneDNN.
     """
 
-    name = profile = "inductor"
+    name = "inductor"
 
     def __init__(self):
         try:
@@ -34,6 +34,7 @@ class InductorRunner:
             raise BackendMissing(f"engine inductor: needs PyTorch, which cannot be imported ({error}); pip install 'refquant[torch]'") from error
         if not torch.backends.mkldnn.is_available():
             raise BackendMissing(f"engine inductor: this build of PyTorch {torch.__version__} has no oneDNN; pip install 'refquant[torch]' on x86-64")
+        self.profile = profile_here(self.name)
         self._torch, self._calls, self._tensors = torch, inductor_calls.CALLS, torch_tensors
 
     def describe(self):
@@ -56,8 +57,6 @@ class InductorRunner:
 
 def _refuse_product(problem):
     x, w, bias = problem["x"], problem["w"], problem.get("bias")
-    if has_vnni() is False:
-        return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
     if w.dtype != "int8" or not w.qparams.symmetric:
         return "weights must be int8 with zero point 0"
     if x.dtype != "uint8" and problem.op != "linear":

@@ -4,6 +4,8 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
+from refquant.verify.held import profile_here
+
 __all__ = ["cpu_model", "cpu_features", "has_vnni", "profile_here"]
 
 #: Features that decide which INT8 kernels an engine takes, as Linux spells them.
@@ -39,17 +41,3 @@ def has_vnni():
     """Whether the processor has AVX512-VNNI; None where the system does not tell."""
     features = cpu_features()
     return "avx512_vnni" in features if features else None
-
-
-def profile_here(name):
-    """Return the profile of an engine of this processor: ``name``, or without VNNI ``name@level``, where pairs of products saturate.
-
-    Parameters
-    ----------
-    name : str
-        Of an engine that runs here, such as ``"onnxruntime"``.
-    """
-    features = cpu_features()
-    if not features or "asimddp" in features or any(name.endswith("vnni") for name in features):
-        return name
-    return f"{name}@{'avx512' if 'avx512bw' in features else 'avx2' if 'avx2' in features else 'sse41'}"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.backends.machine import cpu_features, cpu_model, has_vnni
+from refquant.backends.machine import cpu_features, cpu_model, profile_here
 from refquant.errors import BackendMissing
 
 __all__ = ["OnnxRuntimeRunner"]
@@ -19,7 +19,7 @@ class OnnxRuntimeRunner:
         onnx or onnxruntime is not installed.
     """
 
-    name = profile = "onnxruntime"
+    name = "onnxruntime"
 
     def __init__(self):
         try:
@@ -28,6 +28,7 @@ class OnnxRuntimeRunner:
             from refquant.backends import onnx_models
         except ImportError as error:
             raise BackendMissing(f"engine onnxruntime: needs onnx and onnxruntime, which cannot be imported ({error}); pip install 'refquant[onnxruntime]'") from error
+        self.profile = profile_here(self.name)
         self._runtime, self._models = onnxruntime, onnx_models.MODELS
 
     def describe(self):
@@ -114,8 +115,6 @@ def _refuse_conversion(problem):
 
 def _refuse_product(problem):
     x, w, bias, out = problem["x"], problem["w"], problem.get("bias"), problem.get("out")
-    if has_vnni() is False:
-        return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
     if x.dtype == "int8" and w.dtype == "uint8":
         return "int8 activations with uint8 weights are not implemented"
     if out is not None and out.dtype != x.dtype:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.backends.machine import cpu_features, cpu_model, has_vnni
+from refquant.backends.machine import cpu_features, cpu_model, profile_here
 from refquant.core.affine import quantize_real
 from refquant.core.layout import is_channels_last
 from refquant.errors import BackendMissing
@@ -39,8 +39,6 @@ class TorchRunner:
     Parameters
     ----------
     name : {"fbgemm", "onednn", "x86", "qnnpack"}
-    any_processor : bool
-        Whether the caller knows which kernels run, also where they are not those that the profile describes.
 
     Raises
     ------
@@ -48,7 +46,7 @@ class TorchRunner:
         PyTorch is not installed, or was built without that engine.
     """
 
-    def __init__(self, name, any_processor=False):
+    def __init__(self, name):
         try:
             import torch
 
@@ -57,8 +55,7 @@ class TorchRunner:
             raise BackendMissing(f"engine {name}: needs PyTorch, which cannot be imported ({error}); pip install 'refquant[torch]'") from error
         if name not in torch.backends.quantized.supported_engines:
             raise BackendMissing(f"engine {name}: this build of PyTorch {torch.__version__} has no such engine; pip install 'refquant[torch]' on x86-64")
-        self.name = self.profile = name
-        self._any_processor = any_processor
+        self.name, self.profile = name, profile_here(name)
         self._torch, self._calls, self._tensors = torch, torch_calls, torch_tensors
 
     def describe(self):
@@ -85,8 +82,6 @@ class TorchRunner:
         return None
 
     def _refuse_machine(self, problem):
-        if problem.op in (*_PRODUCTS, *_DYNAMIC) and self.name != "qnnpack" and not self._any_processor and has_vnni() is False:
-            return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
         if problem.op in (*_POOLS, *_AVX512) and self._torch.backends.cpu.get_cpu_capability() != "AVX512":
             return "the profile describes ATen's AVX512 kernels, which do not run here"
         return None

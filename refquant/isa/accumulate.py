@@ -42,6 +42,8 @@ def neighbours(order, channels, kernel=(1, 1), halves=(0, -1)):
     places = np.arange(size, dtype=np.int64).reshape(*kernel, channels)
     if order == "columns":
         places = np.moveaxis(places, -2, 0)
+    if order == "reversed":
+        places = places.reshape(-1, channels)[::-1]
     if order == "k" and halves[0] <= channels <= halves[1]:
         first, second = neighbours("k", (channels + 1) // 2), neighbours("k", channels // 2)
         return np.concatenate([first, np.where(second < 0, -1, second + (channels + 1) // 2)])

@@ -9,6 +9,7 @@ on in 32 bits. The result then depends on which products are neighbours. `satura
     channels    ic, each tap (kh, kw) on its own       oneDNN
     columns     (kw, kh, ic), flattened                oneDNN on AVX-512 with VBMI, one input channel a group
     rows        (kw, ic), each kernel row on its own   the same, where the output is at most 4 wide or the kernel 1 high
+    reversed    (kh, kw, ic), the last tap first       FBGEMM's transposed convolutions, as convolutions of the spread input
 
 An odd last product stays alone: it is added to 0 and cannot saturate. Pairs never reach from one order's part into the next.
 oneDNN's matrix product on SSE4.1 and AVX2 moreover computes in two halves, of (K + 1) // 2 and K // 2, where K exceeds 256 but not
@@ -46,7 +47,8 @@ from refquant.isa.sequences import ENGINES, sequence_used
 __all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product", "takes_fbgemm_depthwise"]
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-ORDERS = ("k", "raster", "channels", "columns", "rows")
+TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+ORDERS = ("k", "raster", "channels", "columns", "rows", "reversed")
 
 
 class Product(NamedTuple):
@@ -109,7 +111,7 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
     Parameters
     ----------
     engine : {"onednn", "fbgemm", "onnxruntime"}
-    op : {"linear", "conv1d", "conv2d", "conv3d"}
+    op : {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
         ``linear`` is every matrix product (also static, dynamic and quantized MatMul).
     name : str
         A level of `refquant.isa.cpu.LEVELS`.
@@ -145,7 +147,7 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
     True
     """
     choose("isa.saturating_product", "engine", engine, ENGINES)
-    choose("isa.saturating_product", "op", op, ("linear", *CONVOLUTIONS))
+    choose("isa.saturating_product", "op", op, ("linear", *CONVOLUTIONS, *TRANSPOSED))
     choose("isa.saturating_product", "x_dtype", x_dtype, ("uint8", "int8"))
     if op != "linear" and geometry is None:
         raise ArgumentError(
@@ -154,6 +156,8 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
     sequence, evidence = sequence_used(engine, name)
     if engine == "fbgemm" and x_dtype == "int8":
         raise UnsupportedError("isa: fbgemm takes uint8 activations only; use onednn or onnxruntime")
+    if op in TRANSPOSED:
+        return _transposed(engine, level(name), sequence.exact, x_dtype, geometry)
     if engine == "fbgemm" and op != "linear" and takes_fbgemm_depthwise(geometry):
         return Product("raster", "zero_point", evidence="read" if evidence == "read" else "measured")
     if sequence.exact or (engine == "onnxruntime" and x_dtype == "int8"):
@@ -197,6 +201,19 @@ def _onednn_conv(row, x_dtype, geometry, evidence):
     if geometry.ic > 1:
         return Product("channels", evidence=evidence)
     return _one_channel(geometry, evidence) if "AVX512-VBMI" in row.extensions else None
+
+
+def _transposed(engine, row, exact, x_dtype, geometry):
+    """FBGEMM copies windows out, holes as zero points; oneDNN's jit_uni_int8 and its matrix products take one tap after the other."""
+    if engine == "fbgemm":
+        return None if exact else Product("reversed", "zero_point", evidence="measured" if row.name == "avx2" else "read")
+    if engine == "onednn" and "AVX512-VNNI" in row.extensions:
+        return None
+    if engine != "onednn" or x_dtype != "uint8" or row.name not in ("sse41", "avx2"):
+        raise UnsupportedError(
+            f"isa: how {engine} adds up a transposed convolution of {x_dtype} on {row.name} was never measured; it is known for onednn and fbgemm, uint8, on avx2"
+        )
+    return None if geometry.ic == 1 else Product("channels")
 
 
 def _one_channel(geometry, evidence):

@@ -146,6 +146,11 @@ def _index(notes):
     return found
 
 
+def _base(profile):
+    """A profile's name without its variant and its processor level."""
+    return profile.partition("+")[0].partition("@")[0]
+
+
 _ABSENT, _OPEN, _CONDITIONS = _index(NOT_OFFERED), _index(OPEN), _index(CONDITIONS)
 
 
@@ -157,12 +162,12 @@ def absence(op, profile):
     >>> absence("conv3d", "tflite_ref")
     'CONV_3D has float kernels alone'
     """
-    return next(iter(_ABSENT.get((op, profile.partition("+")[0]), ())), None)
+    return next(iter(_ABSENT.get((op, _base(profile)), ())), None)
 
 
 def open_difference(op, profile):
     """Return which outputs of an operator a profile does not give yet, or None."""
-    return next(iter(_OPEN.get((op, profile.partition("+")[0]), ())), None)
+    return next(iter(_OPEN.get((op, _base(profile)), ())), None)
 
 
 def conditions(op, profile):
@@ -173,4 +178,4 @@ def conditions(op, profile):
     >>> conditions("conv1d", "onednn")
     ['on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16']
     """
-    return list(_CONDITIONS.get((op, profile.partition("+")[0]), ()))
+    return list(_CONDITIONS.get((op, _base(profile)), ()))

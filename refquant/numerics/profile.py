@@ -75,7 +75,8 @@ class Numerics:
     linear, conv : ProductForm or Dispatch
     linear_int8 : ProductForm or None
         Of linear layers on int8 activations, where another kernel takes them.
-    linear_real, conv_real : RealForm or None
+    linear_real : RealForm or None
+    conv_real : RealForm, Dispatch or None
     conv_transpose : TransposedForm, Dispatch or None
     post : PostForm or None
     add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
@@ -264,7 +265,7 @@ def section_types():
         "linear_int8": (ProductForm,),
         "linear_real": (RealForm,),
         "conv": product,
-        "conv_real": (RealForm,),
+        "conv_real": (RealForm, Dispatch),
         "conv_transpose": (TransposedForm, Dispatch),
         "post": (PostForm,),
         "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm),

@@ -109,6 +109,8 @@ _ONEDNN_LEVELS = (
         "linear_int8": None,
         "linear_real": {"multiplier": "(xw)"},
         "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_ONEDNN_CONV.replace(multiplier="x,w,/y"), no=_ONEDNN_OLDER_CONV),
+        # jit_uni_x8s8s32x_deconvolution.cpp
+        "conv_transpose": {"multiplier": "(xw),1/y"},
     }),
     (("avx_vnni", "avx_vnni_int8"), {"conv": Dispatch(rule="onednn_groups", vnni=False, yes=_ONEDNN_OLDER_CONV, no=_ONEDNN_CONV)}),
     # jit_avx512_core_x8s8s32x_conv_kernel.cpp
@@ -187,11 +189,32 @@ _BY_REALS = AddForm(
     rounding="half_even", vector=0, grain=0,
 )  # fmt: skip
 
+# The kernels of _ONEDNN_LEVELS.
+_INDUCTOR_OLDER_CONV = _INDUCTOR_PRODUCT.replace(multiplier="(xw),1/y")
+_INDUCTOR_OLDER_REAL = _INDUCTOR_REAL.replace(multiplier="(xw)")
+_INDUCTOR_LEVELS = (
+    (("sse41", "avx2"), {
+        "linear": {"multiplier": "(xw),1/y"},
+        "linear_int8": None,
+        "linear_real": {"multiplier": "(xw)"},
+        "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y"), no=_INDUCTOR_OLDER_CONV),
+        "conv_real": Dispatch(rule="onednn_reference", vnni=False, yes=_INDUCTOR_REAL, no=_INDUCTOR_OLDER_REAL),
+    }),
+    (("avx_vnni", "avx_vnni_int8"), {
+        "conv": Dispatch(rule="onednn_groups", vnni=False, yes=_INDUCTOR_OLDER_CONV, no=_INDUCTOR_PRODUCT),
+        "conv_real": Dispatch(rule="onednn_groups", vnni=False, yes=_INDUCTOR_OLDER_REAL, no=_INDUCTOR_REAL),
+    }),
+    (("avx512", "avx512_vbmi"), {
+        "conv": Dispatch(rule="onednn_volume", vnni=False, yes=_INDUCTOR_OLDER_CONV, no=_INDUCTOR_PRODUCT),
+        "conv_real": Dispatch(rule="onednn_volume", vnni=False, yes=_INDUCTOR_OLDER_REAL, no=_INDUCTOR_REAL),
+    }),
+)  # fmt: skip
+
 INDUCTOR = Numerics(
     name="inductor",
     engine="PT2E lowered by TorchInductor, PyTorch 2.13.0 with oneDNN 3.12, x86-64 with AVX512-VNNI",
     source="torch/ao/quantization/fx/_decomposed.py, aten/src/ATen/native/quantized/cpu (qlinear.cpp, qconv.cpp: onednn.*_pointwise)",
-    by_level=((("sse41", "avx2"), {"linear": {"multiplier": "(xw),1/y"}, "linear_real": {"multiplier": "(xw)"}}),),
+    by_level=_INDUCTOR_LEVELS,
     pairing=Pairing.by("onednn"),
     quantize=_DECOMPOSED,
     quantize_channel=_DECOMPOSED.replace(scaling="reciprocal"),

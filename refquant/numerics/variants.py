@@ -48,6 +48,7 @@ _ONEDNN = ONEDNN.conv_transpose
 _SHUFFLED = _ONEDNN.replace(accumulator="onednn_blocks")
 # oneDNN 3.12, gemm_x8s8s32x_convolution.cpp: the last step divides.
 _GEMM, _SHUFFLED_GEMM = (form.replace(multiplier="x,w,/y") for form in (_ONEDNN, _SHUFFLED))
+_ONE_KERNEL = tuple((levels, {name: change for name, change in changes.items() if name != "conv_transpose"}) for levels, changes in ONEDNN.by_level)
 _OVERLAPPING = FBGEMM.conv_transpose.replace(accumulator="fbgemm_direct_rows")
 
 _MIXED_WEIGHTS = """
@@ -82,15 +83,15 @@ VARIANTS = (
         """,
     ),
     Variant(
-        "gemm_transpose", ("onednn",), "kernel", {"conv_transpose": _GEMM},
-        "Transposed convolutions with strides and either groups or dilation mostly go to a kernel that divides by the output's scale, and does not multiply by its inverse.",
+        "gemm_transpose", ("onednn",), "kernel", {"conv_transpose": _GEMM, "by_level": _ONE_KERNEL},
+        "Transposed convolutions with strides and either groups or dilation mostly go to a kernel that divides by the output's scale, and does not multiply by its inverse; below AVX-512 those with groups that are no fours.",
         _DIVIDED + """
         >>> compute("onednn"), compute("onednn+gemm_transpose")
         ([2], [3])
         """,
     ),
     Variant(
-        "shuffled_gemm_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED_GEMM},
+        "shuffled_gemm_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED_GEMM, "by_level": _ONE_KERNEL},
         "The weights of onednn+shuffled_transpose in the kernel of onednn+gemm_transpose.",
         _MIXED_WEIGHTS + """
         >>> compute("onednn+shuffled_gemm_transpose")
@@ -142,10 +143,17 @@ def variant_names():
 
 
 def variants_of(name, kinds=KINDS):
-    """Return the full names of the variants of a profile, of some `kinds`."""
+    """Return the full names of the variants of a profile, of some `kinds`; those of a profile on a processor level are on it too.
+
+    Examples
+    --------
+    >>> variants_of("fbgemm@avx2", ["defect"])
+    ('fbgemm+overlapping_transpose@avx2',)
+    """
     for kind in kinds:
         choose("variants", "kind", kind, KINDS)
-    return tuple(f"{name}+{v.name}" for v in VARIANTS if name in v.bases and v.kind in kinds)
+    base, at, level = name.partition("@")
+    return tuple(f"{base}+{v.name}{at}{level}" for v in VARIANTS if base in v.bases and v.kind in kinds)
 
 
 def make_variant(name, profiles):

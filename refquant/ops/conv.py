@@ -9,7 +9,7 @@ from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.layout import empty_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import wrap_int32
-from refquant.errors import ArgumentError, ShapeError
+from refquant.errors import ArgumentError, ShapeError, UnsupportedError
 from refquant.isa.accumulate import accumulate_conv, neighbours
 from refquant.isa.products import Product
 from refquant.kernels.conv import bind_conv
@@ -67,14 +67,16 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
     channels = w.shape[0]
     bias = check_bias(bias, channels, place)
     name = place.partition("[")[0]
+    section = profile.section("conv_real" if out is None else "conv", name)
+    zeros = np.atleast_1d(w.qparams.zero_point)
+    form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros, vnni=has_vnni(profile.isa))
+    otherwise = form is getattr(section, "no", None)
+    if out is None and activation == "relu" and getattr(section, "rule", "") == "onednn_reference" and not otherwise:
+        raise UnsupportedError(f"{place}: oneDNN's reference kernel computes this, and gives -0.0 for what a ReLU cuts off, which is not described; leave the ReLU out")
     if out is None:
-        form, otherwise = profile.section("conv_real", name), False
         epilogue, dtype = real_stage(form, x.qparams, w.qparams, bias, channels, activation, place), np.dtype(np.float32)
     else:
         check_out(out, place)
-        zeros, section = np.atleast_1d(w.qparams.zero_point), profile.section("conv", name)
-        form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros, vnni=has_vnni(profile.isa))
-        otherwise = form is getattr(section, "no", None)
         if isinstance(form, RangeProductForm):
             epilogue = range_stage(form, x.qparams, w, out, bias, activation, place, groups=groups, stride=geometry["stride"])
         else:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.levels import check_level
 from refquant.core.wrap import wrap_int32
 from refquant.errors import ArgumentError, RangeError, ShapeError
 from refquant.kernels.gemm import gemm_s32
@@ -21,9 +22,10 @@ def _zero(value, name, values, shape, place):
     return zero
 
 
-def _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups):
+def _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups, isa):
     """Return (columns of codes (G, M, K), weights (G, OC/G, K), their zero points, the output's shape)."""
     place = "conv_integer"
+    check_level(isa, place)
     x, w = np.asarray(x), np.asarray(w)
     for name, v in (("x", x), ("w", w)):
         if v.dtype not in (np.uint8, np.int8):
@@ -46,7 +48,7 @@ def _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups
     return np.moveaxis(columns, 1, 0), w.reshape(groups, w.shape[0] // groups, -1), int(zx), zw, (x.shape[0], *out, w.shape[0])
 
 
-def conv_integer(x, w, *, x_zero_point=0, w_zero_point=0, stride=1, padding=0, dilation=1, groups=1):
+def conv_integer(x, w, *, x_zero_point=0, w_zero_point=0, stride=1, padding=0, dilation=1, groups=1, isa=None):
     """Convolve codes into int32: ``Σ (x − zx) · (w − zw)``; padding counts as 0.
 
     Parameters
@@ -58,6 +60,9 @@ def conv_integer(x, w, *, x_zero_point=0, w_zero_point=0, stride=1, padding=0, d
     w_zero_point : int or array_like of int, (OC,)
     stride, padding, dilation : int or one for each axis
     groups : int
+    isa : str, optional
+        The processor level, as for the other products. ONNX Runtime, the one engine with this operator, takes the weights for the first
+        factor, so that no kernel of any level saturates: each level gives the same sums.
 
     Returns
     -------
@@ -72,15 +77,15 @@ def conv_integer(x, w, *, x_zero_point=0, w_zero_point=0, stride=1, padding=0, d
     >>> conv_integer(np.full((1, 1, 2, 2), 9, np.uint8), np.full((1, 1, 2, 2), 3, np.int8), x_zero_point=4).ravel()
     array([60], dtype=int32)
     """
-    columns, weights, zx, zw, shape = _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups)
+    columns, weights, zx, zw, shape = _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups, isa)
     zeros = np.broadcast_to(zw, (weights.shape[0] * weights.shape[1],)).reshape(weights.shape[:2])
     parts = [gemm_s32(np.ascontiguousarray(c), pack_weights(np.ascontiguousarray(k.T)).packed, a_zero=zx, b_zero=z) for c, k, z in zip(columns, weights, zeros)]
     return np.moveaxis(np.concatenate(parts, axis=1).reshape(shape), -1, 1)
 
 
-def conv_integer_reference(x, w, *, x_zero_point=0, w_zero_point=0, stride=1, padding=0, dilation=1, groups=1):
+def conv_integer_reference(x, w, *, x_zero_point=0, w_zero_point=0, stride=1, padding=0, dilation=1, groups=1, isa=None):
     """Same result as `conv_integer`, in NumPy."""
-    columns, weights, zx, zw, shape = _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups)
+    columns, weights, zx, zw, shape = _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups, isa)
     zeros = np.broadcast_to(zw, (weights.shape[0] * weights.shape[1],)).reshape(weights.shape[0], 1, -1)
     acc = (columns.astype(np.int64) - zx) @ np.swapaxes(weights.astype(np.int64), 1, 2) - (columns.astype(np.int64) - zx).sum(2, keepdims=True) * zeros
     return np.moveaxis(wrap_int32(np.moveaxis(acc, 0, 1)).reshape(shape), -1, 1)

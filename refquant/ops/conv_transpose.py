@@ -1,6 +1,5 @@
 """conv_transpose1d, conv_transpose2d, conv_transpose3d: transposed convolutions on codes."""
 
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -10,16 +9,18 @@ from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.layout import empty_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.core.wrap import saturate_int16, wrap_int32
 from refquant.errors import ArgumentError, RangeError, ShapeError, UnsupportedError
+from refquant.isa.accumulate import accumulate_conv, neighbours
+from refquant.isa.products import Product
 from refquant.kernels.conv import conv_requantize, pack_conv
-from refquant.kernels.pairs import gemm_s16pair_s32
+from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.output_stage import check_bias, output_stage
-from refquant.ops.pairing import has_vnni
+from refquant.ops.pairing import has_vnni, transposed_product
 from refquant.ops.pack_weights import as_qtensor, flipped_weights
+from refquant.ops.transposed_taps import exact_taps, saturated_taps, saturated_taps_reference, sum_taps
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "conv_transpose_reference"]
 
@@ -48,13 +49,15 @@ class _Plan(NamedTuple):
     groups: int
     geometry: _Geometry
     accumulator: str
+    product: Product
     epilogue: Epilogue
     dtype: np.dtype
 
 
-def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation):
-    profile = profiles.get(numerics)
+def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa):
     op = f"conv_transpose{dims}d"
+    profile = profiles.get(numerics)
+    profile = profile.on(isa, f"{op}[{profile.name}]")
     place = f"{op}[{profile.name}]"
     w, packed = as_qtensor(w, "w", place)
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
@@ -65,19 +68,19 @@ def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, o
     channels = w.shape[1] * groups
     bias = check_bias(bias, channels, place)
     check_out(out, place)
+    section = profile.section("conv_transpose", op)
     form = resolve(
-        profile.section("conv_transpose", op), x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=np.atleast_1d(w.qparams.zero_point),
-        output_padding=sides(output_padding, "output_padding", dims, place, least=0), per_channel_transposed=w.qparams.per_channel,
+        section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=np.atleast_1d(w.qparams.zero_point),
+        output_padding=sides(output_padding, "output_padding", dims, place, least=0), per_channel_transposed=w.qparams.per_channel, vnni=has_vnni(profile.isa),
     )  # fmt: skip
-    if profile.isa is not None and profile.pairing.conv != "exact" and not has_vnni(profile.isa):
-        raise UnsupportedError(f"{place}: which sums of a transposed convolution saturate on {profile.isa} is not known; choose a profile with isa=None")
+    saturating = transposed_product(profile, form is getattr(section, "no", None), x, w, groups, place)
     epilogue = output_stage(form, x.qparams, _output_channels(w.qparams, groups), out, bias, channels, activation, place)
     accumulator = form.accumulator
     if accumulator.startswith("fbgemm_direct") and not _takes_direct_path(x, w, groups, geometry):
         accumulator = "exact"
     if accumulator == "fbgemm_direct_rows" and x.shape[0] > 1:
         raise UnsupportedError(f"{place}: the engine's kernel computes the first image alone and leaves the memory of {x.shape[0] - 1} more as it was; give one image")
-    return _Plan(x, w, packed, groups, geometry, accumulator, epilogue, out.storage)
+    return _Plan(x, w, packed, groups, geometry, accumulator, saturating, epilogue, out.storage)
 
 
 def _check_weight(w, place, ndim):
@@ -155,19 +158,52 @@ def _spread(x, zero, geometry, kernel):
     return wide
 
 
+def _by_taps(plan):
+    """Whether an engine adds up tap by tap, pairs of channels saturating: FBGEMM's direct kernel, and oneDNN below AVX-512."""
+    return plan.accumulator.startswith("fbgemm_direct") or (plan.product is not None and plan.product.order == "channels")
+
+
 def _run(plan):
     qx, qw = plan.x.qparams, _output_channels(plan.w.qparams, plan.groups)
-    if plan.accumulator.startswith("fbgemm_direct"):
-        return _finish(_direct(plan, _tap_products(plan)), plan, requantize)
+    if _by_taps(plan):
+        return _finish(_summed(plan, saturated_taps), plan, requantize)
+    kernel = plan.w.shape[2:]
+    spread = _spread(plan.x.values, qx.zero_point, plan.geometry, kernel)
+    geometry = {"stride": (1,) * len(kernel), "padding": ((0, 0),) * len(kernel), "dilation": plan.geometry.dilation}
+    zeros = {"x_zero": qx.zero_point, "w_zero": qw.zero_point}
+    if plan.product is not None:
+        w = flipped_weights(_weights(plan), plan.groups)
+        places = neighbours(plan.product.order, w.shape[1], kernel)
+        paired = pack_paired(w, plan.groups, places, False, padding=geometry["padding"], dilation=geometry["dilation"])
+        return bind_conv_s16pair(spread.shape, paired, plan.epilogue, plan.dtype, **geometry, **zeros)(spread)
     if plan.packed is not None and plan.accumulator == "exact":
         packed = plan.packed.packed
     else:
         packed = pack_conv(flipped_weights(_weights(plan), plan.groups), plan.groups)
-    kernel = plan.w.shape[2:]
-    return conv_requantize(
-        _spread(plan.x.values, qx.zero_point, plan.geometry, kernel), packed, plan.epilogue, plan.dtype, x_zero=qx.zero_point, w_zero=qw.zero_point,
-        stride=(1,) * len(kernel), padding=((0, 0),) * len(kernel), dilation=plan.geometry.dilation,
+    return conv_requantize(spread, packed, plan.epilogue, plan.dtype, **geometry, **zeros)
+
+
+def _accumulate(plan):
+    """The accumulators in NumPy, (N, *out, OC)."""
+    zeros = {"x_zero": plan.x.qparams.zero_point, "w_zero": plan.w.qparams.zero_point}
+    if _by_taps(plan):
+        return _summed(plan, saturated_taps_reference)
+    if plan.product is None:
+        return exact_taps(plan.x.values, _weights(plan), plan.groups, plan.geometry, **zeros)
+    one, none = (1,) * len(plan.geometry.out), (0,) * len(plan.geometry.out)
+    spread = _spread(plan.x.values, plan.x.qparams.zero_point, plan.geometry, plan.w.shape[2:])
+    acc = accumulate_conv(
+        spread, flipped_weights(_weights(plan), plan.groups), plan.product, x_zero_point=plan.x.qparams.zero_point,
+        w_zero_point=_output_channels(plan.w.qparams, plan.groups).zero_point, stride=one, padding=none, dilation=plan.geometry.dilation, groups=plan.groups,
     )  # fmt: skip
+    return np.moveaxis(acc, 1, -1)
+
+
+def _summed(plan, taps):
+    x, w, g = plan.x.values, _weights(plan), plan.geometry
+    lines = g._replace(stride=(1, g.stride[1])) if plan.accumulator == "fbgemm_direct_rows" else g
+    zero = _output_channels(plan.w.qparams, plan.groups).zero_point
+    return sum_taps(taps(x, w, plan.groups), x, w, plan.groups, g, x_zero=plan.x.qparams.zero_point, w_zero=zero, lines=lines)
 
 
 def _weights(plan):
@@ -181,60 +217,8 @@ def _finish(acc, plan, stage):
     return y
 
 
-def _tap_products(plan):
-    """The saturating products of the direct kernel, (N, H, W, KH, KW, OC)."""
-    x, w = plan.x.values, plan.w.values
-    rows = np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
-    taps = np.ascontiguousarray(np.moveaxis(w, 1, -1)).reshape(w.shape[0], -1)
-    return gemm_s16pair_s32(rows, taps).reshape(x.shape[0], *x.shape[2:], *w.shape[2:], w.shape[1])
-
-
-def _tap_products_reference(plan):
-    x, w = np.moveaxis(plan.x.values, 1, -1).astype(np.int64), np.moveaxis(plan.w.values, 1, -1).astype(np.int64)
-    total = 0
-    for i in range(0, x.shape[-1], 2):
-        total = total + saturate_int16(np.tensordot(x[..., i : i + 2], w[i : i + 2], 1))
-    return total
-
-
-def _direct(plan, products):
-    """FBGEMM's direct kernel: raw products at their places, then what zero points take from them."""
-    g = plan.geometry
-    right = g
-    if plan.accumulator == "fbgemm_direct_rows":
-        g = g._replace(stride=(1, g.stride[1]))
-    n, *size = products.shape[:3]
-    channels = products.shape[-1]
-    acc, rows = np.zeros((n, *right.full, channels), np.int64), np.zeros((n, *right.full, 1), np.int64)
-    columns, count = np.zeros((*right.full, channels), np.int64), np.zeros((*right.full, 1), np.int64)
-    sums = plan.x.values.sum(1, dtype=np.int64)[..., None]
-    w = plan.w.values.sum(0, dtype=np.int64)
-    for i, j in product(*map(range, products.shape[3:5])):
-        here = g.places((i, j), size)
-        acc[(slice(None), *here)] += products[:, :, :, i, j]
-        rows[(slice(None), *here)] += sums
-        here = right.places((i, j), size)
-        columns[here] += w[:, i, j]
-        count[here] += plan.x.shape[1]
-    zero = np.asarray(plan.w.qparams.zero_point)
-    return wrap_int32(acc - plan.x.qparams.zero_point * (columns - zero * count) - zero * rows)
-
-
-def _scattered(plan):
-    """Every input adds its multiple of the kernel to the output, (N, OC, *out)."""
-    g, groups = plan.geometry, plan.groups
-    x = plan.x.values.astype(np.int64) - plan.x.qparams.zero_point
-    zero = np.reshape(plan.w.qparams.zero_point, (1, -1, *[1] * len(g.out)))
-    w = (_weights(plan).astype(np.int64) - zero).reshape(groups, -1, *plan.w.shape[1:])
-    x = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
-    acc = np.zeros((x.shape[0], groups, w.shape[2], *g.full), np.int64)
-    for tap in np.ndindex(*plan.w.shape[2:]):
-        acc[(..., *g.places(tap, x.shape[3:]))] += np.einsum("ngc...,gco->ngo...", x, w[(..., *tap)])
-    return wrap_int32(g.cut(acc, 3)).reshape(x.shape[0], -1, *g.out)
-
-
 def conv_transpose2d(
-    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a two-dimensional transposed convolution on codes.
 
@@ -258,6 +242,8 @@ def conv_transpose2d(
         Whose arithmetic. The profiles compute what is meant; what oneDNN and FBGEMM make of some shapes instead is
         ``onednn+shuffled_transpose``, ``fbgemm+overlapping_transpose`` and ``x86+defective_transpose``.
     activation : {None, "relu"}
+    isa : str, optional
+        The processor level of the engine, as for `conv2d`: without VNNI pairs of products saturate.
 
     Returns
     -------
@@ -269,12 +255,12 @@ def conv_transpose2d(
     ShapeError, ArgumentError, RangeError
         Shapes that do not fit, an empty output, an ``output_padding`` that is no smaller than stride and dilation.
     UnsupportedError
-        The engine has no integer kernel for it, as ONNX Runtime, which dequantizes.
+        The engine has no integer kernel for it, as ONNX Runtime, which dequantizes; what it does on that level was not measured.
 
     Exactness
     ---------
     The accumulator is exact modulo 2**32, but for FBGEMM's direct kernel (one group, kernel 2x1 … 2x6, channels in eights, no padding), which
-    saturates pairs of channels to int16. Bit-exact.
+    saturates pairs of channels to int16, and for what `isa` makes saturate (see `refquant.isa.products`). Bit-exact.
 
     Examples
     --------
@@ -284,33 +270,29 @@ def conv_transpose2d(
     >>> rq.ops.conv_transpose2d(x, w, stride=2, out=rq.QParams(1.0, 0, "uint8"), numerics="qnnpack").values
     array([[[[1, 2, 5, 4, 6]]]], dtype=uint8)
     """
-    plan = _plan(2, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation)
+    plan = _plan(2, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa)
     return QTensor(_run(plan), out)
 
 
 def conv_transpose1d(
-    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a one-dimensional transposed convolution on codes: `conv_transpose2d` with x (N, IC, W) and w (IC, OC / groups, KW)."""
-    plan = _plan(1, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation)
+    plan = _plan(1, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa)
     return QTensor(_run(plan), out)
 
 
 def conv_transpose3d(
-    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Compute a three-dimensional transposed convolution on codes: `conv_transpose2d` with x (N, IC, D, H, W) and w (IC, OC / groups, KD, KH, KW)."""
-    plan = _plan(3, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation)
+    plan = _plan(3, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa)
     return QTensor(_run(plan), out)
 
 
 def conv_transpose_reference(
-    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None
+    x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Same result as `conv_transpose1d`, `conv_transpose2d` and `conv_transpose3d`, in NumPy."""
-    plan = _plan(w.ndim - 2, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation)
-    if plan.accumulator.startswith("fbgemm_direct"):
-        acc = _direct(plan, _tap_products_reference(plan))
-    else:
-        acc = np.moveaxis(_scattered(plan), 1, -1)
-    return QTensor(_finish(acc, plan, apply_epilogue), out)
+    plan = _plan(w.ndim - 2, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa)
+    return QTensor(_finish(_accumulate(plan), plan, apply_epilogue), out)

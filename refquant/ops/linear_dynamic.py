@@ -28,7 +28,7 @@ def _quantized(x, numerics, reduce_range, place):
     return QTensor(codes.astype(qparams.storage), qparams)
 
 
-def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False):
+def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False, isa=None):
     """Compute a fully connected layer whose input is quantized at run time: ``torch.ops.quantized.linear_dynamic``.
 
     Parameters
@@ -42,6 +42,8 @@ def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduc
     activation : {None, "relu"}
     reduce_range : bool
         Use the codes 0 … 127.
+    isa : str, optional
+        The processor level of the engine, as for `refquant.ops.linear`.
 
     Returns
     -------
@@ -58,24 +60,25 @@ def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduc
     >>> linear_dynamic(np.float32([[1.0, -0.5]]), w).tolist()
     [[0.375, -0.75]]
     """
-    return linear(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation)
+    return linear(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation, isa=isa)
 
 
-def linear_dynamic_reference(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False):
+def linear_dynamic_reference(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False, isa=None):
     """Same result as `linear_dynamic`, in NumPy."""
-    return linear_reference(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation)
+    return linear_reference(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation, isa=isa)
 
 
-def _conv_dynamic(conv, x, w, bias, numerics, reduce_range, geometry):
-    profile = profiles.get(numerics)
+def _conv_dynamic(conv, x, w, bias, numerics, reduce_range, isa, geometry):
     op = f"conv{np.ndim(x) - 2}d_dynamic"
+    profile = profiles.get(numerics)
+    profile = profile.on(isa, f"{op}[{profile.name}]")
     profile.section("dynamic", op)
     x = real_array(x, f"{op}[{profile.name}]")
     q = quantize(x, choose_qparams(x, numerics=profile, reduce_range=reduce_range), numerics=profile)
     return dequantize(conv(q, w, bias, out=q.qparams, numerics=profile, **geometry), numerics=profile)
 
 
-def conv2d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+def conv2d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False, isa=None):
     """Compute a convolution whose input is quantized at run time: ``torch.ops.quantized.conv2d_dynamic``.
 
     PyTorch takes the parameters of the *input* for the output too, so sums beyond the input's range saturate, and returns it dequantized.
@@ -88,6 +91,8 @@ def conv2d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *
     stride, padding, dilation, groups : int or tuple of int
     numerics : str or Numerics
     reduce_range : bool
+    isa : str, optional
+        The processor level of the engine, as for `refquant.ops.conv2d`.
 
     Returns
     -------
@@ -104,19 +109,19 @@ def conv2d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *
     >>> conv2d_dynamic(np.float32([[[[0.5, 1.0]]]]), w).ravel().tolist()
     [0.9960784912109375, 1.0]
     """
-    return _conv_dynamic(conv2d, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
+    return _conv_dynamic(conv2d, x, w, bias, numerics, reduce_range, isa, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
 
 
-def conv1d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+def conv1d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False, isa=None):
     """Compute a convolution of sequences (N, C, W), quantized at run time; see `conv2d_dynamic`."""
-    return _conv_dynamic(conv1d, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
+    return _conv_dynamic(conv1d, x, w, bias, numerics, reduce_range, isa, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
 
 
-def conv3d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+def conv3d_dynamic(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False, isa=None):
     """Compute a convolution of volumes (N, C, D, H, W), quantized at run time; see `conv2d_dynamic`."""
-    return _conv_dynamic(conv3d, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
+    return _conv_dynamic(conv3d, x, w, bias, numerics, reduce_range, isa, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
 
 
-def conv_dynamic_reference(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False):
+def conv_dynamic_reference(x, w, bias=None, stride=1, padding=0, dilation=1, groups=1, *, numerics="fbgemm", reduce_range=False, isa=None):
     """Same result as the dynamic convolutions, in NumPy."""
-    return _conv_dynamic(conv_reference, x, w, bias, numerics, reduce_range, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))
+    return _conv_dynamic(conv_reference, x, w, bias, numerics, reduce_range, isa, dict(stride=stride, padding=padding, dilation=dilation, groups=groups))

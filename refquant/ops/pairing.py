@@ -8,12 +8,27 @@ from refquant.isa.accumulate import neighbours
 from refquant.isa.cpu import level
 from refquant.isa.products import ConvGeometry, Product, saturating_product, takes_fbgemm_depthwise
 
-__all__ = ["has_vnni", "linear_product", "conv_product", "conv_geometry", "rearrange", "halved"]
+__all__ = ["has_vnni", "saturating_level", "linear_product", "conv_product", "transposed_product", "conv_geometry", "rearrange", "halved"]
 
 
 def has_vnni(isa):
     """Return whether a level has AVX512-VNNI, or None for none."""
     return None if isa is None else "AVX512-VNNI" in level(isa).extensions
+
+
+def saturating_level(profile):
+    """Return the ``isa=`` with which `refquant.ops.matmul_integer` gives a profile's plain matrix product of uint8 and int8: None where it is exact.
+
+    Examples
+    --------
+    >>> from refquant import numerics
+    >>> [saturating_level(numerics.get(name)) for name in ("onnxruntime", "onnxruntime@avx2", "onnxruntime@sse41", "qnnpack@avx2")]
+    [None, 'avx2', None, None]
+    """
+    rule = profile.pairing.linear
+    if profile.isa is None or rule in ("exact", "unknown") or saturating_product(rule, "linear", profile.isa) is None:
+        return None
+    return profile.isa
 
 
 def _by_rule(rule, op, isa, x, w, place, geometry=None):
@@ -64,6 +79,17 @@ def conv_product(profile, form, otherwise, x, w, groups, geometry, place):
     if getattr(form, "accumulator", "exact") == "exact" or x.dtype != "uint8" or w.dtype != "int8":
         return None
     return Product("raster", "zero_point") if takes_fbgemm_depthwise(shape) else None
+
+
+def transposed_product(profile, otherwise, x, w, groups, place):
+    """Return the `Product` of a transposed convolution, None if it is exact; FBGEMM's direct kernel is the form's affair."""
+    if profile.isa is None:
+        return None
+    rule = profile.pairing.conv_otherwise if otherwise else profile.pairing.conv
+    dims = w.ndim - 2
+    one = (1,) * dims
+    geometry = ConvGeometry(groups, w.shape[0] // groups, w.shape[1], tuple(w.shape[2:]), one, one, one, 1)
+    return _by_rule(rule, f"conv_transpose{dims}d", profile.isa, x, w, place, geometry)
 
 
 def rearrange(product, k):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant.core.epilogue import code_of_real
+from refquant.core.epilogue import DST_DIV, code_of_real
 from refquant.core.fma import fma32
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
@@ -68,19 +68,20 @@ class PostOperations(NamedTuple):
     scale: object
     function: object
 
-    def apply(self, t):
-        """Return the real values after the post-operations; `t` is float32."""
+    def apply(self, t, fused=True):
+        """Return the real values after the post-operations; `t` is float32. `fused`: the codes of `other` are scaled and added in one rounding."""
         with np.errstate(over="ignore", invalid="ignore"):
             if isinstance(self.other, QTensor):
                 centred = self.other.values.astype(_F) - _F(self.other.qparams.zero_point)
-                t = fma32(centred, np.full_like(t, self.scale), t)
+                t = fma32(centred, np.full_like(t, self.scale), t) if fused else centred * self.scale + t
             elif self.other is not None:
                 t = t + self.other
             return self.function(t).astype(_F)
 
     def finish(self, t, epilogue, dtype, order):
         """Return the codes of dtype, or the real numbers, in the memory order `order` makes."""
-        t = self.apply(t)
+        # oneDNN's reference kernels, which divide at the end, are compiled without FMA.
+        t = self.apply(t, fused=not epilogue.flags & DST_DIV)
         y = order(t.shape, dtype)
         y[...] = t if np.dtype(dtype) == np.float32 else code_of_real(t, epilogue)
         return y

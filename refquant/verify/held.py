@@ -15,17 +15,24 @@ __all__ = ["HELD", "profile_here", "switches", "followed", "refuse"]
 #: Engines that can be held, and the libraries in them that obey a variable.
 HELD = {"onednn": ("onednn",), "fbgemm": ("fbgemm",), "x86": ("onednn", "fbgemm")}
 _VARIABLES = {"onednn": "ONEDNN_MAX_CPU_ISA", "fbgemm": "FBGEMM_ENABLE_INSTRUCTIONS"}
-_WRITTEN_FOR = ("avx512_vnni", "amx_int8")
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
 
 def profile_here(profile):
     """Return the name of a profile as its engine computes on this processor.
 
-    Profiles are written for VNNI. Without it an engine may scale in another order, and pairs of products may saturate.
+    Profiles are written for AVX512-VNNI. Without it an engine may scale in another order, and pairs of products may saturate.
+
+    Examples
+    --------
+    >>> profile_here("qnnpack"), profile_here("fbgemm").partition("@")[0]
+    ('qnnpack', 'fbgemm')
     """
     level = cpu.running_level()
-    return profile if level is None or level in _WRITTEN_FOR else f"{profile}@{level}"
+    rules = {getattr(numerics.get(profile).pairing, name) for name in ("linear", "conv", "conv_otherwise")}
+    if level is None or "AVX512-VNNI" in cpu.level(level).extensions or rules <= {"exact", "unknown"}:
+        return profile
+    return f"{profile}@{level}"
 
 
 def switches(engine, level):
@@ -64,10 +71,11 @@ def followed(engine, level):
     ('x86_held', 'avx2')
     """
     profile = numerics.get(f"{engine}@{level}")
-    if engine != "x86":
+    if engine != "x86" or "AVX512-VNNI" not in cpu.features():
         return profile
-    older = numerics.get(f"onednn@{level}").conv
-    return profile.replace(conv={"rule": "x86_held", "yes": older}, name=profile.name)
+    older = numerics.get(f"onednn@{level}")
+    changes = {name: {"rule": "x86_held", "yes": getattr(older, name)} for name in ("conv", "conv_transpose")}
+    return profile.replace(**changes, name=profile.name)
 
 
 def refuse(problem, engine, level):

@@ -72,13 +72,17 @@ def oracle(problem, numerics, *, reference=False):
     -------
     ndarray
     """
+    from refquant import numerics as profiles
     from refquant import ops
+    from refquant.ops.pairing import saturating_level
 
     table = {op.name: op for op in ops.OPS}
     op = table[choose("oracle", "op", problem.op, table)]
     arguments = dict(problem.arguments)
     if op.name not in _WITHOUT_NUMERICS:
         arguments["numerics"] = numerics
+    elif op.name == "matmul_integer":
+        arguments.setdefault("isa", saturating_level(profiles.get(numerics)))
     return answer(op.name, (op.reference if reference else op.fast)(**arguments))
 
 

@@ -11,6 +11,7 @@ from refquant.core.wrap import wrap_int32
 from refquant.interop.onnx.call import broadcast_size, check_size, need
 from refquant.interop.onnx.cast import real_of
 from refquant.interop.onnx.windows import geometry_of, pad_spatial, window_view
+from refquant.ops.pairing import saturating_level
 
 __all__ = ["matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv", "conv_geometry", "tensor_params", "batched_linear"]
 
@@ -50,7 +51,7 @@ def _as_matrices(a, b):
 
 
 def matmul_integer(call, a, b, a_zero_point=None, b_zero_point=None):
-    """``MatMulInteger``: int32, exact modulo 2**32."""
+    """``MatMulInteger``: int32, exact modulo 2**32 but for the processor level of the profile."""
     _check_product(call, a, b)
     a, b, back = _as_matrices(a, b)
     za = np.zeros((), np.int64) if a_zero_point is None else np.asarray(a_zero_point, np.int64)
@@ -62,11 +63,11 @@ def matmul_integer(call, a, b, a_zero_point=None, b_zero_point=None):
         broadcast_size(call.place, b, zb)
         return back(wrap_int32((a.astype(np.int64) - za) @ (b.astype(np.int64) - zb)))
     if b.ndim == 2:
-        return back(ops.matmul_integer(a, b, a_zero_point=za, b_zero_point=zb, isa=call.profile.isa))
+        return back(ops.matmul_integer(a, b, a_zero_point=za, b_zero_point=zb, isa=saturating_level(call.profile)))
     lead, batches = _batches(call, a, b)
     y = np.empty((*lead, a.shape[-2], b.shape[-1]), np.int32)
     for i, u, v in batches:
-        y[i] = ops.matmul_integer(u, v, a_zero_point=za, b_zero_point=zb, isa=call.profile.isa)
+        y[i] = ops.matmul_integer(u, v, a_zero_point=za, b_zero_point=zb, isa=saturating_level(call.profile))
     return back(y)
 
 
