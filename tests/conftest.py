@@ -15,6 +15,11 @@ def _fail(report, reason):
     report.longrepr = f"{WHY}: {reason}"
 
 
+def _is_missing(report):
+    """Whether what a test lacks is an engine, and not a processor, which nobody can install."""
+    return "this processor has no " not in _reason(report)
+
+
 def _reason(report):
     return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
 
@@ -23,7 +28,7 @@ def _reason(report):
 def pytest_runtest_makereport(item, call):
     """Turn the skip of a test that asks an engine into a failure where engines are required."""
     report = (yield).get_result()
-    if REQUIRED and report.skipped and item.get_closest_marker("engine") and not hasattr(report, "wasxfail"):
+    if REQUIRED and report.skipped and item.get_closest_marker("engine") and not hasattr(report, "wasxfail") and _is_missing(report):
         _fail(report, _reason(report))
 
 

@@ -26,7 +26,7 @@ def test_codes_of_32_bits_are_sums_in_float32():
 @pytest.mark.parametrize("field, value", [("multiplier", "(xw)*(1/y)"), ("bias", "before")])
 def test_a_wrong_field_is_found(engine, field, value):
     class Impostor:
-        name, profile = engine.name, get("inductor").replace(linear={field: value}, name="inductor")
+        name, profile = engine.name, get(engine.profile).replace(linear={field: value}, name=engine.profile)
         describe, supports, run = engine.describe, engine.supports, engine.run
 
     assert campaign(Impostor(), "linear", outputs=120_000).status is Status.DIFFERENT
@@ -54,7 +54,7 @@ def test_threads_and_read_only_strided_inputs_change_nothing(engine):
     values = np.asfortranarray(x.values)
     values.setflags(write=False)
     turned = Problem("conv2d", {**problem.arguments, "x": QTensor(values, x.qparams)})
-    assert compare(engine.run(turned), oracle(problem, "inductor")).exact
+    assert compare(engine.run(turned), oracle(problem, engine.profile)).exact
 
 
 @pytest.mark.engine

@@ -5,7 +5,7 @@ import pytest
 
 from refquant import backends, numerics
 from refquant.backends.findings import FINDINGS, find, reproduce
-from refquant.errors import ArgumentError
+from refquant.errors import BackendMissing
 from test_cli import call, one_line
 
 
@@ -19,7 +19,7 @@ def test_a_finding_is_written_out_and_surprises(finding):
     assert len(finding.title) <= 110 and not finding.title.endswith(".") and len(finding.text) > 60 and finding.text.endswith(".")
     assert numerics.get(finding.profile).name.startswith(finding.engine)
     found = reproduce(finding)
-    assert found.surprises and found.engine is None and found.oracle.size <= 40000
+    assert found.surprises and found.shown.live is None and found.shown.oracle.size <= 40000
     assert len(list(found.lines())) >= 2
 
 
@@ -32,8 +32,11 @@ def test_of_a_defect_the_profile_itself_is_right(finding):
 @pytest.mark.engine
 @pytest.mark.parametrize("finding, engine", [pytest.param(f, f.engine, id=f.name) for f in FINDINGS], indirect=["engine"])
 def test_the_engine_does_it(finding, engine):
-    found = reproduce(finding, engine)
-    assert found.agrees and found.surprises, "\n".join(found.lines())
+    try:
+        found = reproduce(finding, engine)
+    except BackendMissing as error:
+        pytest.skip(f"this processor has no such kernel: {error}")
+    assert found.shows, "\n".join(found.lines())
 
 
 def test_an_engine_that_does_something_else_is_found():
@@ -42,7 +45,7 @@ def test_an_engine_that_does_something_else_is_found():
         supports = lambda self, problem: None  # noqa: E731
         run = lambda self, problem: np.array([1, 3, 3], np.uint8)  # noqa: E731
 
-    assert not reproduce(find("zero-point-before-rounding"), Mended()).agrees
+    assert not reproduce(find("zero-point-before-rounding"), Mended()).shows
 
 
 def test_a_runner_that_refuses_is_said():
@@ -50,7 +53,7 @@ def test_a_runner_that_refuses_is_said():
         name = profile = "fbgemm"
         supports = lambda self, problem: "another machine"  # noqa: E731
 
-    with pytest.raises(ArgumentError, match="another machine"):
+    with pytest.raises(BackendMissing, match="another machine"):
         reproduce(find("zero-point-before-rounding"), Elsewhere())
 
 

@@ -112,19 +112,19 @@ def test_volumes_and_lines_have_none():
 @pytest.mark.parametrize("engine", ("onednn", "inductor"), indirect=True)
 @pytest.mark.parametrize("line", ["linear/{}/m64k31n100/neartie/seed=3/per_channel/leaky_relu", "conv2d/{}/n2c16h9w9-oc32k3p1/neartie/seed=3/per_channel/other/relu"])
 def test_the_engine_agrees(engine, line):
-    trial = try_case(engine, line.format(engine.name))
+    trial = try_case(engine, line.format(engine.profile))
     assert trial.outcome.status is Status.EXACT and trial.comparison.outputs > 5000, trial.outcome
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("engine", ("onednn", "inductor"), indirect=True)
 def test_a_wrong_scale_of_the_second_tensor_is_found(engine):
-    wrong = get(engine.name).replace(post={"other_scale": {"onednn": "direct", "inductor": "reciprocals"}[engine.name]})
+    wrong = get(engine.profile).replace(post={"other_scale": {"onednn": "direct", "inductor": "reciprocals"}[engine.name]})
     found = 0
     for seed in range(40):
-        p = build(f"conv2d/{engine.name}/n1c4h7w7-oc16k1/neartie/seed={seed}/other/nobias")
+        p = build(f"conv2d/{engine.profile}/n1c4h7w7-oc16k1/neartie/seed={seed}/other/nobias")
         bits = engine.run(p)
-        assert compare(bits, oracle(p, engine.name)).exact
+        assert compare(bits, oracle(p, engine.profile)).exact
         found += not compare(bits, oracle(p, wrong)).exact
     assert found
 

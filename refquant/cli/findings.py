@@ -5,7 +5,7 @@ import textwrap
 from refquant import backends
 from refquant.backends.findings import FINDINGS, find, reproduce
 from refquant.cli.console import paint
-from refquant.errors import ArgumentError
+from refquant.errors import ArgumentError, BackendMissing
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -36,25 +36,29 @@ def run(arguments):
         raise ArgumentError(f"findings: {arguments.name} is about {chosen[0].engine}; leave --engine out")
     if not chosen:
         raise ArgumentError(f"findings: none is about {', '.join(engines)}; see refquant findings")
-    agree = [_show(finding, whole=bool(arguments.name)) for finding in chosen]
+    found = [_show(finding, whole=bool(arguments.name)) for finding in chosen]
+    changed = sum(not one.shows for one in found)
     if not arguments.name:
-        live = sum(backends.installed(finding.engine) for finding in chosen)
-        text = f"{len(chosen)} findings, {live} shown on the engine itself, {len(agree) - sum(agree)} no longer as described"
-        print("\n" + paint(text, "green" if all(agree) else "red"))
-    return 0 if all(agree) else 1
+        live = sum(one.shown.live is not None for one in found)
+        print("\n" + paint(f"{len(chosen)} findings, {live} shown on the engine itself, {changed} no longer as described", "red" if changed else "green"))
+    return 1 if changed else 0
 
 
 def _show(finding, whole):
-    """Print a finding and return whether it still shows."""
-    runner = backends.load(finding.engine) if backends.installed(finding.engine) else None
-    found = reproduce(finding, runner)
-    shows = found.agrees and found.surprises
-    mark = paint("defect" if finding.defect else "shows", "yellow" if finding.defect else "green") if shows else paint("DIFFERENT", "red")
+    """Print a finding and return its `Reproduction`."""
+    why = None
+    try:
+        found = reproduce(finding, backends.load(finding.engine) if backends.installed(finding.engine) else None)
+    except BackendMissing as error:
+        found, why = reproduce(finding), error
+    mark = paint("defect" if finding.defect else "shows", "yellow" if finding.defect else "green") if found.shows else paint("DIFFERENT", "red")
     print(f"{paint(finding.name, 'bold')} ({finding.engine}, {mark})")
     print(textwrap.fill(finding.title, _WIDTH, initial_indent="  ", subsequent_indent="  "))
     if whole:
         print("\n" + textwrap.fill(finding.text, _WIDTH, initial_indent="  ", subsequent_indent="  "))
         print(f"\n  profile {finding.profile}; expected: {finding.expected_by}")
-    for line in found.lines() if whole or not shows else ():
+    for line in found.lines() if whole or not found.shows else ():
         print(f"  {line}")
-    return shows
+    if why is not None:
+        print(textwrap.fill(f"by the oracle alone: {why}", _WIDTH, initial_indent="  ", subsequent_indent="  "))
+    return found

@@ -67,8 +67,8 @@ def followed(engine, level):
 
     Examples
     --------
-    >>> followed("x86", "avx2").conv.rule, followed("x86", "avx2").isa
-    ('x86_held', 'avx2')
+    >>> followed("onednn", "avx2").name, followed("x86", "avx2").isa
+    ('onednn@avx2', 'avx2')
     """
     profile = numerics.get(f"{engine}@{level}")
     if engine != "x86" or "AVX512-VNNI" not in cpu.features():

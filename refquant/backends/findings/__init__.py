@@ -3,9 +3,9 @@
 >>> from refquant.backends.findings import find, reproduce
 >>> print(*reproduce(find("zero-point-before-rounding")).lines(), sep="\\n")
 3 of 3 outputs are other than expected
-[0]: engine not installed, oracle 2, expected 1
-[1]: engine not installed, oracle 2, expected 3
-[2]: engine not installed, oracle 4, expected 3
+[0]: engine not asked, oracle 2, expected 1
+[1]: engine not asked, oracle 2, expected 3
+[2]: engine not asked, oracle 4, expected 3
 """
 
 from refquant.backends.findings.conversions import CONVERSIONS

@@ -7,10 +7,10 @@ import numpy as np
 
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.errors import ArgumentError
 from refquant.verify.build import build
 from refquant.verify.compare import compare
 from refquant.verify.problem import Problem, oracle
+from refquant.verify.shown import Shown, show
 
 __all__ = ["Finding", "Reproduction", "reproduce", "case", "codes", "by", "of", "values"]
 
@@ -66,36 +66,37 @@ class Reproduction(NamedTuple):
 
     Attributes
     ----------
-    engine : ndarray or None
-        None where the engine is not installed.
-    oracle, expected : ndarray
+    shown : Shown
+        By the oracle, and by the engine where it is installed.
+    expected : ndarray
     """
 
-    engine: object
-    oracle: np.ndarray
+    shown: Shown
     expected: np.ndarray
 
     @property
-    def agrees(self):
-        """Whether the oracle gives the engine's bits."""
-        return self.engine is None or compare(self.engine, self.oracle, nan_equal=True).exact
+    def surprises(self):
+        """Whether the oracle's bits are other than expected."""
+        return not compare(self.shown.oracle, self.expected, nan_equal=True).exact
 
     @property
-    def surprises(self):
-        """Whether they are other than expected."""
-        return not compare(self.oracle, self.expected, nan_equal=True).exact
+    def shows(self):
+        """Whether they are, and the engine agrees."""
+        return self.surprises and self.shown.agrees
 
     def lines(self):
         """Yield a report."""
-        if self.oracle.shape != self.expected.shape or self.oracle.dtype != self.expected.dtype:
-            yield f"engine {self.engine}, oracle {self.oracle}, expected {self.expected}"
+        described, here, live, level = self.shown
+        if described.shape != self.expected.shape or described.dtype != self.expected.dtype:
+            yield f"engine {live}, oracle {described}, expected {self.expected}"
             return
-        places = np.argwhere(np.atleast_1d(self.oracle != self.expected) & ~np.atleast_1d((self.oracle != self.oracle) & (self.expected != self.expected)))
-        yield f"{len(places)} of {self.oracle.size} outputs are other than expected"
+        places = np.argwhere(np.atleast_1d(described != self.expected) & ~np.atleast_1d((described != described) & (self.expected != self.expected)))
+        yield f"{len(places)} of {described.size} outputs are other than expected"
         for place in map(tuple, places[:_SHOWN]):
             at = lambda y: np.atleast_1d(y)[place].item()  # noqa: B023, E731
-            live = "not installed" if self.engine is None else at(self.engine)
-            yield f"{list(map(int, place))}: engine {live}, oracle {at(self.oracle)}, expected {at(self.expected)}"
+            engine = "not asked" if live is None else at(live)
+            of_level = f" ({at(here)} on {level}, as here)" if level else ""
+            yield f"{list(map(int, place))}: engine {engine}, oracle {at(described)}{of_level}, expected {at(self.expected)}"
 
 
 def reproduce(finding, runner=None):
@@ -113,15 +114,11 @@ def reproduce(finding, runner=None):
 
     Raises
     ------
-    ArgumentError
-        The runner refuses the call.
+    BackendMissing
+        The engine does not compute the call on this processor.
     """
     problem = finding.problem()
-    reason = None if runner is None else runner.supports(problem)
-    if reason is not None:
-        raise ArgumentError(f"finding {finding.name}: {runner.name} must be able to compute its call but is not ({reason}); run it on the machine that it describes")
-    live = None if runner is None else np.asarray(runner.run(problem))
-    return Reproduction(live, oracle(problem, finding.profile), np.asarray(finding.expect(problem)))
+    return Reproduction(show(problem, finding.profile, runner), np.asarray(finding.expect(problem)))
 
 
 def case(line):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refquant.errors import BackendMissing
-from refquant.verify.problem import oracle
+from refquant.verify.shown import show
 
 __all__ = ["Claim", "Puzzle", "Row", "Solution", "solve", "by_profile", "by_level"]
 
@@ -22,22 +22,25 @@ class Claim(NamedTuple):
         Whose numbers, in words.
     reported : object
         A number, or nested lists of numbers, as published.
-    compute : callable
-        Without arguments; gives the same numbers by the oracle alone.
+    compute : callable or None
+        Without arguments; gives the same numbers by the oracle alone. None: `problem` under `profile`.
     engine : str or None
         The runner that gives them live, if one does.
     problem : Problem or None
-        What that runner is asked.
+        What oracle and runner are asked.
     own : bool
         Whether the thread does not state these numbers, and they were tried here, on its data or on rebuilt ones.
+    profile : str or None
+        Whose bits the numbers are.
     """
 
     who: str
     reported: Any
-    compute: Callable
+    compute: Callable = None
     engine: str = None
     problem: Any = None
     own: bool = False
+    profile: str = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +69,22 @@ class Puzzle:
 
 
 class Row(NamedTuple):
-    """A claim, computed: the oracle's numbers, and the live engine's, None where it is not there."""
+    """A claim, computed: the oracle's numbers, and the live engine's, None where it is not there; `level` is the processor's where it is another one."""
 
     claim: Claim
     oracle: Any
-    live: Any
+    live: Any = None
+    agrees: bool = True
+    level: str = ""
 
     @property
     def solved(self):
-        """Whether the oracle, and the engine where it was asked, give the published numbers."""
-        return self.oracle == self.claim.reported and self.live in (None, self.claim.reported)
+        """Whether the oracle gives the published numbers, and the engine, where it was asked, what it gives on this processor."""
+        return self.oracle == self.claim.reported and self.agrees
 
     def __str__(self):
-        live = "" if self.live is None else f", {self.claim.engine} {_short(self.live)}"
+        here = f" (as it must on {self.level}, here)" if self.level and self.agrees and self.live != self.claim.reported else ""
+        live = "" if self.live is None else f", {self.claim.engine} {_short(self.live)}{here}"
         found = f"{'expected' if self.claim.own else 'published'} {_short(self.claim.reported)}, oracle {_short(self.oracle)}{live}"
         return f"{found}: {'the same' if self.solved else 'NOT THE SAME'}"
 
@@ -117,12 +123,12 @@ def _plain(value):
 
 def by_profile(who, reported, problem, profile, *, engine=None, own=False):
     """Return the `Claim` that a problem under a profile gives some numbers; `engine` says which runner gives them live."""
-    return Claim(who, reported, lambda: oracle(problem, profile), engine, problem if engine else None, own)
+    return Claim(who, reported, None, engine, problem, own, profile)
 
 
 def by_level(who, reported, problem, profile, level, *, engine=None, own=False):
     """Same as `by_profile`, on a processor level such as ``"avx2"``."""
-    return Claim(who, reported, lambda: oracle(problem, f"{profile}@{level}"), engine, problem if engine else None, own)
+    return Claim(who, reported, None, engine, problem, own, f"{profile}@{level}")
 
 
 def solve(puzzle, load=None):
@@ -138,13 +144,14 @@ def solve(puzzle, load=None):
     -------
     Solution
     """
-    rows = []
-    for claim in puzzle.claims:
-        live = None
-        if load is not None and claim.engine is not None:
-            try:
-                live = _plain(load(claim.engine).run(claim.problem))
-            except BackendMissing:
-                pass
-        rows.append(Row(claim, _plain(claim.compute()), live))
-    return Solution(puzzle, tuple(rows))
+    return Solution(puzzle, tuple(_row(claim, load) for claim in puzzle.claims))
+
+
+def _row(claim, load):
+    if claim.compute is not None:
+        return Row(claim, _plain(claim.compute()))
+    try:
+        shown = show(claim.problem, claim.profile, load(claim.engine) if load is not None and claim.engine is not None else None)
+    except BackendMissing:
+        shown = show(claim.problem, claim.profile)
+    return Row(claim, _plain(shown.oracle), None if shown.live is None else _plain(shown.live), shown.agrees, shown.level)
