@@ -15,10 +15,13 @@ from refquant import observers
 from refquant.core.qparams import QParams
 from refquant.errors import ArgumentError, RangeError, RefquantError, ShapeError, UnsupportedError
 from refquant.observers import OBSERVERS, choose_qparams, qparams_from_range, quant_limits
+from refquant.observers.searched_range_observer_base import SearchedRangeObserverBase
 
 F = np.float32
 ARGUMENTS = {"FixedQParamsObserver": {"scale": 0.1, "zero_point": 3}}
 RANGED = [c for c in OBSERVERS if issubclass(c, observers.ObserverBase) and hasattr(c, "quant_min")]
+SEARCHED = [c for c in OBSERVERS if issubclass(c, SearchedRangeObserverBase)]
+TORCH = [c for c in OBSERVERS if c not in SEARCHED]
 PER_TENSOR = [c for c in RANGED if "PerChannel" not in c.__name__]
 PER_CHANNEL = [c for c in RANGED if c not in PER_TENSOR]
 X = np.linspace(-1, 3, 24, dtype=np.float32).reshape(2, 3, 4)
@@ -78,7 +81,7 @@ def test_pickles_carry_the_statistics(cls):
 def test_files_and_docstrings(cls):
     words = "".join("_" + c.lower() if c.isupper() else c for c in cls.__name__.replace("QParams", "Qparams"))[1:]
     assert Path(inspect.getfile(cls)).stem == words
-    assert "Source: PyTorch 2.13" in cls.__doc__ and ">>>" in cls.__doc__
+    assert ("Source: PyTorch 2.13" if cls in TORCH else "Source: ") in cls.__doc__ and ">>>" in cls.__doc__
     assert getattr(observers, cls.__name__) is cls and cls.__name__ in observers.__all__
 
 
@@ -283,7 +286,7 @@ def test_infinities_are_dropped_with_a_warning():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("cls", [c for c in RANGED if c is not observers.HistogramObserver])
+@pytest.mark.parametrize("cls", [c for c in RANGED if c in TORCH and c is not observers.HistogramObserver])
 def test_a_spoilt_range_names_its_batch(cls, bad):
     obs, spoilt = make(cls), X.copy()
     spoilt[1, 1, 1] = bad
@@ -294,7 +297,10 @@ def test_a_spoilt_range_names_its_batch(cls, bad):
 
 
 def test_reset():
-    for cls in RANGED:
+    for cls in SEARCHED:
+        with pytest.raises(UnsupportedError, match="reset_min_max_vals"):
+            make(cls).reset_min_max_vals()
+    for cls in (c for c in RANGED if c in TORCH):
         obs = make(cls)
         obs(np.full((2, 3, 4), np.nan, np.float32) if cls is not observers.HistogramObserver else X)
         if cls is observers.HistogramObserver:
@@ -316,6 +322,41 @@ def test_a_refused_batch_leaves_no_trace():
         obs(X), ref(X)
     np.testing.assert_array_equal(obs.histogram, ref.histogram)
     assert (obs.min_val, obs.max_val) == (X.min(), X.max())
+
+
+@pytest.mark.parametrize("cls", SEARCHED)
+def test_a_refused_batch_leaves_no_trace_in_a_search(cls):
+    obs, ref = make(cls), make(cls)
+    for bad in (np.float32([np.nan, 1]), F([3, np.inf]), F([-np.inf]), np.array(["a"]), np.float64([1e300])):
+        for value in (obs, ref):
+            value(X)
+        with pytest.raises((RangeError, ArgumentError), match=cls.__name__):
+            obs(bad)
+    assert obs.calculate_qparams() == ref.calculate_qparams() and repr(obs) == repr(ref)
+    with pytest.raises(UnsupportedError, match="is_dynamic"):
+        make(cls, is_dynamic=True)
+
+
+@pytest.mark.parametrize("data", [np.zeros(5, np.float32), F([7]), np.full(9, -2.5, np.float32), np.arange(6)])
+@pytest.mark.parametrize("cls", SEARCHED)
+def test_a_search_in_little_data(cls, data):
+    obs = make(cls)
+    obs(data), obs(data)
+    assert np.isfinite(obs.min_val) and np.isfinite(obs.max_val) and obs.min_val <= obs.max_val
+    assert obs.calculate_qparams().scale > 0
+
+
+@pytest.mark.parametrize("data", [F([1e-45, 0]), F([-3e38, 3e38]), F([3e38]), F([1e38, 1.1e38])])
+@pytest.mark.parametrize("cls", SEARCHED)
+def test_a_search_at_the_ends_of_float32(cls, data):
+    obs = make(cls)
+    try:
+        obs(data)
+        low, high = obs.min_val, obs.max_val
+    except RangeError as error:
+        assert "scale the data" in str(error)
+    else:
+        assert np.isfinite(low) and np.isfinite(high) and low <= high
 
 
 H, M, P = observers.HistogramObserver, observers.MinMaxObserver, observers.PerChannelMinMaxObserver

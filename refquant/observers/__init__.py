@@ -10,6 +10,8 @@ QParams(scale=0.019999999552965164, zero_point=0, dtype='uint8', quant_min=0, qu
 """
 
 from refquant.errors import ArgumentError
+from refquant.observers.distribution_observer import DistributionObserver
+from refquant.observers.entropy_observer import EntropyObserver
 from refquant.observers.fixed_qparams_observer import FixedQParamsObserver
 from refquant.observers.histogram_observer import HistogramObserver
 from refquant.observers.min_max_observer import MinMaxObserver
@@ -18,6 +20,7 @@ from refquant.observers.moving_average_per_channel_min_max_observer import Movin
 from refquant.observers.noop_observer import NoopObserver
 from refquant.observers.observer_base import ObserverBase, ObserverFactory
 from refquant.observers.per_channel_min_max_observer import PerChannelMinMaxObserver
+from refquant.observers.percentile_observer import PercentileObserver
 from refquant.observers.placeholder_observer import PlaceholderObserver
 from refquant.observers.qparams_from_range import FloatQParams, choose_qparams, qparams_from_range, quant_limits
 from refquant.observers.recording_observer import RecordingObserver
@@ -34,6 +37,9 @@ OBSERVERS = (
     NoopObserver,
     RecordingObserver,
     ReuseInputObserver,
+    EntropyObserver,
+    PercentileObserver,
+    DistributionObserver,
 )
 
 

@@ -17,8 +17,9 @@ from refquant.workflow.convert_fx import convert_fx
 from refquant.workflow.prepare_fx import Prepared, prepare_fx
 from refquant.workflow.qconfig import REUSE_INPUT, QConfig, get_default_qconfig
 from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
+from refquant.workflow.quantize_static import quantize_static
 
 __all__ = [
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT",
-    "Prepared", "prepare_fx", "convert_fx", "LayerBits", "layer_bits",
+    "Prepared", "prepare_fx", "convert_fx", "quantize_static", "LayerBits", "layer_bits",
 ]  # fmt: skip

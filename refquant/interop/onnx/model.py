@@ -143,6 +143,22 @@ class OnnxModel:
                 values.pop(name, None)
         return tuple(values[name] for name in self.outputs)
 
+    def requantized(self, nodes, constants, numerics, fuse_qdq=None):
+        """Return a model of other nodes and constants with the same inputs and outputs.
+
+        Parameters
+        ----------
+        nodes : sequence
+            Of what has ``name``, ``op``, ``domain``, ``inputs``, ``outputs`` and ``attrs``, in order of execution.
+        constants : dict of ndarray
+        numerics : str or Numerics
+        fuse_qdq : bool, optional
+            As in `refquant.interop.from_onnx`.
+        """
+        from refquant.interop.onnx.rebuild import rebuilt
+
+        return rebuilt(self, nodes, constants, numerics, fuse_qdq)
+
     def _bind(self, inputs):
         if len(inputs) == 1 and isinstance(inputs[0], dict):
             given = dict(inputs[0])

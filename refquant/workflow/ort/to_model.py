@@ -1,0 +1,160 @@
+"""Back from a quantized `OnnxGraph` to a `refquant.graph.Model` whose layers work on codes where ONNX Runtime fuses them."""
+
+import numpy as np
+
+from refquant import ops
+from refquant.core.qparams import QParams
+from refquant.core.qtensor import QTensor
+from refquant.graph.node import Node
+from refquant.workflow.ort.from_model import onnx_form
+from refquant.workflow.ort.scales import codes_of
+
+__all__ = ["model_of_graph"]
+
+_PRODUCTS = ("conv1d", "conv2d", "linear")
+_FUSED = (*_PRODUCTS, "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d", "sigmoid", "softmax", "leaky_relu", "matmul")
+# These give the same codes as the codes that go in, whoever computes them.
+_PASSING = ("max_pool2d", "flatten", "reshape", "permute", "dropout", "identity")
+
+
+def model_of_graph(graph, model, numerics, fuse=True):
+    """Return a model that runs a graph from `refquant.workflow.ort.qdq.place_qdq`.
+
+    Parameters
+    ----------
+    graph : OnnxGraph
+    model : Model
+        What the graph was made from.
+    numerics : Numerics
+    fuse : bool
+        Compute "dequantize, operation, quantize" on codes where ONNX Runtime does and the operation has a form on codes.
+    """
+    work = _Building(graph, model)
+    for node in graph.nodes:
+        work.add(node)
+    nodes, outputs = work.nodes, [work.place[name] for name in graph.outputs]
+    made = model.with_nodes(nodes, outputs=outputs, numerics=numerics)
+    return _fused(made, work.codes) if fuse else made
+
+
+class _Building:
+    """The nodes so far, the node that makes each value, and the codes of constants."""
+
+    def __init__(self, graph, model):
+        self.graph = graph
+        self.nodes = [node for node in model.nodes if node.op == "input"]
+        self.place = {node.name: node.name for node in self.nodes}
+        self.constants, self.codes = {}, {}
+
+    def add(self, node):
+        if node.op == "QuantizeLinear" and node.source is None:
+            self._quantize(node)
+        elif node.op == "DequantizeLinear" and node.source is None:
+            self._dequantize(node)
+        else:
+            self._operation(node)
+
+    def _qparams(self, node):
+        scale, zero = (self.graph.constants[name] for name in node.inputs[1:])
+        axis = node.attrs.get("axis")
+        return QParams(scale if axis is not None else float(scale.reshape(-1)[0]), zero if axis is not None else int(zero.reshape(-1)[0]), zero.dtype, axis)
+
+    def _quantize(self, node):
+        qparams, name = self._qparams(node), node.inputs[0]
+        if name in self.graph.constants:
+            codes = codes_of(self.graph.constants[name], qparams.scale, qparams.zero_point, qparams.dtype, qparams.axis)
+            self.constants[node.outputs[0]] = QTensor(codes, qparams)
+        else:
+            self._append(node, "quantize", {"out": qparams})
+
+    def _dequantize(self, node):
+        name = node.inputs[0]
+        if name in self.graph.constants:
+            self.constants[node.outputs[0]] = QTensor(self.graph.constants[name], self._qparams(node))
+        elif name in self.constants:
+            self.constants[node.outputs[0]] = self.constants[name]
+        else:
+            self._append(node, "dequantize", {})
+
+    def _append(self, node, op, attrs):
+        self.nodes.append(Node(node.name, op, [self.place[node.inputs[0]]], attrs))
+        self.place[node.outputs[0]] = node.name
+
+    def _operation(self, node):
+        source, count = node.source, len(node.source.inputs)
+        params, codes = dict(source.params), {}
+        for key, name in zip([k for k in onnx_form(source).params if source.params.get(k) is not None], node.inputs[count:]):
+            if name in self.constants:
+                codes[key] = self.constants[name]
+                params[key] = np.asarray(ops.dequantize(codes[key], numerics="onnxruntime"))
+        self.codes[node.name] = codes
+        sources = [*source.sources, *node.merged]
+        self.nodes.append(source.replace(inputs=[self.place[n] for n in node.inputs[:count]], params=params, sources=sources))
+        self.place[node.outputs[0]] = node.name
+
+
+def _fused(model, codes):
+    """Replace every operation between dequantizers and a quantizer by its form on codes, if it has one."""
+    nodes, order = {n.name: n for n in model.nodes}, [n.name for n in model.nodes]
+    users = {}
+    for node in model.nodes:
+        for name in node.inputs:
+            users.setdefault(name, []).append(node.name)
+    for name in order:
+        node = nodes.get(name)
+        if node is None or node.op not in (*_FUSED, *_PASSING):
+            continue
+        before = [nodes[i] for i in node.inputs]
+        if not before or any(b.op != "dequantize" for b in before):
+            continue
+        behind = users.get(name, [])
+        quantize = nodes[behind[0]] if len(behind) == 1 and name not in model.outputs and nodes[behind[0]].op == "quantize" else None
+        xs = [_qparams_of(nodes, b.inputs[0]) for b in before]
+        layer = _on_codes(node, codes[name], xs, None if quantize is None else quantize.attrs["out"])
+        if layer is None:
+            continue
+        layer = layer.replace(inputs=[b.inputs[0] for b in before])
+        if quantize is None:
+            nodes[name] = layer
+            continue
+        # The layer stands under its own name where its quantizer stood.
+        del nodes[quantize.name]
+        nodes[name] = layer
+        for user in users.get(quantize.name, []):
+            nodes[user] = nodes[user].replace(inputs=[name if i == quantize.name else i for i in nodes[user].inputs])
+        users[name] = users.get(quantize.name, [])
+    alive = set(model.outputs)
+    for node in reversed([nodes[n] for n in order if n in nodes]):
+        if node.name in alive:
+            alive.update(node.inputs)
+    return model.with_nodes([nodes[n] for n in order if n in nodes and (n in alive or nodes[n].op == "input")])
+
+
+def _qparams_of(nodes, name):
+    """Return the parameters of the codes that a node makes."""
+    node = nodes[name]
+    return node.attrs["out"] if node.attrs.get("out") is not None else _qparams_of(nodes, node.inputs[0])
+
+
+def _on_codes(node, codes, xs, out):
+    """Return an operation in its form on codes, or None where ONNX Runtime computes it in float32."""
+    dtype = xs[0].dtype
+    if any(x.dtype != dtype for x in xs) or (out is not None and out.dtype != dtype):
+        return None
+    if node.op in _PASSING:
+        return node if out == xs[0] else None
+    if dtype not in ("uint8", "int8") or (out is None and node.op != "linear") or "out" not in node.attrs and out != xs[0]:
+        return None
+    attrs = {**node.attrs, "out": out} if "out" in node.attrs else dict(node.attrs)
+    if node.op not in _PRODUCTS:
+        return node.replace(attrs=attrs)
+    weight, bias = codes.get("weight"), codes.get("bias")
+    if weight is None or weight.dtype not in ("uint8", "int8") or (dtype == "int8" != weight.dtype) or (node.params.get("bias") is not None and bias is None):
+        return None
+    params = {"weight": ops.pack_weights(weight, groups=attrs.get("groups", 1))}
+    if bias is not None:
+        if bias.dtype != "int32":
+            return None
+        params["bias"] = np.array(bias.values)
+        params["bias"].flags.writeable = False
+    return node.replace(attrs=attrs, params=params)
