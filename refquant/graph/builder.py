@@ -1,5 +1,6 @@
 """`Builder`: writes a model as one writes the computation, with symbolic values."""
 
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -144,7 +145,7 @@ class Builder:
 
 
 def _identifier(path):
-    name = path.replace(".", "_")
+    name = re.sub(r"\W", "_", path)
     return "_" + name if name[:1].isdigit() else name
 
 

@@ -81,8 +81,8 @@ class Model:
 
     @property
     def parameter_count(self):
-        """How many numbers the weights and biases hold; running statistics do not count."""
-        return sum(int(np.prod(n.params[k].shape)) for n in self.nodes for k in ("weight", "bias") if k in n.params)
+        """How many numbers the weights, biases and constants hold; running statistics do not count."""
+        return sum(int(np.prod(n.params[k].shape)) for n in self.nodes for k in ("weight", "bias", "value") if k in n.params)
 
     @property
     def quantized(self):

@@ -8,7 +8,7 @@ __all__ = ["multiply_adds"]
 def multiply_adds(model, batch=1):
     """Return ``{node: multiply-adds}`` of the convolutions, fully connected layers and products of a model, for one batch.
 
-    ``OC · IC/groups · KH · KW`` for each output position; biases, norms and pools do not count, as is usual.
+    ``OC · IC/groups · KH · KW`` for each output position, of transposed convolutions for each input position; biases, norms and pools do not count, as is usual.
 
     Parameters
     ----------
@@ -27,7 +27,9 @@ def multiply_adds(model, batch=1):
     counts = {}
     for node in model.nodes:
         weight = node.params.get("weight")
-        if node.op.startswith("conv"):
+        if node.op.startswith("conv_transpose"):
+            counts[node.name] = batch * math.prod(weight.shape) * math.prod(shapes[node.inputs[0]][2:])
+        elif node.op.startswith("conv"):
             counts[node.name] = batch * math.prod(weight.shape) * math.prod(shapes[node.name][2:])
         elif node.op == "matmul":
             a, b = (shapes[name] for name in node.inputs)

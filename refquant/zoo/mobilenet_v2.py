@@ -21,16 +21,18 @@ def _inverted_residual(x, expansion, channels, stride):
     return y + x if stride == 1 and x.channels == channels else y
 
 
-def mobilenet_v2(x):
+def mobilenet_v2(x, w):
     """MobileNetV2 on (3, 224, 224): 3,504,872 parameters."""
     b = x.builder
     with b.scope("features"):
-        x = _conv_bn_relu(x, "0", 32, 3, stride=2)
+        x = _conv_bn_relu(x, "0", w(32), 3, stride=2)
         index = 1
         for expansion, channels, repetitions, stride in _STAGES:
             for i in range(repetitions):
                 with b.scope(str(index)):
-                    x = _inverted_residual(x, expansion, channels, stride if i == 0 else 1)
+                    x = _inverted_residual(x, expansion, w(channels), stride if i == 0 else 1)
                 index += 1
-        x = _conv_bn_relu(x, str(index), 1280, 1)
-    return x.adaptive_avg_pool2d(1, name="avgpool").flatten(1).dropout(name="classifier_0").linear(1000, name="classifier_1")
+        x = _conv_bn_relu(x, str(index), w(1280), 1)
+    x = x.adaptive_avg_pool2d(1, name="avgpool").flatten(1)
+    with b.scope("classifier"):
+        return x.dropout(name="0").linear(w(1000), name="1")
