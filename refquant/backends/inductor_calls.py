@@ -5,6 +5,7 @@ import torch
 import torch.ao.quantization.fx._decomposed  # noqa: F401  (registers quantized_decomposed)
 from torch.nn import functional
 
+from refquant.backends.inductor_special import special_table
 from refquant.backends.torch_tensors import to_torch
 
 __all__ = ["CALLS"]
@@ -129,6 +130,7 @@ _TABLE = {
     "relu": lambda problem: _to_codes(torch.relu(_to_real(problem["x"])), problem["x"].qparams),
     "max_pool2d": _max_pool2d,
     "cat": _cat,
+    **special_table(_to_real, _to_codes),
 }
 
 #: Each operator's call as a function of a problem, which returns an ndarray.

@@ -47,6 +47,8 @@ class InductorRunner:
             return f"PT2E's graph computes {problem.op} in float"
         if problem.op in _PRODUCTS:
             return _refuse_product(problem)
+        if problem.op == "softmax" and self._torch.backends.cpu.get_cpu_capability() != "AVX512":
+            return "the profile describes ATen's AVX512 kernels, which do not run here"
         return None
 
     def run(self, problem):

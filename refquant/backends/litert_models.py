@@ -28,7 +28,7 @@ def _buffer(array=None):
     return buffer
 
 
-def build_model(builtin, version, options, inputs, constants, output):
+def build_model(builtin, version, options, inputs, constants, output, order=None):
     """Return the bytes of a model with one operator.
 
     Parameters
@@ -45,6 +45,8 @@ def build_model(builtin, version, options, inputs, constants, output):
         (array, scale, zero point, quantized axis) of each constant tensor; they follow the inputs.
     output : tuple
         (shape, dtype, scale, zero point).
+    order : sequence of int, optional
+        In which order the operator takes inputs and constants; as they come unless given.
     """
     buffers, tensors = [_buffer()], []
     for i, (shape, dtype, scale, zero) in enumerate(inputs):
@@ -55,7 +57,7 @@ def build_model(builtin, version, options, inputs, constants, output):
     shape, dtype, scale, zero = output
     tensors.append(_tensor("y", shape, dtype, 0, scale, zero))
     operator = schema.OperatorT()
-    operator.opcodeIndex, operator.inputs, operator.outputs = 0, list(range(len(tensors) - 1)), [len(tensors) - 1]
+    operator.opcodeIndex, operator.inputs, operator.outputs = 0, list(order or range(len(tensors) - 1)), [len(tensors) - 1]
     if options is not None:
         name, fields = options
         operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.backends.litert_special import SPECIAL_CALLS, as_images, refuse_special
 from refquant.backends.machine import cpu_features, cpu_model
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.errors import BackendMissing
@@ -61,9 +62,9 @@ class LiteRtRunner:
         """Return the engine's codes or numbers."""
         return _CALLS[problem.op](self._evaluate, problem)
 
-    def _evaluate(self, builtin, version, options, inputs, constants, output):
+    def _evaluate(self, builtin, version, options, inputs, constants, output, order=None):
         described = [(a.shape, a.dtype.name, *p) for a, p in inputs]
-        content = self._build(builtin, version, options, described, constants, output)
+        content = self._build(builtin, version, options, described, constants, output, order)
         runner = self._interpreter.Interpreter(model_content=content, experimental_op_resolver_type=self._resolver, num_threads=1)
         runner.allocate_tensors()
         for detail, (array, _) in zip(runner.get_input_details(), inputs):
@@ -79,8 +80,10 @@ def _parameters(problem):
 
 def _refuse(problem, name):
     op = problem.op
-    if op in ("linear", "conv2d"):
+    if op in ("linear", "conv1d", "conv2d"):
         return _refuse_product(problem)
+    if op in SPECIAL_CALLS:
+        return refuse_special(problem)
     if op in ("quantize", "dequantize") and any(p.per_channel or p.dtype != "int8" for p in _parameters(problem)):
         return "per tensor int8 only"
     if op == "quantize" and name == "xnnpack" and problem["qparams"].scale < 2.0**-128:
@@ -117,7 +120,7 @@ def _refuse_product(problem):
         return "weights must be int8 with zero point 0"
     if bias is not None and np.asarray(bias).dtype != np.int32:
         return "a bias must be int32"
-    if problem.op == "conv2d" and problem.get("groups", 1) not in (1, x.shape[1]):
+    if problem.op != "linear" and problem.get("groups", 1) not in (1, x.shape[1]):
         return "only groups=1 and depthwise convolutions have int8 kernels"
     if np.any(np.float64(x.qparams.scale) * w.qparams.scale / out.scale >= 1):
         return "the multiplier must be below 1"
@@ -267,4 +270,6 @@ _CALLS = {
     "quantize": _quantize,
     "requantize": _requantize,
     "dequantize": _dequantize,
+    "conv1d": lambda evaluate, problem: _conv2d(evaluate, as_images(problem))[:, :, 0],
+    **SPECIAL_CALLS,
 }

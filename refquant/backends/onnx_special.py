@@ -3,6 +3,8 @@
 import numpy as np
 from onnx import TensorProto
 
+from refquant.core.qparams import QParams
+
 __all__ = ["special_models"]
 
 
@@ -43,6 +45,59 @@ def special_models(graph, sides):
         g.node("QuantizeLinear", ["limited", *parameters])
         return g.model(x.values.dtype, literal=True)
 
+    def between(problem, op, inputs=(), **attributes):
+        """A float operator between DequantizeLinear and QuantizeLinear."""
+        g, x, out = graph(), problem["x"], problem.get("out") or problem["x"].qparams
+        g.node("DequantizeLinear", [g.feed("x", x.values), *g.parameters("x", x.qparams)], "real")
+        g.node(op, ["real", *(make(g) for make in inputs)], "function", **attributes)
+        g.node("QuantizeLinear", ["function", *g.parameters("y", out)])
+        return g.model(out.storage, literal=True)
+
+    def prelu(problem):
+        w, axes = problem["weight"], max(problem["x"].ndim - 2, 0)
+
+        def slopes(g):
+            codes = g.constant("w", w.values.reshape(-1, *[1] * axes))
+            return g.node("DequantizeLinear", [codes, *g.parameters("w", w.qparams)], "slopes")
+
+        return between(problem, "PRelu", [slopes])
+
+    def mean(problem):
+        axes = np.atleast_1d(problem["dim"]).astype(np.int64)
+        return between(problem, "ReduceMean", [lambda g: g.constant("axes", axes)], keepdims=int(bool(problem.get("keepdim"))))
+
+    def microsoft(problem, op, usual, **attributes):
+        """A com.microsoft operator on one tensor of codes."""
+        g, x, out = graph(), problem["x"], problem.get("out") or usual
+        g.node(op, [g.feed("x", x.values), *g.parameters("x", x.qparams), *g.parameters("y", out)], domain="com.microsoft", **attributes)
+        return g.model(out.storage)
+
+    def softmax(problem):
+        x = problem["x"]
+        return microsoft(problem, "QLinearSoftmax", QParams(1 / 256, x.qparams.qmin, x.dtype), axis=problem["dim"], opset=13)
+
+    def window(problem, dims):
+        stride, kernel = problem.get("stride"), sides(problem["kernel_size"], dims)
+        return {"kernel_shape": kernel, "strides": kernel if stride is None else sides(stride, dims), "pads": sides(problem.get("padding", 0), dims) * 2, "ceil_mode": int(problem.get("ceil_mode", False))}
+
+    def max_pool(problem, dims):
+        g, x = graph(), problem["x"]
+        g.node("MaxPool", [g.feed("x", x.values)], **window(problem, dims), dilations=sides(problem.get("dilation", 1), dims))
+        return g.model(x.values.dtype)
+
+    def interpolate(problem):
+        g, x = graph(), problem["x"]
+        size, factors = problem.get("size"), problem.get("scale_factor")
+        if size is not None:
+            sizes = ["", g.constant("sizes", np.array([*x.shape[:2], *sides(size, 2)], np.int64))]
+        else:
+            sizes = [g.constant("scales", np.array([1, 1, *np.broadcast_to(np.asarray(factors, np.float32), (2,))], np.float32))]
+        line = problem["mode"] == "bilinear"
+        where = ("align_corners" if problem.get("align_corners") else "half_pixel") if line else "asymmetric"
+        more = {"mode": "linear"} if line else {"mode": "nearest", "nearest_mode": "floor"}
+        g.node("Resize", [g.feed("x", x.values), "", *sizes], coordinate_transformation_mode=where, **more)
+        return g.model(x.values.dtype)
+
     def linear_dynamic(problem):
         g, x, w, bias = graph(), problem["x"], problem["w"], problem.get("bias")
         inputs = [g.feed("x", x), g.constant("w", w.values.T), *g.parameters("w", w.qparams)]
@@ -67,4 +122,12 @@ def special_models(graph, sides):
         "relu6": lambda problem: clamp(problem, 0.0, 6.0),
         "linear_dynamic": linear_dynamic,
         "conv_integer": conv_integer,
+        "prelu": prelu,
+        "mean": mean,
+        "softmax": softmax,
+        "interpolate": interpolate,
+        "max_pool1d": lambda problem: max_pool(problem, 1),
+        "max_pool3d": lambda problem: max_pool(problem, 3),
+        "avg_pool3d": lambda problem: microsoft(problem, "QLinearAveragePool", problem["x"].qparams, **window(problem, 3), count_include_pad=int(problem.get("count_include_pad", True))),
+        "adaptive_avg_pool3d": lambda problem: microsoft(problem, "QLinearGlobalAveragePool", problem["x"].qparams),
     }

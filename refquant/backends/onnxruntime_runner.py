@@ -75,16 +75,20 @@ def _refuse(problem):
         return _refuse_conv_integer(problem)
     if problem.op == "matmul_integer" and problem.get("isa") is not None:
         return "the engine chooses its instructions itself"
+    if problem.op in ("matmul_integer", "linear_dynamic") and has_vnni() is False:
+        return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
     if problem.op in ("add", "mul", "cat") and _relu_is_not_the_range(problem):
         return "a ReLU fuses only where the output's zero point is its smallest code"
     if problem.op in ("add", "mul", "cat"):
         inputs = problem["tensors"] if problem.op == "cat" else (problem["a"], problem["b"])
         if {q.dtype for q in inputs} != {problem["out"].dtype}:
             return "inputs and output must have one dtype"
-    if problem.op == "avg_pool2d" and problem.get("divisor_override") is not None:
+    if problem.op in ("avg_pool2d", "avg_pool3d") and problem.get("divisor_override") is not None:
         return "AveragePool has no divisor_override"
-    if problem.op == "adaptive_avg_pool2d" and problem["output_size"] not in (1, (1, 1)):
+    if problem.op.startswith("adaptive_avg_pool") and set(np.atleast_1d(problem["output_size"]).tolist()) != {1}:
         return "there is no adaptive pooling but the global one"
+    if problem.op == "interpolate" and problem["mode"] == "nearest-exact":
+        return "Resize has no mode that takes the nearest centre as PyTorch does"
     return None
 
 

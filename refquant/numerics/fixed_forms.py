@@ -6,7 +6,7 @@ from typing import Literal
 from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
 
-__all__ = ["FixedUnaryForm"]
+__all__ = ["FixedUnaryForm", "FixedPreluForm", "FixedMeanForm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +31,35 @@ class FixedUnaryForm(Form):
     gelu: Round
     zero_point: Literal["after", "before"]
     leaky_relu: Literal["gemmlowp", "eighths"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPreluForm(Form):
+    """Leaky ReLU with quantized slopes: a multiplier f(sx / sy) for codes from the zero point on, f(f(sx · sw) / sy) for the products below it.
+
+    Attributes
+    ----------
+    multiply
+        ``gemmlowp``: an integer of 31 bits and two roundings half away; ``half_up``: the same, half up each.
+    """
+
+    multiply: Literal["gemmlowp", "half_up"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedMeanForm(Form):
+    """Mean over axes, into parameters of its own, see `refquant.ops.fixed_mean`.
+
+    Attributes
+    ----------
+    general
+        ``centred``: the sum of q − z by gemmlowp's multiplier, divided by the count; ``float``: the sum of q in float32, both zero points inside of the rounding.
+    images
+        Over the two middle axes of four: one of these, or ``raw``: the sum of q by a multiplier with two roundings, half up in whole steps of the last axis, half away in the rest.
+    vector
+        Elements of a step.
+    """
+
+    general: Literal["centred", "float"]
+    images: Literal["centred", "raw", "float"]
+    vector: int

@@ -2,7 +2,7 @@
 
 from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Numerics
-from refquant.numerics.special_forms import DynamicForm, RequantizeForm
+from refquant.numerics.special_forms import CodeBilinearForm, DynamicForm, RealsForm, RequantizeForm, SoftmaxForm, SummedPoolForm
 
 __all__ = ["ONNX", "ONNX_REFERENCE", "ONNXRUNTIME"]
 
@@ -51,6 +51,8 @@ ONNX = Numerics(
     dynamic=DynamicForm(parameters="specification", reduced="refused", linear_input="quantize"),
     requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     clamp=_QUANTIZE,
+    **dict.fromkeys(("prelu", "mean", "avg_pool3d", "adaptive_avg_pool3d"), RealsForm(order="float64")),
+    softmax=SoftmaxForm(style="float64", vector=0),
 )
 
 ONNXRUNTIME = Numerics(
@@ -80,6 +82,13 @@ ONNXRUNTIME = Numerics(
     dynamic=DynamicForm(parameters="runtime", reduced="refused", linear_input="quantize"),
     requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     clamp=_QUANTIZE,
+    # Float kernels between DequantizeLinear and QuantizeLinear, which do not fuse.
+    **dict.fromkeys(("prelu", "mean"), RealsForm(order="runtime")),
+    # QLinearSoftmax, QLinearAveragePool, QLinearGlobalAveragePool of com.microsoft.
+    softmax=SoftmaxForm(style="mlas", vector=0),
+    **dict.fromkeys(("avg_pool3d", "adaptive_avg_pool3d"), SummedPoolForm(rounding="half_even")),
+    # Resize on codes, for which DequantizeLinear and QuantizeLinear around it are dropped.
+    bilinear=CodeBilinearForm(style="truncated"),
 )
 
 # op_qlinear_matmul.py: int32 times a float32 multiplier promotes to float64 in NumPy, and the zero point is added before rounding.

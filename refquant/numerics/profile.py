@@ -5,13 +5,13 @@ from dataclasses import dataclass, fields, replace
 from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.coverage import absence
-from refquant.numerics.fixed_forms import FixedUnaryForm
+from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
 from refquant.numerics.forms import (
     AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm,
     RealForm, TransposedForm, UnaryForm,
 )  # fmt: skip
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
-from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RequantizeForm, ScalarForm, SoftmaxForm
+from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, ScalarForm, SoftmaxForm, SummedPoolForm
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
@@ -83,7 +83,7 @@ class Numerics:
     mul : ProductForm or AddForm
         Of the products of centred codes, or by way of real numbers.
     unary : UnaryForm or None
-    avg_pool, adaptive_avg_pool : PoolForm or None
+    avg_pool, adaptive_avg_pool : PoolForm, RealsForm or None
     cat : CatForm
     dynamic : DynamicForm or None
         This and what follows may be left out where a profile is written down: few engines have it.
@@ -92,13 +92,13 @@ class Numerics:
     requantize : RequantizeForm or None
         From codes to codes of another scale; None: by way of real numbers.
     scalar : ScalarForm or None
-    prelu : ProductForm or None
-    batch_norm : BatchNormForm or None
+    prelu : ProductForm, FixedPreluForm, RealsForm or None
+    batch_norm : BatchNormForm, RealsForm or None
     layer_norm, group_norm : NormForm or None
-    mean : MeanForm or None
+    mean : MeanForm, FixedMeanForm, RealsForm or None
     softmax : SoftmaxForm or None
-    bilinear : BilinearForm or None
-    avg_pool3d, adaptive_avg_pool3d : BoxPoolForm or None
+    bilinear : BilinearForm, CodeBilinearForm, RealsForm or None
+    avg_pool3d, adaptive_avg_pool3d : BoxPoolForm, SummedPoolForm, RealsForm or None
     embedding : EmbeddingForm or None
     pairing : Pairing
         Whose rule says which products saturate on a processor without VNNI.
@@ -232,7 +232,7 @@ class Numerics:
         """Raise an `UnsupportedError` with the reason if the engine has no such operator, or not what a section describes."""
         described = section is None or getattr(self, section) is not None
         own = self.name if described else self.name.rstrip("*")
-        reason = absence(op, own) or (section and absence(section, own))
+        reason = absence(op, own) or (None if described else absence(section, own))
         if reason:
             raise UnsupportedError(f"{op}[{self.name}]: {self.engine} has no such operation: {reason}; choose another profile, see refquant.numerics.names()")
 
@@ -271,22 +271,22 @@ def section_types():
         "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm),
         "mul": (ProductForm, AddForm, RangeForm),
         "unary": (UnaryForm, RangeForm, FixedUnaryForm),
-        "avg_pool": (PoolForm, RangeForm),
-        "adaptive_avg_pool": (PoolForm, RangeForm),
+        "avg_pool": (PoolForm, RangeForm, RealsForm),
+        "adaptive_avg_pool": (PoolForm, RangeForm, RealsForm),
         "cat": (CatForm, RangeForm),
         "dynamic": (DynamicForm,),
         "clamp": (QuantizeForm,),
         "requantize": (RequantizeForm,),
         "scalar": (ScalarForm,),
-        "prelu": (ProductForm,),
-        "batch_norm": (BatchNormForm,),
+        "prelu": (ProductForm, FixedPreluForm, RealsForm),
+        "batch_norm": (BatchNormForm, RealsForm),
         "layer_norm": (NormForm,),
         "group_norm": (NormForm,),
-        "mean": (MeanForm,),
+        "mean": (MeanForm, FixedMeanForm, RealsForm),
         "softmax": (SoftmaxForm,),
-        "bilinear": (BilinearForm,),
-        "avg_pool3d": (BoxPoolForm,),
-        "adaptive_avg_pool3d": (BoxPoolForm,),
+        "bilinear": (BilinearForm, CodeBilinearForm, RealsForm),
+        "avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm),
+        "adaptive_avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm),
         "embedding": (EmbeddingForm,),
     }
 

@@ -6,7 +6,21 @@ from typing import Literal
 from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
 
-__all__ = ["DynamicForm", "RequantizeForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "BoxPoolForm", "EmbeddingForm"]
+__all__ = ["RealsForm", "DynamicForm", "RequantizeForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "CodeBilinearForm", "BoxPoolForm", "SummedPoolForm", "EmbeddingForm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealsForm(Form):
+    """By way of real numbers: dequantize, compute in float32, quantize, by the profile's own forms. What has no sum has no order.
+
+    Attributes
+    ----------
+    order
+        Of sums: ``aten``: as ATen's float kernels add on one thread, on a CPU with AVX2 or AVX-512; ``runtime``: as ONNX Runtime's do;
+        ``float64``: in float64, the result rounded once.
+    """
+
+    order: Literal["aten", "runtime", "float64"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +144,15 @@ class SoftmaxForm(Form):
     ----------
     style
         ``real``: dequantize, softmax in float32, quantize; ``table``: where the output is uint8 with scale 1/256 and zero point 0,
-        integer exponentials of 23 bits from a table and one integer division, else ``real``.
+        integer exponentials of 23 bits from a table and one integer division, else ``real``; ``float64``: dequantize, softmax in float64 rounded once
+        to float32, quantize; ``mlas``: exponentials from a table, summed in order in float32, one product with floor(1 / sy) and one quotient in
+        float64; TensorFlow Lite's, of int8 into (1/256, −128): ``gemmlowp``: in integers alone, ``lookup``: exponentials from a table, summed in
+        order in float32, one product with the inverse of sum and scale.
     vector
-        Float32 lanes of the sum over an axis that lies densest.
+        Float32 lanes of the sum over an axis that lies densest, of ``real`` and ``table``.
     """
 
-    style: Literal["real", "table"]
+    style: Literal["real", "table", "float64", "mlas", "gemmlowp", "lookup"]
     vector: int
 
 
@@ -162,6 +179,20 @@ class BilinearForm(Form):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodeBilinearForm(Form):
+    """Bilinear interpolation of codes alone, without their parameters.
+
+    Attributes
+    ----------
+    style
+        ``ten_bits``: weights of 10 bits, half away; ``eleven_bits``: weights of 11 bits, half up; ``truncated``: float32, whatever is
+        behind the point cut off, and source positions that are quotients, also of the nearest point.
+    """
+
+    style: Literal["ten_bits", "eleven_bits", "truncated"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BoxPoolForm(Form):
     """Average over boxes into the parameters of the input; A = sum(q − z), n the number that is divided by.
 
@@ -177,6 +208,20 @@ class BoxPoolForm(Form):
 
     body: Literal["product", "fused"]
     vector: int
+    rounding: Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummedPoolForm(Form):
+    """Average over boxes of dequantized numbers, added one after the other in float32: ``round(total / n / s + z)``, z inside of the rounding.
+
+    Over a whole volume it is an exact sum and one factor, ``round(A · f(s / f(s·n))) + z``; where padding counts, n is the whole kernel's volume.
+
+    Attributes
+    ----------
+    rounding
+    """
+
     rounding: Round
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from refquant.numerics.forms import ProductForm, QuantizeForm
+from refquant.numerics.forms import ProductForm, QuantizeForm, TransposedForm
 
-__all__ = ["VectorQuantizeForm", "NarrowProductForm", "DepthwiseTailForm"]
+__all__ = ["VectorQuantizeForm", "NarrowProductForm", "DepthwiseTailForm", "TransposedTailForm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,22 @@ class DepthwiseTailForm(ProductForm):
     ----------
     tail
         The arithmetic of the last channels of a depthwise convolution.
+    vector
+        Channels of a step.
+    """
+
+    tail: Literal["fixed_gemmlowp", "fixed_half_up"]
+    vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransposedTailForm(TransposedForm):
+    """Transposed convolution whose kernel takes whole steps of channels, and leaves the last ones to scalar code.
+
+    Attributes
+    ----------
+    tail
+        The arithmetic of the last channels.
     vector
         Channels of a step.
     """

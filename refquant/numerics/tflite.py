@@ -1,10 +1,10 @@
 """TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
 
-from refquant.numerics.fixed_forms import FixedUnaryForm
-from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, VectorDequantizeForm
+from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
+from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
 from refquant.numerics.profile import Numerics
-from refquant.numerics.special_forms import RequantizeForm
-from refquant.numerics.tail_forms import DepthwiseTailForm, NarrowProductForm, VectorQuantizeForm
+from refquant.numerics.special_forms import CodeBilinearForm, RequantizeForm, SoftmaxForm
+from refquant.numerics.tail_forms import DepthwiseTailForm, NarrowProductForm, TransposedTailForm, VectorQuantizeForm
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
 
@@ -33,7 +33,21 @@ def _mean(formula):
     return PoolForm(contiguous=formula, channels_last=formula, vector=0, rounding="half_even")
 
 
-_SHARED = dict(fake_quantize=None, fake_quantize_channel=None, linear_real=None, conv_real=None, conv_transpose=None, post=None, avg_pool=_POOL, cat=CatForm(contiguous="copy", channels_last="quantize", copy_equal=True, vector=0), pairing=Pairing.by("exact"))
+_SHARED = dict(
+    fake_quantize=None,
+    fake_quantize_channel=None,
+    linear_real=None,
+    conv_real=None,
+    post=None,
+    avg_pool=_POOL,
+    cat=CatForm(contiguous="copy", channels_last="quantize", copy_equal=True, vector=0),
+    pairing=Pairing.by("exact"),
+    # activations.cc, Relu6 and its kin: kernel_util.cc's limits, in every resolver.
+    clamp=_QUANTIZE,
+    # activations.cc, PreluPrepare; the reference kernel in every resolver.
+    prelu=FixedPreluForm(multiply="gemmlowp"),
+)
+_LOOKUP = SoftmaxForm(style="lookup", vector=0)
 
 # optimized_ops.h, AffineQuantize: eight numbers a step by NEON_2_SSE, the rest in double.
 _QUANTIZE_OPT_TENSOR = VectorQuantizeForm(
@@ -47,6 +61,12 @@ _MUL_OPT = NarrowProductForm(
 
 # optimized/integer_ops/depthwise_conv.h, DownScaleInt32ToInt8: eight channels a step.
 _CONV_OPT = DepthwiseTailForm(
+    accumulator="exact", arithmetic="fixed_half_up", multiplier="double", x_scale="direct", w_scale="direct", y_scale="direct",
+    bias="int32", zero_point="after", rounding="half_away", overflow="saturate", relu="code", tail="fixed_gemmlowp", vector=8,
+)  # fmt: skip
+
+# optimized/integer_ops/transpose_conv.h, then optimized_ops.h, Quantize: eight channels a step.
+_TRANSPOSED_OPT = TransposedTailForm(
     accumulator="exact", arithmetic="fixed_half_up", multiplier="double", x_scale="direct", w_scale="direct", y_scale="direct",
     bias="int32", zero_point="after", rounding="half_away", overflow="saturate", relu="code", tail="fixed_gemmlowp", vector=8,
 )  # fmt: skip
@@ -67,6 +87,10 @@ TFLITE_REF = Numerics(
     mul=_MUL,
     unary=_UNARY,
     adaptive_avg_pool=_mean("mean_centred"),
+    conv_transpose=TransposedForm.like(_FIXED),
+    softmax=SoftmaxForm(style="gemmlowp", vector=0),
+    mean=FixedMeanForm(general="centred", images="centred", vector=0),
+    bilinear=CodeBilinearForm(style="ten_bits"),
     **_SHARED,
 )
 
@@ -86,6 +110,10 @@ TFLITE_OPT = Numerics(
     mul=_MUL_OPT,
     unary=_UNARY,
     adaptive_avg_pool=_mean("mean_raw").replace(vector=16),
+    conv_transpose=_TRANSPOSED_OPT,
+    softmax=_LOOKUP,
+    mean=FixedMeanForm(general="centred", images="raw", vector=16),
+    bilinear=CodeBilinearForm(style="ten_bits"),
     **_SHARED,
 )
 
@@ -105,5 +133,9 @@ XNNPACK = Numerics(
     mul=_XNN,
     unary=_UNARY.replace(sigmoid="half_even", elu="half_even", zero_point="before", leaky_relu="eighths"),
     adaptive_avg_pool=_mean("mean_float"),
+    conv_transpose=TransposedForm.like(_XNN),
+    softmax=_LOOKUP,
+    mean=FixedMeanForm(general="float", images="float", vector=0),
+    bilinear=CodeBilinearForm(style="eleven_bits"),
     **_SHARED,
 )

@@ -2,7 +2,7 @@
 
 from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
-from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RequantizeForm, ScalarForm, SoftmaxForm
+from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, ScalarForm, SoftmaxForm
 
 __all__ = ["FBGEMM", "ONEDNN", "X86", "QNNPACK", "INDUCTOR"]
 
@@ -233,8 +233,9 @@ INDUCTOR = Numerics(
     add=_BY_REALS,
     mul=_BY_REALS,
     unary=UnaryForm(style="lookup", vector=0, grain=0),
-    avg_pool=None,
-    adaptive_avg_pool=None,
+    **dict.fromkeys(("avg_pool", "adaptive_avg_pool", "avg_pool3d", "adaptive_avg_pool3d", "mean", "bilinear", "batch_norm", "prelu"), RealsForm(order="aten")),
+    softmax=_SPECIAL["softmax"],
+    clamp=_DECOMPOSED,
     cat=CatForm(contiguous="quantize", channels_last="quantize", copy_equal=False, vector=0),
     requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     dynamic=DynamicForm(parameters="decomposed", reduced="refused", linear_input="quantize"),

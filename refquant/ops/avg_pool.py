@@ -13,7 +13,9 @@ from refquant.errors import RangeError, ShapeError, UnsupportedError
 from refquant.kernels.pool import sum_windows
 from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.range_forms import RangeForm
+from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.by_reals import adaptive_pool_of_reals, in_format_of, pool_of_reals, through_reals
 from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
 from refquant.ops.range_elementwise import range_global_mean, range_mean
 from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
@@ -164,6 +166,8 @@ def _pool(x, out, numerics, section, op, bounds):
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
     form = profile.section(section, op)
     last = is_channels_last(x.values)
+    if isinstance(form, RealsForm):
+        return _through_reals(form, x, check_out(out or x.qparams, place), profile, bounds(place), section, place)
     formula = "range" if isinstance(form, RangeForm) else form.channels_last if last else form.contiguous
     if out is None:
         out = x.qparams
@@ -173,6 +177,15 @@ def _pool(x, out, numerics, section, op, bounds):
     codes = _FORMULAS[formula](_Windows(x, out, form, profile, *bounds(place)))
     codes = saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
     return QTensor(to_channels_last(codes) if last else codes, out)
+
+
+def _through_reals(form, x, out, profile, bounds, section, place):
+    rows, columns, divisor = bounds[:3]
+    if section == "adaptive_avg_pool":
+        pool = lambda real: adaptive_pool_of_reals(form, real, (rows, columns), place)  # noqa: E731
+    else:
+        pool = lambda real: pool_of_reals(form, real, (rows, columns), divisor)  # noqa: E731
+    return in_format_of(through_reals(x, out, profile, pool), x.values)
 
 
 def avg_pool2d(

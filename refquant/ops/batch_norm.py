@@ -7,7 +7,9 @@ from refquant.core.affine import quantize_real
 from refquant.core.fma import fma32
 from refquant.core.qtensor import QTensor
 from refquant.errors import ShapeError, UnsupportedError, choose
+from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.by_reals import through_reals
 
 __all__ = ["batch_norm", "batch_norm_reference"]
 
@@ -36,6 +38,16 @@ def _lines(x, mean, var, weight, bias, eps, out, place):
     return alpha, beta
 
 
+def _real_lines(x, mean, var, weight, bias, eps, place):
+    """Return (alpha, beta), float32, of real numbers: PyTorch's float kernel."""
+    size = x.shape[1]
+    mean, var = vector_of(mean, "mean", size, place, 0), vector_of(var, "var", size, place, 1)
+    weight, bias = vector_of(weight, "weight", size, place, 1), vector_of(bias, "bias", size, place, 0)
+    with np.errstate(all="ignore"):
+        alpha = weight * (_F(1) / np.sqrt(var + _F(eps)))
+        return alpha, fma32(-mean, alpha, bias)
+
+
 def _line(form, centred, alpha, beta, out, activation):
     with np.errstate(all="ignore"):
         v = fma32(alpha, centred, beta) if form.contraction == "fma" else alpha * centred + beta
@@ -54,6 +66,8 @@ def _plan(x, mean, var, weight, bias, eps, out, numerics, activation):
         raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, …)")
     if check_out(out, place).dtype != x.dtype:
         raise UnsupportedError(f"{place}: {profile.engine} keeps the dtype {x.dtype} of its input, but out is {out.dtype}; give out the same dtype")
+    if isinstance(form, RealsForm):
+        return form, *_real_lines(x, mean, var, weight, bias, eps, place)
     return form, *_lines(x, mean, var, weight, bias, eps, out, place)
 
 
@@ -94,6 +108,8 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5, *, out, numerics=
     array([[ 4, 16]], dtype=uint8)
     """
     form, alpha, beta = _plan(x, mean, var, weight, bias, eps, out, numerics, activation)
+    if isinstance(form, RealsForm):
+        return _by_reals(x, alpha, beta, out, numerics, activation)
     # A channel has 256 codes, so what a tensor of more holds is looked up.
     if x.size < 512 * x.shape[1]:
         return QTensor(_reference(form, x, alpha, beta, out, activation), out)
@@ -102,6 +118,14 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5, *, out, numerics=
     moved = np.ascontiguousarray(np.moveaxis(x.values, 1, 0))
     y = np.stack([np.take(table, plane.view(np.uint8)) for table, plane in zip(tables, moved)])
     return QTensor(np.ascontiguousarray(np.moveaxis(y, 0, 1)), out)
+
+
+def _by_reals(x, alpha, beta, out, numerics, activation):
+    """Dequantize, one line a channel with product and sum rounded once, quantize."""
+    column = lambda v: np.broadcast_to(v.reshape(-1, *[1] * (x.ndim - 2)), x.shape)  # noqa: E731
+    floor = _F(0) if activation == "relu" else _F(-np.inf)
+    y = through_reals(x, out, profiles.get(numerics), lambda real: np.maximum(fma32(np.ascontiguousarray(real), column(alpha), column(beta)), floor))
+    return QTensor(np.ascontiguousarray(y.values), out)
 
 
 def _reference(form, x, alpha, beta, out, activation):
@@ -113,4 +137,6 @@ def _reference(form, x, alpha, beta, out, activation):
 def batch_norm_reference(x, mean, var, weight=None, bias=None, eps=1e-5, *, out, numerics="fbgemm", activation=None):
     """Same result as `batch_norm`, element by element."""
     form, alpha, beta = _plan(x, mean, var, weight, bias, eps, out, numerics, activation)
+    if isinstance(form, RealsForm):
+        return _by_reals(x, alpha, beta, out, numerics, activation)
     return QTensor(_reference(form, x, alpha, beta, out, activation), out)

@@ -16,6 +16,7 @@ from refquant.kernels.conv import conv_requantize, pack_conv
 from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
+from refquant.numerics.tail_forms import TransposedTailForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.output_stage import check_bias, output_stage
 from refquant.ops.pairing import has_vnni, transposed_product
@@ -52,6 +53,7 @@ class _Plan(NamedTuple):
     product: Product
     epilogue: Epilogue
     dtype: np.dtype
+    tail: tuple = None  # the first of the last channels, and their output stage
 
 
 def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa):
@@ -80,7 +82,11 @@ def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, o
         accumulator = "exact"
     if accumulator == "fbgemm_direct_rows" and x.shape[0] > 1:
         raise UnsupportedError(f"{place}: the engine's kernel computes the first image alone and leaves the memory of {x.shape[0] - 1} more as it was; give one image")
-    return _Plan(x, w, packed, groups, geometry, accumulator, saturating, epilogue, out.storage)
+    plan = _Plan(x, w, packed, groups, geometry, accumulator, saturating, epilogue, out.storage)
+    if not isinstance(form, TransposedTailForm) or not channels % max(form.vector, 1):
+        return plan
+    stage = output_stage(form.replace(arithmetic=form.tail), x.qparams, _output_channels(w.qparams, groups), out, bias, channels, activation, place)
+    return plan._replace(tail=(channels // max(form.vector, 1) * form.vector, stage))
 
 
 def _check_weight(w, place, ndim):
@@ -180,7 +186,7 @@ def _run(plan):
         packed = plan.packed.packed
     else:
         packed = pack_conv(flipped_weights(_weights(plan), plan.groups), plan.groups)
-    return conv_requantize(spread, packed, plan.epilogue, plan.dtype, **geometry, **zeros)
+    return _with_tail(plan, lambda stage: conv_requantize(spread, packed, stage, plan.dtype, **geometry, **zeros))
 
 
 def _accumulate(plan):
@@ -204,6 +210,15 @@ def _summed(plan, taps):
     lines = g._replace(stride=(1, g.stride[1])) if plan.accumulator == "fbgemm_direct_rows" else g
     zero = _output_channels(plan.w.qparams, plan.groups).zero_point
     return sum_taps(taps(x, w, plan.groups), x, w, plan.groups, g, x_zero=plan.x.qparams.zero_point, w_zero=zero, lines=lines)
+
+
+def _with_tail(plan, compute):
+    """Carry out the output stage, and that of the last channels where they have one of their own."""
+    y = compute(plan.epilogue)
+    if plan.tail is not None:
+        first, stage = plan.tail
+        y[:, first:] = compute(stage)[:, first:]
+    return y
 
 
 def _weights(plan):
@@ -295,4 +310,5 @@ def conv_transpose_reference(
 ):  # fmt: skip
     """Same result as `conv_transpose1d`, `conv_transpose2d` and `conv_transpose3d`, in NumPy."""
     plan = _plan(w.ndim - 2, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa)
-    return QTensor(_finish(_accumulate(plan), plan, apply_epilogue), out)
+    acc = _accumulate(plan)
+    return QTensor(_with_tail(plan, lambda stage: _finish(acc, plan._replace(epilogue=stage), apply_epilogue)), out)

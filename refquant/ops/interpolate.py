@@ -10,7 +10,12 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, RangeError, ShapeError, UnsupportedError, choose
+from refquant.numerics.special_forms import CodeBilinearForm, RealsForm
 from refquant.ops.arguments import check_eight_bit, check_qtensor, sides
+from refquant.ops.by_reals import through_reals
+from refquant.ops.code_bilinear import code_bilinear
+from refquant.ops.real.interpolate import bilinear
+from refquant.ops.real.line import Line, ratio_of
 
 __all__ = ["interpolate"]
 
@@ -18,30 +23,14 @@ _F = np.float32
 _MODES = ("nearest", "nearest-exact", "bilinear")
 
 
-def _nearest(n, size, ratio, exact):
+def _nearest(n, size, factor, exact, quotients):
     places = np.arange(size).astype(_F)
-    source = (places + _F(0.5)) * ratio if exact else places * ratio
+    if quotients:
+        source = places / (_F(factor) if factor else _F(size) / _F(n))
+    else:
+        ratio = ratio_of(n, size, factor)
+        source = (places + _F(0.5)) * ratio if exact else places * ratio
     return np.minimum(round_real(source, Round.FLOOR).astype(np.int64), n - 1)
-
-
-def _ratio(n, size, given):
-    return _F(1.0 / given) if given else _F(n) / _F(size)
-
-
-class _Line:
-    """The two points and their weights of every output along one axis."""
-
-    def __init__(self, n, size, given, align_corners, contraction):
-        places = np.arange(size).astype(_F)
-        if align_corners:
-            source = (_F(n - 1) / _F(size - 1) if size > 1 else _F(0)) * places
-        else:
-            ratio, half = _ratio(n, size, given), _F(0.5)
-            source = np.maximum(fma32(ratio, places + half, -half) if contraction == "fma" else ratio * (places + half) - half, _F(0))
-        self.low = source.astype(np.int64)
-        self.high = self.low + (self.low < n - 1)
-        self.w1 = source - self.low.astype(_F)
-        self.w0 = _F(1) - self.w1
 
 
 def _pair(contraction, w0, a, w1, b):
@@ -81,7 +70,7 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
     Exactness
     ---------
     Bit-exact. ``nearest`` moves codes; the source index is a float32 product, rounded down. ``bilinear`` interpolates codes in float32 and
-    rounds the result to a code, see `refquant.numerics.special_forms.BilinearForm`.
+    rounds the result to a code, see `refquant.numerics.special_forms.BilinearForm`; or it interpolates dequantized numbers, see `RealsForm` there.
 
     Source
     ------
@@ -102,18 +91,45 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
     form = profile.section("bilinear", "interpolate")
     if align_corners and mode != "bilinear":
         raise ArgumentError(f"{place}: align_corners goes with mode='bilinear' but mode is {mode!r}; leave it out")
+    _check_offered(form, mode, factors, profile, place)
     last = is_packed_channels_last(x.values)
     if size == x.shape[2:] and (mode != "bilinear" or not last):
         y = x.values
     elif mode != "bilinear":
-        rows, columns = (_nearest(n, o, _ratio(n, o, f), mode == "nearest-exact") for n, o, f in zip(x.shape[2:], size, factors))
+        quotients = isinstance(form, CodeBilinearForm) and form.style == "truncated"
+        rows, columns = (_nearest(n, o, f, mode == "nearest-exact", quotients) for n, o, f in zip(x.shape[2:], size, factors))
         y = x.values[:, :, rows][:, :, :, columns]
+    elif isinstance(form, CodeBilinearForm):
+        y = code_bilinear(form.style, x.values, size, factors, align_corners).astype(x.values.dtype)
+    elif isinstance(form, RealsForm):
+        return QTensor(_through_reals(x, size, factors, align_corners, profile, place), x.qparams)
     else:
-        lines = [_Line(n, o, f, align_corners, form.index if last else "none") for n, o, f in zip(x.shape[2:], size, factors)]
+        lines = [Line(n, o, f, align_corners, form.index if last else "none") for n, o, f in zip(x.shape[2:], size, factors)]
         split = x.shape[1] // max(form.vector, 1) * form.vector if last else 0
         parts = ((x.values[:, :split], form.body), (x.values[:, split:], form.tail if last else form.contiguous))
         y = np.concatenate([_bilinear(codes, x.qparams, *lines, contraction) for codes, contraction in parts], axis=1)
     return QTensor(to_channels_last(y) if last else np.ascontiguousarray(y), x.qparams)
+
+
+def _check_offered(form, mode, factors, profile, place):
+    if not isinstance(form, CodeBilinearForm):
+        return
+    if form.style == "truncated" and mode == "nearest-exact":
+        raise UnsupportedError(f"{place}: {profile.engine} has no mode that takes the nearest centre as PyTorch does; use mode='nearest'")
+    if form.style != "truncated" and factors != (None, None):
+        raise UnsupportedError(f"{place}: {profile.engine} resizes to a size, not by a factor; give size")
+
+
+def _through_reals(x, size, factors, align_corners, profile, place):
+    dense = is_packed_channels_last(x.values) and x.shape[1] > 3
+    if sum(size) > 128 and not dense:
+        raise UnsupportedError(
+            f"{place}: size={size} of x {x.shape}, but the kernel that PyTorch takes for contiguous images of more than 128 rows and columns together is not described;"
+            " make smaller images, or channels-last ones of four channels and more"
+        )
+    lines = [Line(n, o, f, align_corners, "fma") for n, o, f in zip(x.shape[2:], size, factors)]
+    y = through_reals(x, x.qparams, profile, lambda real: bilinear(real, *lines)).values
+    return to_channels_last(y) if is_packed_channels_last(x.values) else np.ascontiguousarray(y)
 
 
 def _sizes(x, size, scale_factor, place):

@@ -7,8 +7,12 @@ from refquant.core.epilogue import to_int32
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError
-from refquant.ops.arguments import check_eight_bit, check_qtensor
+from refquant.numerics.fixed_forms import FixedMeanForm
+from refquant.numerics.special_forms import RealsForm
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.by_reals import mean_of_reals, through_reals
 from refquant.ops.dequantize import dequantize
+from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
 from refquant.ops.memory_order import memory_order
 from refquant.ops.quantize import quantize
 from refquant.ops.real.outer_sum import outer_sum
@@ -18,8 +22,8 @@ __all__ = ["mean"]
 _F = np.float32
 
 
-def mean(x, dim, keepdim=False, *, numerics="fbgemm"):
-    """Average over axes, into the parameters of `x`.
+def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
+    """Average over axes.
 
     Parameters
     ----------
@@ -28,6 +32,8 @@ def mean(x, dim, keepdim=False, *, numerics="fbgemm"):
     dim : int or tuple of int
         Axes that lie side by side in memory; of other than contiguous tensors not those that lie densest.
     keepdim : bool
+    out : QParams, optional
+        Those of `x` unless given; PyTorch has no others.
     numerics : str or Numerics
 
     Returns
@@ -37,16 +43,17 @@ def mean(x, dim, keepdim=False, *, numerics="fbgemm"):
     Raises
     ------
     UnsupportedError
-        Other axes, which PyTorch sums in float32 in an order that refquant does not define.
+        Other axes, which an engine sums in float32 in an order that refquant does not define.
 
     Exactness
     ---------
     Bit-exact: over the last axes of a contiguous tensor an exact integer sum, one float32 division, one rounding; zero points stay in, as
     the mean of codes is the code of the mean. Over others real numbers, summed as ATen does on one thread, see `refquant.ops.real.outer_sum`.
+    TensorFlow Lite: an exact sum and integer or float32 multipliers, see `refquant.ops.fixed_mean`, over any axes.
 
     Source
     ------
-    PyTorch 2.13 QuantizedOpKernels.cpp ``qmean_inner_dim_kernel``; ReduceOps.cpp ``qnnpack_mean``.
+    PyTorch 2.13 QuantizedOpKernels.cpp ``qmean_inner_dim_kernel``; ReduceOps.cpp ``qnnpack_mean``; TensorFlow Lite kernels/reduce.cc; XNNPACK src/operators/reduce-nd.c; ONNX Runtime core/providers/cpu/reduction/reduction_ops.cc.
 
     Examples
     --------
@@ -63,7 +70,14 @@ def mean(x, dim, keepdim=False, *, numerics="fbgemm"):
     count = int(np.prod([x.shape[d] for d in axes]))
     if not axes or not count:
         raise ShapeError(f"{place}: dim={dim} of x {x.shape} holds no elements; a mean needs one at least")
-    q = x.qparams
+    q, own = x.qparams, out is not None and check_out(out, place) != x.qparams
+    if isinstance(form, RealsForm):
+        y = through_reals(x, out or q, profile, lambda real: mean_of_reals(form, real, axes, place)).values
+        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)), out or q)
+    if isinstance(form, FixedMeanForm):
+        return QTensor(_shaped(_fixed(form, x, out or q, axes, count), x, axes, keepdim), out or q)
+    if own:
+        raise UnsupportedError(f"{place}: {profile.engine} averages into the parameters of its input; leave out=None and requantize afterwards")
     total = x.values.sum(tuple(axes), keepdims=keepdim, dtype=np.int64)
     if form.images == "global" and x.ndim == 4 and axes == [2, 3] and x.dtype == "uint8":
         s = _F(q.scale)
@@ -90,7 +104,24 @@ def _by_reals(x, axes, count, keepdim, profile, place):
     real = dequantize(QTensor(dense, x.qparams), numerics=profile).reshape(-1, count, after)
     y = quantize(outer_sum(real, profile.mean.vector) / _F(count), x.qparams, numerics=profile).values
     y = y.reshape([1 if d in axes else x.shape[d] for d in order]).transpose(np.argsort(order))
-    return QTensor(np.ascontiguousarray(y if keepdim else y.reshape([n for d, n in enumerate(x.shape) if d not in axes])), x.qparams)
+    return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)), x.qparams)
+
+
+def _shaped(y, x, axes, keepdim):
+    """Return means, whose averaged axes have length one, in the shape that is asked for."""
+    return y if keepdim else y.reshape([n for d, n in enumerate(x.shape) if d not in axes])
+
+
+def _fixed(form, x, out, axes, count):
+    """TensorFlow Lite's MEAN, as integers with averaged axes of length one."""
+    total = x.values.sum(tuple(axes), keepdims=True, dtype=np.int64)
+    formula = form.images if x.ndim == 4 and axes == [1, 2] else form.general
+    if formula == "raw":
+        # Steps are taken along the last axis, which stands second there.
+        codes = np.moveaxis(mean_raw(x.qparams, out, np.moveaxis(total, -1, 1), np.array([count]), form.vector), 1, -1)
+    else:
+        codes = {"centred": mean_centred, "float": mean_float}[formula](x.qparams, out, total, np.array([count]))
+    return saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
 
 
 def _outside(d, x, place):

@@ -1,5 +1,6 @@
 """avg_pool3d, adaptive_avg_pool3d, max_pool3d, max_pool1d: pooling of volumes and sequences."""
 
+import math
 from functools import reduce
 
 import numpy as np
@@ -10,10 +11,13 @@ from refquant.core.fma import fma32
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
-from refquant.errors import RangeError, ShapeError
+from refquant.errors import RangeError, ShapeError, UnsupportedError
+from refquant.numerics.special_forms import RealsForm, SummedPoolForm
 from refquant.ops.arguments import check_eight_bit, check_qtensor, sides
+from refquant.ops.by_reals import adaptive_pool_of_reals, in_format_of, pool_of_reals, through_reals
 from refquant.ops.max_pool import max_pool2d
 from refquant.ops.mean import mean
+from refquant.ops.real.box_sum import box_sum
 from refquant.ops.windows import adaptive_bounds, pool_axis
 
 __all__ = ["avg_pool3d", "adaptive_avg_pool3d", "max_pool3d", "max_pool1d"]
@@ -79,7 +83,7 @@ def avg_pool3d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_in
     Returns
     -------
     QTensor
-        Channels last.
+        PyTorch's integers: channels last; by way of real numbers: in the memory format of `x`.
 
     Exactness
     ---------
@@ -107,7 +111,28 @@ def avg_pool3d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_in
         if divisor_override == 0:
             raise RangeError(f"{place}: divisor_override=0 must not be zero; leave it out to divide by the box's size")
         divisor = np.full_like(divisor, divisor_override)
+    if isinstance(form, SummedPoolForm):
+        if count_include_pad and divisor_override is None:
+            divisor = np.full_like(divisor, math.prod(sides(kernel_size, "kernel_size", 3, place, least=1)))
+        whole = all(len(start) == 1 and not start[0] and end[0] == n == k for (start, end), n, k in zip(bounds, x.shape[2:], sides(kernel_size, "kernel_size", 3, place, least=1)))
+        return _summed(form, x, bounds, divisor, whole)
+    if isinstance(form, RealsForm):
+        return in_format_of(through_reals(x, x.qparams, profile, lambda real: pool_of_reals(form, real, bounds, divisor)), x.values)
     return QTensor(to_channels_last(_average(x, form, bounds, divisor)), x.qparams)
+
+
+def _summed(form, x, bounds, divisor, whole):
+    """ONNX Runtime: real numbers added box by box, the zero point inside of the rounding; over a whole volume an exact sum and one factor."""
+    q = x.qparams
+    scale, zero, count = _F(q.scale), int(q.zero_point), divisor.astype(_F)
+    if whole:
+        total = _sums(x.values, bounds) - int(divisor.ravel()[0]) * zero
+        codes = to_int32(total.astype(_F) * (scale / (scale * count)), form.rounding) + zero
+    else:
+        total = box_sum(scale * (x.values.astype(np.int64) - zero).astype(_F), bounds)
+        codes = to_int32(total / count / scale + _F(zero), form.rounding)
+    y = saturate(codes, q._type.qmin, q._type.qmax).astype(q.storage)
+    return in_format_of(QTensor(y, q), x.values)
 
 
 def _axes(x, kernel_size, stride, padding, dilation, ceil_mode, place):
@@ -154,6 +179,13 @@ def adaptive_avg_pool3d(x, output_size, *, numerics="fbgemm"):
     if 0 in x.shape[2:]:
         raise ShapeError(f"{place}: x has shape {x.shape}; its depth, height and width must not be 0")
     size = sides(output_size, "output_size", 3, place, least=1)
+    if isinstance(form, SummedPoolForm):
+        if size != (1, 1, 1):
+            raise UnsupportedError(f"{place}: output_size={output_size} but {profile.engine} pools globally only; use output_size=1")
+        return _summed(form, x, [(np.array([0]), np.array([n])) for n in x.shape[2:]], np.full((1, 1, 1), math.prod(x.shape[2:])), True)
+    if isinstance(form, RealsForm):
+        bounds = [adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size)]
+        return in_format_of(through_reals(x, x.qparams, profile, lambda real: adaptive_pool_of_reals(form, real, bounds, place)), x.values)
     if size == (1, 1, 1):
         y = mean(x, (2, 3, 4), True, numerics=profile)
         return QTensor(to_channels_last(y.values), y.qparams) if is_channels_last(x.values) else y

@@ -4,12 +4,17 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
-from refquant.core.epilogue import apply_epilogue
+from refquant.core.epilogue import apply_epilogue, gemmlowp_multiply, half_up_multiply
 from refquant.core.qtensor import QTensor
+from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
 from refquant.kernels.requantize import requantize
+from refquant.numerics.fixed_forms import FixedPreluForm
+from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
-from refquant.ops.output_stage import output_stage
+from refquant.ops.by_reals import through_reals
+from refquant.ops.dequantize import dequantize
+from refquant.ops.output_stage import output_stage, quantized_multiplier
 
 __all__ = ["prelu", "prelu_reference"]
 
@@ -26,14 +31,28 @@ def _prelu(x, weight, out, numerics, finish):
     slopes = weight.values.reshape(-1)
     if not x.ndim or slopes.size not in (1, x.shape[1] if x.ndim > 1 else 1):
         raise ShapeError(f"{place}: weight has {slopes.size} slopes but x has shape {x.shape}; give one, or one for each of its channels (axis 1)")
+    if isinstance(form, RealsForm):
+        steep = dequantize(QTensor(slopes, weight.qparams), numerics=profile).reshape(-1, *[1] * max(x.ndim - 2, 0))
+        return through_reals(x, out, profile, lambda real: np.where(real > 0, real, real * steep))
     slopes = slopes.astype(np.int32).reshape(-1, *[1] * max(x.ndim - 2, 0))
     qx, qw = x.qparams, weight.qparams
     kind = qw._type
+    if isinstance(form, FixedPreluForm):
+        return QTensor(_by_two_multipliers(form, x, slopes - np.int32(qw.zero_point), qw.scale, out), out)
     one = quantize_real(np.float32(1), qw.scale, qw.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
     centred = x.values.astype(np.int32) - np.int32(qx.zero_point)
     acc = np.maximum(centred, 0) * np.int32(one - qw.zero_point) + np.minimum(centred, 0) * (slopes - np.int32(qw.zero_point))
     stage = output_stage(form, qx, qw, out, None, 1, None, place)
     return QTensor(finish(acc.reshape(-1, 1), stage, out.storage).reshape(x.shape), out)
+
+
+def _by_two_multipliers(form, x, slopes, scale, out):
+    multiply = gemmlowp_multiply if form.multiply == "gemmlowp" else half_up_multiply
+    sx, sw, sy = (np.float32(v) for v in (x.qparams.scale, scale, out.scale))
+    centred = x.values.astype(np.int64) - x.qparams.zero_point
+    above, below = (multiply(v, *quantized_multiplier(m)) for v, m in ((centred, sx / sy), (centred * slopes, sx * sw / sy)))
+    codes = np.where(centred >= 0, above, below) + out.zero_point
+    return saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
 
 
 def prelu(x, weight, *, out, numerics="fbgemm"):
@@ -55,11 +74,12 @@ def prelu(x, weight, *, out, numerics="fbgemm"):
 
     Exactness
     ---------
-    Bit-exact. The number 1 becomes a code of the weight's grid, so with a grid that does not reach 1 positive numbers shrink.
+    Bit-exact. PyTorch makes a code of the weight's grid of the number 1, so with a grid that does not reach 1 positive numbers shrink;
+    TensorFlow Lite has a multiplier for them, see `refquant.numerics.fixed_forms.FixedPreluForm`.
 
     Source
     ------
-    PyTorch 2.13 QuantizedOpKernels.cpp, ``qprelu_out_kernel``.
+    PyTorch 2.13 QuantizedOpKernels.cpp, ``qprelu_out_kernel``; TensorFlow Lite kernels/activations.cc, ``BroadcastPrelu4DSlow``.
 
     Examples
     --------

@@ -1,5 +1,7 @@
 """softmax: exponentials that add up to one."""
 
+import math
+
 import numpy as np
 
 from refquant import numerics as profiles
@@ -7,9 +9,11 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.core.sleef import sleef_exp
-from refquant.errors import ArgumentError, ShapeError
+from refquant.core.wrap import saturate
+from refquant.errors import ArgumentError, ShapeError, UnsupportedError
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.dequantize import dequantize
+from refquant.ops.fixed_softmax import softmax_by_gemmlowp, softmax_by_table
 from refquant.ops.quantize import quantize
 
 __all__ = ["softmax"]
@@ -57,6 +61,34 @@ def _by_table(codes, scale):
     return np.minimum((256 * e + (total >> 1)) // total, 255)
 
 
+def _by_rows(form, rows, q, out, inner, profile, place):
+    """Return codes of rows (R, N) by TensorFlow Lite's kernels, or by ONNX Runtime's."""
+    if form.style == "mlas":
+        codes = _mlas(rows, q.scale, out)
+    else:
+        if inner > 1:
+            raise UnsupportedError(f"{place}: {profile.engine} has softmax along the last axis alone; move the axis there")
+        if (out.dtype, out.scale, out.zero_point) != ("int8", 1 / 256, -128) or rows.dtype != np.int8:
+            raise UnsupportedError(f"{place}: {profile.engine} has softmax of int8 into scale 1/256 and zero point -128 alone; leave out away")
+        if _F(q.scale) <= 2.0**-26:
+            raise UnsupportedError(f"{place}: x has scale {q.scale:.3g} but {profile.engine} wants more than 2**-26; requantize")
+        codes = (softmax_by_gemmlowp if form.style == "gemmlowp" else softmax_by_table)(rows, q.scale)
+    return saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
+
+
+def _mlas(codes, scale, out):
+    """ONNX Runtime's QLinearSoftmax: exponentials from a table, shifted up as far as a float32 sum of a row allows; the output scale enters as ``floor(1 / sy)``."""
+    scale = float(_F(scale))
+    room = float(_F(math.log(float(np.finfo(_F).max / _F(codes.shape[1])))))
+    shift = max(0.0, room - 5) / scale
+    table = np.array([math.exp((i - 255 + shift) * scale) for i in range(256)]).astype(_F)
+    e = table[codes.astype(np.int64) - codes.max(1, keepdims=True).astype(np.int64) + 255]
+    total = np.add.accumulate(e, axis=1, dtype=_F)[:, -1:]
+    # Product and quotient are double in release 1.32.
+    steps = round_real(_F(1) / _F(out.scale), Round.FLOOR)
+    return round_real(e.astype(np.float64) * steps / total, Round.HALF_EVEN).astype(np.int64) + out.zero_point
+
+
 def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
     """Compute ``exp(x − max) / Σ exp(x − max)`` along an axis.
 
@@ -79,11 +111,12 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
     Along the densest axis bit-exact: SLEEF's exponential, the sum in the order of PyTorch's vectors, a product with its inverse. Along another
     the same but for the last entries, which fill no vector: there the C library's exponential is taken in float64 and rounded, which may
     differ from its own float32 by an ulp. QNNPACK's table for uint8 with a scale of 1/256 and zero point 0: exact, but that the C library's
-    exponential decides a table entry beside a tie.
+    exponential decides a table entry beside a tie. TensorFlow Lite's reference kernel: exact, integers alone; its optimized one and ONNX Runtime's
+    QLinearSoftmax: the same reservation about a table.
 
     Source
     ------
-    PyTorch 2.13 ATen/native/quantized/cpu/qsoftmax.cpp, ATen/native/cpu/SoftMaxKernel.cpp; QNNPACK src/softargmax.c, u8lut32norm/scalar.c.
+    ONNX Runtime contrib_ops/cpu/quantization/qlinear_softmax.cc; TensorFlow Lite, see `refquant.ops.fixed_softmax`; PyTorch 2.13 ATen/native/quantized/cpu/qsoftmax.cpp, ATen/native/cpu/SoftMaxKernel.cpp; QNNPACK src/softargmax.c, u8lut32norm/scalar.c.
 
     Examples
     --------
@@ -103,10 +136,19 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
     dim %= x.ndim
     n, inner = x.shape[dim], int(np.prod(x.shape[dim + 1 :]))
     codes = np.ascontiguousarray(x.values).reshape(-1, n, inner)
+    if form.style in ("gemmlowp", "lookup", "mlas"):
+        rows = np.moveaxis(codes, 1, 2).reshape(-1, n)
+        y = np.moveaxis(_by_rows(form, rows, x.qparams, out, inner, profile, place).reshape(-1, inner, n), 2, 1)
+        return QTensor(np.ascontiguousarray(y).reshape(x.shape), out)
     if form.style == "table" and x.dtype == "uint8" and (out.dtype, out.scale, out.zero_point) == ("uint8", 1 / 256, 0):
         y = QTensor(_by_table(codes, x.qparams.scale).astype(np.uint8), out)
     else:
         real = dequantize(QTensor(codes, x.qparams), numerics=profile)
-        real = _densest(real[:, :, 0], form.vector)[:, :, None] if dim == x.ndim - 1 else _across(real, form.vector)
+        if form.style == "float64":
+            wide = np.exp(real.astype(np.float64) - real.max(1, keepdims=True))
+            real = (wide / wide.sum(1, keepdims=True)).astype(_F)
+        else:
+            lanes = max(form.vector, 1)
+            real = _densest(real[:, :, 0], lanes)[:, :, None] if dim == x.ndim - 1 else _across(real, lanes)
         y = quantize(real, out, numerics=profile)
     return QTensor(np.ascontiguousarray(y.values).reshape(x.shape), out)

@@ -8,8 +8,10 @@ import numpy as np
 from refquant import numerics
 from refquant.errors import choose
 from refquant.numerics.forms import GLOBAL_ALONE
+from refquant.numerics.fixed_forms import FixedMeanForm
 from refquant.numerics.profile import Dispatch
 from refquant.numerics.range_forms import RangeForm
+from refquant.numerics.special_forms import RealsForm
 from refquant.verify.case import Case
 from refquant.verify.case_streams import ELEMENTWISE as _ELEMENTWISE
 from refquant.verify.case_streams import LARGE as _LARGE
@@ -177,7 +179,9 @@ def _offered(op, profile, options):
     if "rescale" in options and op.endswith("pool2d"):
         form = getattr(profile, op.removesuffix("2d"))
         own = {*GLOBAL_ALONE, "sequential", "spec"}
-        return form is not None and (isinstance(form, RangeForm) or {form.contiguous, form.channels_last} <= own)
+        return form is not None and (isinstance(form, (RangeForm, RealsForm)) or {form.contiguous, form.channels_last} <= own)
+    if "rescale" in options and op == "mean":
+        return isinstance(profile.mean, (FixedMeanForm, RealsForm))
     return True
 
 

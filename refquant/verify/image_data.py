@@ -5,7 +5,7 @@ import numpy as np
 from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick
+from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales
 from refquant.verify.elementwise_data import dtype_of, shape_of
 from refquant.verify.problem import Problem
 
@@ -30,7 +30,12 @@ def build_mean(case, rng):
     shape = shape_of(case)
     count = min(case["r"], len(shape))
     dim = tuple(range(2, len(shape))) if case.has("channels_last") and len(shape) > 3 else (0,) if case.has("first") else tuple(range(len(shape) - count, len(shape)))
-    return Problem("mean", {"x": _input(case, rng, shape), "dim": dim, "keepdim": case.has("keepdim")})
+    arguments = {"x": _input(case, rng, shape), "dim": dim, "keepdim": case.has("keepdim")}
+    if case.has("rescale"):
+        q = arguments["x"].qparams
+        ratio = pick(rng, (1, 2, 4, 0.5, 3, 1.5)) if case.strategy == "neartie" else float(np.exp2(rng.uniform(-1, 2)))
+        arguments["out"] = QParams(solve_scales(rng, 1 / ratio, q.scale), draw_zero(rng, q.dtype, case.strategy), q.dtype)
+    return Problem("mean", arguments)
 
 
 def build_interpolate(case, rng):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["outer_sum"]
+__all__ = ["outer_sum", "interleaved"]
 
 _LEVELS = 4
 _AT_ONCE = 4
@@ -31,7 +31,7 @@ def _cascade(x):
     return levels[0]
 
 
-def _interleaved(x):
+def interleaved(x):
     """Add (B, R, C) over R with four running cascades, one for each row modulo 4."""
     whole = x.shape[1] // _AT_ONCE
     parts = [_cascade(x[:, k : whole * _AT_ONCE : _AT_ONCE]) for k in range(_AT_ONCE)]
@@ -67,4 +67,4 @@ def outer_sum(x, lanes=8):
     columns = x.shape[2]
     group = _AT_ONCE * lanes if columns >= lanes else _AT_ONCE
     split = columns // group * group
-    return np.concatenate([_cascade(x[:, :, :split]), _interleaved(x[:, :, split:])], axis=1)
+    return np.concatenate([_cascade(x[:, :, :split]), interleaved(x[:, :, split:])], axis=1)
