@@ -51,6 +51,8 @@ def _each(value, count):
 
 def _means(case, s):
     sides = [n for n in s.values() if n][:-1]
+    if case.has("middle") and len(sides) > 3:
+        return sides[0] * sides[3]
     if case.has("channels_last") and len(sides) > 3:
         return math.prod(sides[:2])
     return math.prod(sides[1:]) if case.has("first") else math.prod(sides[: len(sides) - min(s["r"], len(sides))])

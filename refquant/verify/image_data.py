@@ -29,7 +29,7 @@ def build_mean(case, rng):
     """Return the problem of a case of ``mean`` over the last axes."""
     shape = shape_of(case)
     count = min(case["r"], len(shape))
-    dim = tuple(range(2, len(shape))) if case.has("channels_last") and len(shape) > 3 else (0,) if case.has("first") else tuple(range(len(shape) - count, len(shape)))
+    dim = (1, 2) if case.has("middle") and len(shape) > 3 else tuple(range(2, len(shape))) if case.has("channels_last") and len(shape) > 3 else (0,) if case.has("first") else tuple(range(len(shape) - count, len(shape)))
     arguments = {"x": _input(case, rng, shape), "dim": dim, "keepdim": case.has("keepdim")}
     if case.has("rescale"):
         q = arguments["x"].qparams

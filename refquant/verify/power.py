@@ -13,7 +13,7 @@ from refquant.verify.compare import compare
 from refquant.verify.default_cases import STREAMS, case_stream
 from refquant.verify.problem import oracle
 
-__all__ = ["BUDGET", "COMPOSED", "UNDECIDED", "Separation", "form_differences", "function_reads", "operators", "separate_profiles", "separate_faults"]
+__all__ = ["BUDGET", "COMPOSED", "UNDECIDED", "Separation", "form_differences", "function_reads", "operators", "order_shows", "separate_profiles", "separate_faults"]
 
 #: Outputs that ``refquant verify`` compares by default, of each operator on each engine.
 BUDGET = 50000
@@ -78,6 +78,13 @@ def function_reads(op, section, field, old, new):
     return op in (_STYLES.get(frozenset((old, new)), {op}) if field == "style" else _FUNCTIONS_OF.get(field, {op}))
 
 
+def order_shows(op, old, new):
+    """Whether an operator by way of real numbers adds, and in another order by the one form than by the other."""
+    if op in ("prelu", "batch_norm", "interpolate"):
+        return False
+    return not (op.startswith("avg_pool") and {old, new} == {"aten", "runtime"})
+
+
 def form_differences(a, b, op):
     """Return the fields in which two profiles differ and that an operator reads, where both engines have it.
 
@@ -98,7 +105,8 @@ def form_differences(a, b, op):
     if op == "cat" and any(getattr(p.cat, "contiguous", None) == "copy" for p in (a, b)):
         return []  # it refuses inputs with other parameters, and copies are the same in every engine
     sections = COMPOSED.get(op) if op in COMPOSED else next(entry.sections for entry in ops.OPS if entry.name == op)
-    rows = [row for row in a.differences(b) if row[0] in sections and row[1] != "offered" and None not in row[2:] and function_reads(op, *row)]
+    rows = [row for row in a.differences(b) if row[1] != "order" or row[0] == "embedding" or order_shows(op, *row[2:])]
+    rows = [row for row in rows if row[0] in sections and row[1] != "offered" and None not in row[2:] and function_reads(op, *row)]
     return [row for row in rows if row[0] != "dynamic" or (row[1] == "linear_input") == (op == "linear_dynamic")]
 
 

@@ -9,7 +9,7 @@ from refquant.errors import UnsupportedError
 from refquant.numerics.coverage import absence
 from refquant.numerics.profile import Dispatch
 from refquant.verify import STREAMS, build, case_stream, mutants, oracle
-from refquant.verify.power import COMPOSED, UNDECIDED, form_differences, function_reads
+from refquant.verify.power import COMPOSED, UNDECIDED, form_differences, function_reads, order_shows
 
 BUDGET = 900
 #: Bytes of outputs from which a case is left out, as it takes long.
@@ -53,9 +53,7 @@ def same_by_proof(mutant):
     form = getattr(form, side) if isinstance(form, Dispatch) else form
     if mutant.section in ("linear", "linear_int8", "conv", "conv_transpose", "mul", "prelu") and hasattr(form, "multiplier"):
         return _same_product(form, field, mutant)
-    if field == "order" and mutant.section in ("prelu", "batch_norm", "bilinear"):
-        return "what has no sum has no order"
-    if mutant.section in ("avg_pool", "adaptive_avg_pool"):
+    if mutant.section in ("avg_pool", "adaptive_avg_pool") and hasattr(form, "contiguous"):
         return _same_pool(form, field, mutant)
     if field == "copy_equal":
         return "a code survives the way to its real number and back"
@@ -129,6 +127,8 @@ def same_for_operator(op, mutant):
         return "a product of two codes has no bias, and no scale takes it out of int32"
     if not function_reads(op, mutant.section, mutant.field, mutant.old, mutant.new):
         return "for other functions of one code to tell"
+    if mutant.field == "order" and mutant.section != "embedding" and not order_shows(op, mutant.old, mutant.new):
+        return "what has no sum has no order, and boxes are added in one order alone"
     if op in UNDECIDED:
         return "where its ties lie is the mathematical library's to say"
     direct = {"exact", "fbgemm_direct", "fbgemm_direct_rows"}
