@@ -46,7 +46,7 @@ def assert_same(converted, backend, x):
         mine = ours[row.name]
         assert (mine.scale, mine.zero_point) == (row.scale, row.zero_point), row.name
         assert np.array_equal(mine.codes, row.codes), f"{row.name}: {np.count_nonzero(mine.codes != row.codes)} of {row.codes.size} differ"
-    assert len(theirs) > 3 and model.numerics == backend
+    assert len(theirs) >= 3 and model.numerics == backend
     return model
 
 

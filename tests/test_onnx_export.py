@@ -170,3 +170,43 @@ def test_the_file_is_the_same_each_time(tmp_path):
 
 def test_every_operation_has_a_rule():
     assert {op.name for op in OPS} - {"input"} <= set(RULES)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_quantized_network_comes_back(name, form, tmp_path):
+    """Out and in again: the same layers, weights and parameters, and from there the same file."""
+    model, x = quantized(name, "x86")
+    to_onnx(model, tmp_path / "a.onnx", format=form)
+    again = from_onnx(tmp_path / "a.onnx", numerics=HERE, as_graph=True)
+    (ref,), (comp,) = model.run(x, numerics=HERE), again(x)
+    assert again.quantized and np.array_equal(comp, ref)
+    assert sum(n.op.startswith(("conv", "linear")) and "out" in n.attrs and n.attrs["out"] is not None for n in again.nodes) == sum(n.op.startswith(("conv", "linear")) for n in model.nodes)
+    rewritten = to_onnx(again, tmp_path / "b.onnx", format=form)
+    assert rewritten.nodes and not rewritten.biases and np.array_equal(runtime(rewritten.path, x)[0], ref)
+    executed = from_onnx(tmp_path / "a.onnx", numerics=HERE, as_graph=False)
+    assert np.array_equal(executed(x)[0], ref)
+
+
+def test_the_unfused_reading_is_the_texts(tmp_path):
+    """Under the specification a QDQ file computes real numbers between DequantizeLinear and QuantizeLinear."""
+    model, x = quantized("digits_resnet", "x86")
+    to_onnx(model, tmp_path / "a.onnx")
+    plain = from_onnx(tmp_path / "a.onnx", as_graph=True)
+    assert all(n.attrs["out"] is None for n in plain.nodes if n.op == "conv2d") and sum(n.op == "quantize" for n in plain.nodes) > 8
+    (comp,), (ref,) = plain(x), from_onnx(tmp_path / "a.onnx", as_graph=False)(x)
+    assert np.abs(comp - ref).max() < 0.5 and np.abs(comp - model(x)[0]).max() < 2
+
+
+def test_codes_read_with_other_parameters_are_refused(tmp_path):
+    model, _ = quantized("digits_resnet", "x86")
+    to_onnx(model, tmp_path / "a.onnx", format="qoperator")
+    proto = onnx.load(tmp_path / "a.onnx")
+    name = next(n for n in proto.graph.node if n.op_type == "QLinearConv" and n.name == "block1_conv1").input[1]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "other"))
+    node = next(n for n in proto.graph.node if n.name == "block1_conv1")
+    assert node.input[1] == name
+    node.input[1] = "other"
+    with pytest.raises(UnsupportedError, match="block1_conv1.*other parameters"):
+        from_onnx(proto, numerics=HERE, as_graph=True)
+    assert from_onnx(proto, numerics=HERE)(np.zeros((1, 1, 8, 8), np.float32))[0].shape == (1, 10)

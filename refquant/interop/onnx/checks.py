@@ -96,10 +96,25 @@ def checked_graph(proto, opsets, external, numerics, outputs=None):
         raise ArgumentError(f"from_onnx: inputs {names} repeat a name; the file is damaged, export it again")
     _check_flow(graph, {*constants, *names})
     wanted = [info.name for info in graph.output] if outputs is None else list(outputs)
-    nodes = [node_of(graph.node[i], i, opsets, external) for i in _needed(graph, wanted, {*constants, *names})]
+    nodes = _nodes(graph, opsets, external, _needed(graph, wanted, {*constants, *names}))
     if len({node.name for node in nodes}) != len(nodes):
         nodes = [node._replace(name=f"{node.name}_{i}") for i, node in enumerate(nodes)]
     return OnnxModel(nodes, inputs, wanted, constants, numerics)
+
+
+def _nodes(graph, opsets, external, positions):
+    """Return the nodes, or refuse all at once whose operators are not supported."""
+    nodes, refused = [], []
+    for i in positions:
+        try:
+            nodes.append(node_of(graph.node[i], i, opsets, external))
+        except UnsupportedError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise UnsupportedError(f"from_onnx: {len(refused)} of its nodes are not supported: {'; '.join(str(error) for error in refused)}")
+    return nodes
 
 
 def _needed(graph, wanted, given):

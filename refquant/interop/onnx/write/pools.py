@@ -37,11 +37,12 @@ def _average(emit, node, x, op, integer, **attributes):
     shape = emit.shapes.get(node.name)
     if x.qparams is None:
         return Written(emit.node(op, [x.name], node.name, **attributes), None, shape)
+    out = node.attrs.get("out") or x.qparams
     if emit.form == "qoperator":
-        names = [x.name, *emit.parameters(x.qparams), *emit.parameters(x.qparams)]
-        return Written(emit.node(integer, names, node.name, MICROSOFT, **attributes, channels_last=0), x.qparams, shape)
+        names = [x.name, *emit.parameters(x.qparams), *emit.parameters(out)]
+        return Written(emit.node(integer, names, node.name, MICROSOFT, **attributes, channels_last=0), out, shape)
     made = emit.node(op, [emit.real(x)], emit.fresh(f"{node.name}_mean"), **attributes)
-    return Written(emit.quantized(made, x.qparams, node.name), x.qparams, shape)
+    return Written(emit.quantized(made, out, node.name), out, shape)
 
 
 def _adaptive(op, integer, window):
