@@ -10,9 +10,13 @@ QParams(scale=0.019999999552965164, zero_point=0, dtype='uint8', quant_min=0, qu
 """
 
 from refquant.errors import ArgumentError
+from refquant.observers.default_fake_quants import DEFAULT_FAKE_QUANTS
 from refquant.observers.distribution_observer import DistributionObserver
 from refquant.observers.entropy_observer import EntropyObserver
+from refquant.observers.fake_quantize import FakeQuantize
+from refquant.observers.fixed_qparams_fake_quantize import FixedQParamsFakeQuantize
 from refquant.observers.fixed_qparams_observer import FixedQParamsObserver
+from refquant.observers.fused_moving_avg_obs_fake_quantize import FusedMovingAvgObsFakeQuantize
 from refquant.observers.histogram_observer import HistogramObserver
 from refquant.observers.min_max_observer import MinMaxObserver
 from refquant.observers.moving_average_min_max_observer import MovingAverageMinMaxObserver
@@ -60,9 +64,15 @@ def by_name(observers):
 
 NAMES = tuple(by_name(OBSERVERS))
 
+FAKE_QUANTIZERS = (FakeQuantize, FusedMovingAvgObsFakeQuantize, FixedQParamsFakeQuantize)
+"""Observers that hand on what their batch becomes on the grid."""
+
 __all__ = [
     "OBSERVERS",
     *NAMES,
+    "FAKE_QUANTIZERS",
+    *(fake.__name__ for fake in FAKE_QUANTIZERS),
+    "DEFAULT_FAKE_QUANTS",
     "ObserverBase",
     "ObserverFactory",
     "FloatQParams",
