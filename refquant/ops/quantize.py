@@ -60,7 +60,7 @@ def quantize(x, qparams, *, numerics="fbgemm"):
     Returns
     -------
     QTensor
-        Codes saturated to the whole dtype, with the memory format of `x`.
+        Codes saturated to the whole dtype, of PyTorch's quantized_decomposed operators to the limits of `qparams`; with the memory format of `x`.
 
     Raises
     ------
@@ -109,11 +109,18 @@ _MEMO = Memo(512)
 
 def _numbers(form, qparams):
     """Return what the kernel takes for a form and parameters, or None where it has no such loop."""
-    how, kind = None if isinstance(form, RangeForm) else quantizer(form), qparams._type
+    how = None if isinstance(form, RangeForm) else quantizer(form)
     if how is None or qparams.storage.itemsize > 2:
         return None
     factor, zero, _ = channel_vectors(form, qparams)
-    return how, factor, zero, (kind.qmin, kind.qmax), code_of_nan(form.nan, kind.qmin, kind.qmax)
+    limits = _limits(form, qparams)
+    return how, factor, zero, limits, code_of_nan(form.nan, *limits)
+
+
+def _limits(form, qparams):
+    """quantized_decomposed, whose zero point is a float too, gets the observer's limits; other engines saturate to what the dtype holds."""
+    kind = qparams._type
+    return (qparams.qmin, qparams.qmax) if form.zero_point == "float_after" else (kind.qmin, kind.qmax)
 
 
 def quantizer(form):
@@ -144,9 +151,8 @@ def quantize_reference(x, qparams, *, numerics="fbgemm"):
     if isinstance(form, RangeForm):
         return QTensor(range_quantize(form, x, qparams).astype(qparams.storage), qparams)
     scale, zero = qparams.along(x.ndim)
-    kind = qparams._type
     codes = quantize_real(
-        x, scale, zero, kind.qmin, kind.qmax,
+        x, scale, zero, *_limits(form, qparams),
         scaling=form.scaling, add=form.zero_point, rounding=form.rounding, overflow=form.overflow, nan=form.nan,
     )  # fmt: skip
     axes, source = memory_order(x)

@@ -15,6 +15,10 @@
 from refquant.graph.layer_bits import LayerBits, layer_bits
 from refquant.workflow.convert_fx import convert_fx
 from refquant.workflow.prepare_fx import Prepared, prepare_fx
+from refquant.workflow.pt2e import (
+    ComposableQuantizer, DerivedQuantizationSpec, FixedQParamsQuantizationSpec, PreparedPT2E, QuantizationAnnotation, QuantizationConfig, QuantizationSpec, Quantizer,
+    SharedQuantizationSpec, X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, get_x86_inductor_linear_dynamic_fp16_config, lower_pt2e, prepare_pt2e,
+)  # fmt: skip
 from refquant.workflow.qconfig import REUSE_INPUT, QConfig, get_default_qconfig
 from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
 from refquant.workflow.quantize_static import quantize_static
@@ -22,4 +26,8 @@ from refquant.workflow.quantize_static import quantize_static
 __all__ = [
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT",
     "Prepared", "prepare_fx", "convert_fx", "quantize_static", "LayerBits", "layer_bits",
+    "X86InductorQuantizer", "get_default_x86_inductor_quantization_config", "get_x86_inductor_linear_dynamic_fp16_config",
+    "Quantizer", "ComposableQuantizer", "QuantizationConfig", "QuantizationAnnotation",
+    "QuantizationSpec", "SharedQuantizationSpec", "FixedQParamsQuantizationSpec", "DerivedQuantizationSpec",
+    "PreparedPT2E", "prepare_pt2e", "convert_pt2e", "lower_pt2e",
 ]  # fmt: skip

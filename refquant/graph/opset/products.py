@@ -26,12 +26,17 @@ def _layer(function, real_function, geometry=()):
         p, settings = node.params, _settings(ctx, node, geometry)
         if isinstance(x, QTensor):
             return function(x, p["weight"], p.get("bias"), **settings, **({} if other is None else {"other": other}))
-        plain = {k: settings[k] for k in geometry}
+        plain, weights = {k: settings[k] for k in geometry}, [_real(ctx, p["weight"]), _real(ctx, p.get("bias"))]
         if other is None:
-            return real_function(x, p["weight"], p.get("bias"), order=ctx.real, activation=settings["activation"], **plain)
-        return real.add(real_function(x, p["weight"], p.get("bias"), order=ctx.real, **plain), other, settings["activation"])
+            return real_function(x, *weights, order=ctx.real, activation=settings["activation"], **plain)
+        return real.add(real_function(x, *weights, order=ctx.real, **plain), other, settings["activation"])
 
     return run
+
+
+def _real(ctx, parameter):
+    """Codes of a layer that computes on real numbers are dequantized first."""
+    return ops.dequantize(parameter, numerics=ctx.numerics) if isinstance(parameter, QTensor) else parameter
 
 
 def _bind(binder, geometry=()):

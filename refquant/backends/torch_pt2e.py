@@ -1,0 +1,306 @@
+"""PyTorch's PT2E workflow, as torchao has it: the same network exported, annotated, calibrated and converted. Imports torch and torchao when imported."""
+
+import copy
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as x86
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from refquant.backends.torch_fx import real_order
+from refquant.errors import ArgumentError
+
+__all__ = [
+    "QuantizedValue", "exported", "prepared_module", "converted_module", "annotations", "placement", "run_quantized", "default_quantizer",
+    "LoweredLayer", "run_lowered", "run_compiled", "inductor_graph", "CompilationFailed", "numbered",
+]  # fmt: skip
+
+_aten = torch.ops.aten
+_IN_FLOAT64 = {
+    _aten.conv1d.default, _aten.conv2d.default, _aten.conv3d.default, _aten.conv_transpose2d.input, _aten.linear.default, _aten.matmul.default,
+    _aten.batch_norm.default, _aten.layer_norm.default, _aten.avg_pool2d.default, _aten.adaptive_avg_pool2d.default, _aten.mean.dim,
+    _aten.softmax.int, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default, _aten.tanh.default,
+}  # fmt: skip
+_NO_OPERATION = ("sym_size", "_guards_fn", "getitem")
+
+
+class QuantizedValue(NamedTuple):
+    """A value that a quantize node makes: the operation whose output it is, by its place in the graph, its parameters, its codes."""
+
+    place: tuple
+    scale: float
+    zero_point: int
+    codes: np.ndarray
+
+
+def default_quantizer(**options):
+    """Return torchao's X86InductorQuantizer with its default configuration for all."""
+    return x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config(**options))
+
+
+def exported(module, example, strict=False):
+    """Return ``torch.export``'s module of a network, for batches of the size of `example`."""
+    inputs = tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in (example if isinstance(example, tuple) else (example,)))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        return torch.export.export(copy.deepcopy(module).eval(), inputs, strict=strict).module()
+
+
+def prepared_module(module, calibration, *, quantizer=None, strict=False, order=None):
+    """Return torchao's prepared module, calibrated.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    calibration : sequence of ndarray
+        Batches of one size.
+    quantizer : torchao quantizer, optional
+        X86InductorQuantizer with its default configuration unless given.
+    strict : bool
+        How the module is exported.
+    order : str, optional
+        ``"float64"`` runs real sums in float64, rounded once; `refquant.backends.torch_fx.real_order` unless given.
+    """
+    batches = [torch.from_numpy(np.ascontiguousarray(batch)) for batch in calibration]
+    if not batches:
+        raise ArgumentError("torch_pt2e: calibration is empty; give at least one batch")
+    graph = exported(module, calibration[0], strict)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        prepared = prepare_pt2e(graph, quantizer or default_quantizer())
+        run = _runner(prepared, order)
+        for batch in batches:
+            run(batch)
+    return prepared
+
+
+def converted_module(prepared):
+    """Return torchao's converted module of a calibrated one; the prepared one stays as it is."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        return convert_pt2e(copy.deepcopy(prepared))
+
+
+class _Float64Sums(torch.fx.Interpreter):
+    """Runs a module with every real sum, and every function of libm, in float64, rounded once to float32."""
+
+    def call_function(self, target, args, kwargs):
+        if target not in _IN_FLOAT64:
+            return super().call_function(target, args, kwargs)
+        return target(*torch.utils._pytree.tree_map(_wide, args), **kwargs).float()
+
+
+def _wide(value):
+    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def _runner(module, order):
+    return _Float64Sums(module).run if (order or real_order()) == "float64" else module
+
+
+def _operations(graph):
+    """Return ``{name of an operation of the network: its place}``, inputs first, in order of execution."""
+    nodes = [n for n in graph.nodes if n.op == "placeholder"]
+    for node in graph.nodes:
+        text = str(node.target)
+        inserted = text.startswith("activation_post_process") or "quantized_decomposed" in text
+        if node.op in ("call_function", "call_module") and not inserted and not any(part in text for part in _NO_OPERATION):
+            nodes.append(node)
+    return {node.name: i for i, node in enumerate(nodes)}
+
+
+def _place(node, places):
+    """Return where a node stands: ``("value", place)``, ``("parameter", name)`` or ``("output",)``."""
+    if node.op == "output":
+        return ("output",)
+    if node.op == "get_attr":
+        return "parameter", str(node.target).replace(".", "_").replace("_weight_bias", "_bias")
+    return "value", places[node.name]
+
+
+def _is_observer(node):
+    return node.op == "call_module" and str(node.target).startswith("activation_post_process")
+
+
+def annotations(prepared):
+    """Return ``{place of an operation: (specs of its inputs by place, spec of its output)}`` of a prepared module."""
+    places, found = _operations(prepared.graph), {}
+    for node in prepared.graph.nodes:
+        annotation = node.meta.get("quantization_annotation")
+        if annotation is None or _is_observer(node):
+            continue
+        inputs = sorted((_place(value, places), _spec(spec, places)) for value, spec in annotation.input_qspec_map.items())
+        found[_place(node, places)] = tuple(inputs), _spec(annotation.output_qspec, places)
+    return found
+
+
+def _spec(spec, places):
+    if spec is None:
+        return "none"
+    if hasattr(spec, "edge_or_node"):
+        other = spec.edge_or_node
+        return "shared " + str(tuple(_place(n, places) for n in other) if isinstance(other, tuple) else _place(other, places))
+    plain = lambda value: str(value).rpartition(".")[2]  # noqa: E731
+    return f"{plain(spec.dtype)} {spec.quant_min} {spec.quant_max} {plain(spec.qscheme)} {spec.ch_axis} {spec.is_dynamic}"
+
+
+def placement(prepared):
+    """Return every observed tensor of a prepared module.
+
+    Returns
+    -------
+    list of tuple
+        ``(place of the tensor, places of who reads it behind the observer, number of its observer, scale, zero point)``, sorted; scale and
+        zero point as tuples. Two rows of one number share an observer.
+    """
+    places, rows = _operations(prepared.graph), []
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in prepared.graph.nodes:
+        if not _is_observer(node):
+            continue
+        source = node.args[0]
+        while _is_observer(source):
+            source = source.args[0]
+        observer = modules[node.target]
+        readers = tuple(sorted(_place(user, places) for user in node.users if not _is_observer(user)))
+        rows.append((_place(source, places), readers, id(observer), *_qparams(observer)))
+    return numbered(rows)
+
+
+def numbered(rows):
+    """Sort rows of `placement` and number observers by their first appearance."""
+    numbers = {}
+    return [(*row[:2], numbers.setdefault(row[2], len(numbers)), *row[3:]) for row in sorted(rows, key=lambda row: row[:2])]
+
+
+def _qparams(observer):
+    if observer.dtype not in (torch.uint8, torch.int8, torch.int32) or getattr(observer, "is_dynamic", False):
+        return (), ()
+    scale, zero = observer.calculate_qparams()
+    return tuple(scale.reshape(-1).tolist()), tuple(zero.reshape(-1).tolist())
+
+
+def run_quantized(prepared, *inputs, order=None):
+    """Convert a calibrated module, run it and return ``(outputs, its quantized values sorted by place)``."""
+    converted, places, rows = converted_module(prepared), _operations(prepared.graph), []
+
+    class Recorder(_Float64Sums if (order or real_order()) == "float64" else torch.fx.Interpreter):
+        def run_node(self, node):
+            y = super().run_node(node)
+            if "quantize_per_tensor" in str(node.target) and "dequantize" not in str(node.target):
+                source = node.args[0]
+                while "quantized_decomposed" in str(source.target):
+                    source = source.args[0]
+                scale, zero = (v.item() if isinstance(v, torch.Tensor) else v for v in self.map_nodes_to_values(node.args[1:3], node))
+                rows.append(QuantizedValue(_place(source, places), scale, zero, y.numpy().copy()))
+            return y
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs = Recorder(converted).run(*(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs))
+    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    return tuple(y.numpy() for y in outputs), sorted(rows, key=lambda row: row[:3])
+
+
+class LoweredLayer(NamedTuple):
+    """A layer that Inductor has lowered: told by the scales of its weight, what it has taken in, what it computed."""
+
+    weight_scales: bytes
+    operator: str
+    activation: tuple
+    binary: bool
+    scale: float
+    zero_point: int
+    values: np.ndarray
+
+
+class CompilationFailed(Exception):
+    """TorchInductor did not get through a module."""
+
+
+def inductor_graph(converted, *inputs):
+    """Return the graph that TorchInductor makes of a converted module before it writes C++: frozen, fused, weights packed.
+
+    Raises
+    ------
+    CompilationFailed
+    """
+    import torch._inductor.config
+    from torch._inductor.compile_fx import compile_fx
+
+    found = []
+
+    def keep(graph, example_inputs, **options):
+        found.append(graph)
+        return lambda arguments: [torch.zeros(0)] * len(graph.graph.output_node().args[0])
+
+    torch._dynamo.reset()
+    with torch._inductor.config.patch(freezing=True), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torch.compile(converted, backend=lambda graph, example: compile_fx(graph, example, inner_compile=keep))(*inputs)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            raise CompilationFailed(f"{type(error.inner_exception).__name__} in {_last_file(error)}") from error
+    return found[-1]
+
+
+def _last_file(error):
+    trace = error.inner_exception.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "an unknown file" if trace is None else f"{trace.tb_frame.f_code.co_filename.rpartition('site-packages/')[2]}, line {trace.tb_lineno}"
+
+
+def run_compiled(prepared, *inputs):
+    """Convert a calibrated module, compile it with TorchInductor for good, C++ and all, and return its outputs and how often each fusion was found."""
+    import torch._inductor.config
+    from torch._dynamo.utils import counters
+
+    tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
+    torch._dynamo.reset()
+    counters.clear()
+    with torch._inductor.config.patch(freezing=True), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs = torch.compile(converted_module(prepared))(*tensors)
+    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    return tuple(y.numpy() for y in outputs), dict(counters["inductor"])
+
+
+def run_lowered(prepared, *inputs):
+    """Convert a calibrated module, let Inductor lower it, and run the lowered graph operator by operator, real sums in float64.
+
+    Returns
+    -------
+    outputs : tuple of ndarray
+    layers : list of LoweredLayer
+        In order of execution.
+    """
+    tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
+    graph, layers = inductor_graph(converted_module(prepared), *tensors), []
+
+    class Recorder(_Float64Sums):
+        def call_function(self, target, args, kwargs):
+            if target is torch.ops.onednn.qconv2d_pointwise.binary:  # compiled code sees to the memory format of what is added to
+                args = (*args[:6], args[6].contiguous(memory_format=torch.channels_last), *args[7:])
+            return super().call_function(target, args, kwargs)
+
+        def run_node(self, node):
+            y = super().run_node(node)
+            if "onednn.q" in str(node.target) and "pointwise" in str(node.target):
+                layers.append(_lowered_layer(node, self.fetch_args_kwargs_from_env(node)[0], y))
+            return y
+
+    with torch.no_grad():
+        outputs = Recorder(graph).run(*tensors)
+    return tuple(y.numpy() for y in outputs), layers
+
+
+def _lowered_layer(node, args, y):
+    convolution, binary = "qconv" in str(node.target), "binary" in str(node.target)
+    at = (7 if binary else 6) + (5 if convolution else 1)
+    scale, zero = args[at : at + 2]
+    name, parameters = args[-3], args[-2]
+    activation = () if name == "none" else (name, *(float(p) for p in parameters))
+    return LoweredLayer(args[4].numpy().tobytes(), "conv" if convolution else "linear", activation, binary, float(scale), int(zero), y.numpy().copy())

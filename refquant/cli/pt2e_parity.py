@@ -1,0 +1,237 @@
+"""One network through PT2E on both sides: refquant's workflow, and torchao's own."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant import numerics
+from refquant.backends.machine import has_vnni
+from refquant.core.qtensor import QTensor
+from refquant.errors import RefquantError
+from refquant.ops import PackedWeights
+from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, lower_pt2e, prepare_pt2e
+
+__all__ = ["Parity", "compare_eager", "compare_lowered", "our_annotations", "our_placement", "this_processor"]
+
+
+class Parity(NamedTuple):
+    """What the comparison of one network found.
+
+    Attributes
+    ----------
+    verdict : str
+        ``"equal"``, ``"both refuse"``, or what differs first: ``"annotations"``, ``"observers"``, ``"values"``, ``"codes"``, ``"outputs"``, …
+    counts : dict of str to int
+    detail : str
+        The first difference.
+    """
+
+    verdict: str
+    counts: dict
+    detail: str = ""
+
+    @property
+    def equal(self):
+        """Whether both sides did the same, refusing included."""
+        return self.verdict in ("equal", "both refuse")
+
+
+def this_processor():
+    """Return the profile of Inductor's kernels on this processor."""
+    profile = numerics.get("inductor")
+    return profile.on("avx2", "pt2e") if has_vnni() is False else profile
+
+
+def our_quantizer(strict=False):
+    """Return the default quantizer."""
+    return X86InductorQuantizer(strict).set_global(get_default_x86_inductor_quantization_config())
+
+
+def _places(graph):
+    """Return ``{name of an operation: its place}``, inputs first."""
+    nodes = [n for n in graph.nodes if n.op not in ("parameter", "output")]
+    return {n.name: i for i, n in enumerate(sorted(nodes, key=lambda n: n.op != "input"))}
+
+
+def _place(node, places):
+    if node.op == "output":
+        return ("output",)
+    return ("parameter", node.path.replace(".", "_")) if node.op == "parameter" else ("value", places[node.name])
+
+
+def our_annotations(prepared):
+    """As `refquant.backends.torch_pt2e.annotations`."""
+    places, found = _places(prepared.graph), {}
+    for node in prepared.graph.nodes:
+        if node.annotation is not None:
+            inputs = sorted((_place(value, places), _spec(spec, places)) for value, spec in node.annotation.input_qspec_map.items())
+            found[_place(node, places)] = tuple(inputs), _spec(node.annotation.output_qspec, places)
+    return found
+
+
+def _spec(spec, places):
+    if spec is None:
+        return "none"
+    if hasattr(spec, "edge_or_node"):
+        other = spec.edge_or_node
+        return "shared " + str(tuple(_place(n, places) for n in other) if isinstance(other, tuple) else _place(other, places))
+    return f"{spec.dtype} {spec.quant_min} {spec.quant_max} {spec.qscheme} {spec.ch_axis} {spec.is_dynamic}"
+
+
+def our_placement(prepared):
+    """As `refquant.backends.torch_pt2e.placement`, before its rows are numbered."""
+    places, rows = _places(prepared.graph), []
+    nodes = {n.name: n for n in prepared.graph.nodes}
+    behind = {n.name: n.inputs[0] for n in prepared.model.nodes if n.op == "observe"}
+    for p in prepared.parameters:
+        readers = tuple(sorted({("value", places[name]) for name, _ in p.readers}))
+        rows.append((_place(nodes[p.name], places), readers, id(p.observer), *_qparams(p.observer)))
+    for name in behind:
+        value, observer = name, prepared.model.node(name).attrs["observer"]
+        while value in behind:
+            value = behind[value]
+        readers = [("value", places[u.name]) for u in prepared.model.users(name) if u.op != "observe"] + [("output",)] * (name in prepared.model.outputs)
+        rows.append((("value", places[value]), tuple(sorted(readers)), id(observer), *_qparams(observer)))
+    return rows
+
+
+def _qparams(observer):
+    if observer.is_dynamic or observer.dtype not in ("uint8", "int8", "int32"):
+        return (), ()
+    q = observer.calculate_qparams()
+    return tuple(np.atleast_1d(q.scale).tolist()), tuple(np.atleast_1d(q.zero_point).tolist())
+
+
+def _run_quantized(model, graph, x, order):
+    places, rows = _places(graph), []
+    source = {n.name: n.inputs[0] for n in model.nodes if n.op in ("quantize", "dequantize")}
+
+    def record(node, value):
+        if node.op == "quantize":
+            name = node.inputs[0]
+            while name in source:
+                name = source[name]
+            rows.append((("value", places[name]), value.qparams.scale, value.qparams.zero_point, np.array(value.values)))
+
+    return model.run(x, hooks=record, real=order), sorted(rows, key=lambda row: row[:3])
+
+
+def _prepared(module, model, batches, strict, order, quantizers):
+    """Return (ours, theirs), or the Parity of a refusal."""
+    from refquant.backends import torch_pt2e
+
+    ours_by, theirs_by = quantizers or (our_quantizer(strict), torch_pt2e.default_quantizer())
+    theirs = failure = None
+    try:
+        theirs = torch_pt2e.prepared_module(module, batches, quantizer=theirs_by, strict=strict, order=order)
+    except (ValueError, AssertionError, IndexError, AttributeError, TypeError, NotImplementedError) as error:  # what torchao's quantizer raises
+        failure = error
+    try:
+        ours = prepare_pt2e(model, ours_by)
+    except RefquantError as error:
+        return Parity("both refuse", {}, str(error)) if failure is not None else Parity("ours refuses", {}, str(error))
+    if failure is not None:
+        return Parity("theirs refuses", {}, f"{type(failure).__name__}: {failure}")
+    for batch in batches:
+        ours(batch, real=order)
+    return ours, theirs
+
+
+def compare_eager(module, model, batches, *, strict=False, order="float64", quantizers=None):
+    """Compare annotations, observers with their scales and zero points, every code and the outputs of the converted model in eager mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    model : Model
+        The same network.
+    batches : sequence of ndarray
+        For calibration; the last one is run.
+    strict : bool
+        How the module is exported.
+    order : str
+        Of real sums on both sides.
+    quantizers : tuple, optional
+        Ours and torchao's; the default ones unless given.
+
+    Returns
+    -------
+    Parity
+    """
+    from refquant.backends import torch_pt2e
+
+    pair = _prepared(module, model, batches, strict, order, quantizers)
+    if isinstance(pair, Parity):
+        return pair
+    ours, theirs = pair
+    a, b = our_annotations(ours), torch_pt2e.annotations(theirs)
+    if a != b:
+        place = next(k for k in sorted({*a, *b}) if a.get(k) != b.get(k))
+        return Parity("annotations", {}, f"{place}: {a.get(place)} here, {b.get(place)} there")
+    a, b = torch_pt2e.numbered(our_placement(ours)), torch_pt2e.placement(theirs)
+    if a != b:
+        return Parity("observers", {}, _first_difference(a, b))
+    y, rows = _run_quantized(convert_pt2e(ours), ours.graph, batches[-1], order)
+    their_y, their_rows = torch_pt2e.run_quantized(theirs, batches[-1], order=order)
+    counts = {"observers": len(a), "values": len(rows), "codes": sum(r[3].size for r in rows)}
+    if [r[:3] for r in rows] != [r[:3] for r in their_rows]:
+        return Parity("values", counts, _first_difference([r[:3] for r in rows], [r[:3] for r in their_rows]))
+    return _verdict(counts, [(r[3], t[3]) for r, t in zip(rows, their_rows)], y, their_y)
+
+
+def compare_lowered(module, model, batches, *, strict=False, quantizers=None):
+    """Compare the layers that `lower_pt2e` and TorchInductor fuse, what each computes, and the outputs; real sums in float64 on both sides.
+
+    Returns
+    -------
+    Parity
+    """
+    from refquant.backends import torch_pt2e
+
+    pair = _prepared(module, model, batches, strict, "float64", quantizers)
+    if isinstance(pair, Parity):
+        return pair
+    ours, theirs = pair
+    y, layers = run_our_layers(lower_pt2e(convert_pt2e(ours)), batches[-1])
+    try:
+        their_y, their_layers = torch_pt2e.run_lowered(theirs, batches[-1])
+    except torch_pt2e.CompilationFailed as error:
+        return Parity("inductor fails", {}, str(error))
+    key = lambda layer: tuple(layer[:6])  # noqa: E731
+    a, b = sorted(layers, key=key), sorted(their_layers, key=key)
+    counts = {"layers": len(a), "sums": sum(layer[3] for layer in a), "numbers": sum(layer[6].size for layer in a)}
+    if [key(v) for v in a] != [key(v) for v in b]:
+        return Parity("fusions", counts, _first_difference([key(v)[1:] for v in a], [key(v)[1:] for v in b]))
+    return _verdict(counts, [(v[6], w[6].reshape(v[6].shape)) for v, w in zip(a, b)], y, their_y)
+
+
+def run_our_layers(lowered, x):
+    """Run a lowered model; return its outputs and its layers on codes, told as `refquant.backends.torch_pt2e.LoweredLayer` tells them."""
+    rows = []
+
+    def record(node, value):
+        weight, activation = node.params.get("weight"), node.attrs.get("activation")
+        if isinstance(weight, PackedWeights):
+            activation = () if activation is None else (activation,) if isinstance(activation, str) else (activation[0], *map(float, activation[1:]))
+            codes = isinstance(value, QTensor)
+            scale, zero = (value.qparams.scale, value.qparams.zero_point) if codes else (1.0, 0)
+            kind = "conv" if node.op.startswith("conv") else "linear"
+            rows.append((weight.qparams.scale.astype(np.float32).tobytes(), kind, activation, len(node.inputs) == 2, scale, zero, np.array(value.values if codes else value)))
+
+    return lowered.run(x, hooks=record, real="float64", numerics=this_processor()), rows
+
+
+def _verdict(counts, pairs, y, their_y):
+    differing = sum(int((a != b).sum()) for a, b in pairs)
+    counts = {**counts, "differing": differing}
+    if differing:
+        return Parity("codes", counts, f"{sum(bool((a != b).any()) for a, b in pairs)} of {len(pairs)} values differ")
+    same = len(y) == len(their_y) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(y, their_y))
+    return Parity("equal" if same else "outputs", counts)
+
+
+def _first_difference(a, b):
+    for x, y in zip(a, b):
+        if x != y:
+            return f"{x} here, {y} there"
+    return f"{len(a)} here, {len(b)} there"
