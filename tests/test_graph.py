@@ -12,7 +12,7 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError, ShapeError
 from refquant.graph import OPS, Builder, Model, Node
-from refquant.graph.match import find_chains, match_chain, use_counts
+from refquant.graph.match import find_patterns
 
 
 def images(n=4, c=3, h=8):
@@ -237,19 +237,33 @@ def test_numbers_are_operations_of_their_own():
 # Matching.
 
 
-def test_chains_need_a_single_reader_in_between():
+def found(model, *patterns, **options):
+    """The matches as ``{node: names of the match}``."""
+    return {name: [n.name for n in match.nodes] for name, match in find_patterns(model, patterns, text=str, **options).items()}
+
+
+def test_patterns_need_a_single_reader_in_between():
     b = Builder(seed=0)
     x = b.input(shape=(None, 3, 8, 8))
     y = x.conv2d(3, 1)
     model = b.build(y.relu(), y)
-    assert match_chain(model, model.node("relu"), ("nn.Conv2d", "nn.ReLU"), use_counts(model)) is None
-    assert len(match_chain(model, model.node("relu"), ("nn.ReLU",), use_counts(model))) == 1
+    assert found(model, "nn.ReLU(nn.Conv2d)") == {}
+    assert found(model, "nn.ReLU(nn.Conv2d)", "nn.ReLU") == {"relu": ["relu"]}
 
 
-def test_the_longest_chain_wins():
-    found = find_chains(small(), [("nn.ReLU",), ("nn.Conv2d", "nn.BatchNorm2d"), ("nn.Conv2d", "nn.BatchNorm2d", "nn.ReLU")], targets=lambda p: p)
-    assert [n.name for n in found["batch_norm"].nodes] == ["conv2d", "batch_norm", "relu"]
-    assert found["conv2d"] is found["relu"] and len(found["relu_1"].nodes) == 1
+def test_the_largest_pattern_wins():
+    matches = found(small(), "nn.ReLU", "nn.BatchNorm2d(nn.Conv2d)", "nn.ReLU(nn.BatchNorm2d(nn.Conv2d))")
+    assert matches["batch_norm"] == matches["conv2d"] == ["relu", "batch_norm", "conv2d"] and matches["relu_1"] == ["relu_1"]
+
+
+def test_patterns_may_branch_and_leave_values_open():
+    b = Builder(seed=0)
+    x = b.input(shape=(None, 3, 8, 8))
+    model = b.build((x.conv2d(3, 1, name="left") + x.conv2d(3, 1, name="right").relu()).relu())
+    match = find_patterns(model, ["nn.ReLU(operator.add(nn.Conv2d, *))", "nn.ReLU(operator.add(*, nn.Conv2d))"], text=str)["add"]
+    assert (match.last.name, match.root.name, match.others) == ("relu_1", "left", ("relu",))
+    assert found(model, "nn.ReLU(operator.add(*, nn.Conv2d))") == {}
+    assert found(model, "nn.ReLU(operator.add(nn.Conv2d, *))", left_alone={"left"}) == {}
 
 
 # The networks.

@@ -52,8 +52,7 @@ def test_swapped_observers_are_found(resnet):
     i, j = (next(k for k, n in enumerate(nodes) if n.op == "observe" and n.inputs[0] == name) for name in ("block1_conv1", "block1_conv2"))
     a, b = nodes[i].attrs["observer"], nodes[j].attrs["observer"]
     nodes[i], nodes[j] = nodes[i].replace(attrs={"observer": b}), nodes[j].replace(attrs={"observer": a})
-    swapped = type(resnet)(resnet.model.with_nodes(nodes), resnet.qconfigs, resnet.backend)
-    swapped.batches = resnet.batches
+    swapped = resnet.with_model(resnet.model.with_nodes(nodes))
     assert differing(convert_fx(swapped), "digits_resnet", "x86")[:2] == [2, 3]
 
 
@@ -197,11 +196,6 @@ def mapping():
     return get_default_qconfig_mapping("x86")
 
 
-def unfused_norm():
-    b = Builder(seed=0)
-    return b.build(b.input(shape=(None, 1, 8, 8)).relu().batch_norm(name="bn"))
-
-
 def calibrated(model):
     prepared = prepare_fx(model, mapping(), (batch(),))
     prepared(batch())
@@ -222,7 +216,6 @@ def calibrated(model):
         (lambda: convert_fx(zoo.load("digits_resnet")), ArgumentError, "must come from prepare_fx"),
         (lambda: prepare_fx(zoo.load("digits_resnet"), mapping(), (batch(),))(batch()[:0]), ArgumentError, "calibration batch is empty"),
         (lambda: convert_fx(calibrated(zoo.load("digits_resnet")), numerics="x87"), ArgumentError, "did you mean 'x86'"),
-        (lambda: convert_fx(calibrated(unfused_norm())), UnsupportedError, r"'bn' is a batch_norm .*set_module_name\('bn', None\)"),
         (lambda: get_default_qconfig_mapping("arm"), ArgumentError, "choose one of 'x86', 'fbgemm', 'onednn', 'qnnpack'"),
         (lambda: QConfig(observers.MinMaxObserver(), observers.MinMaxObserver), ArgumentError, "which all layers would share"),
         (lambda: QConfig(None, observers.MinMaxObserver), ArgumentError, "makes no observers"),

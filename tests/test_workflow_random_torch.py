@@ -1,137 +1,87 @@
-"""Random small networks through PyTorch's FX workflow and through refquant's: same observers, same parameters, same codes."""
+"""Networks through PyTorch's FX workflow and through refquant's: same observers, same fusions, same parameters, same codes."""
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.engine
 
 from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
 
-from refquant import interop  # noqa: E402
 from refquant.backends import torch_fx  # noqa: E402
-from refquant.backends.machine import has_vnni  # noqa: E402
-from refquant.workflow import convert_fx, get_default_qconfig_mapping, layer_bits, prepare_fx  # noqa: E402
-
-# The profiles of oneDNN describe a CPU with AVX512-VNNI.
-BACKENDS = ("fbgemm", "onednn", "x86", "qnnpack") if has_vnni() else ("fbgemm", "qnnpack")
+from refquant.cli import verify_models  # noqa: E402
+from refquant.cli.verify_models import ENGINES, NETWORKS, compare_network  # noqa: E402
 
 
-class RandomNet(nn.Module):
-    """A random program over images of 8 x 8: branches, sums, concatenations, pools, ReLUs of every spelling, shared values."""
+def check(name, engine, **options):
+    result = compare_network(name, engine, **options)
+    assert result.exact, f"{name} on {engine}: {result.first}"
+    assert result.observers > 3 and result.layers > 3 and result.outputs > 5_000
+    return result
 
-    def __init__(self, seed, steps=9):
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_classifiers_agree(seed):
+    check(f"plain-{seed}", ENGINES[seed % 4], order=torch_fx.real_order())
+
+
+@pytest.mark.parametrize("seed", range(100, 116))
+def test_random_networks_of_all_kinds_of_layers_agree(seed):
+    check(f"wide-{seed}", ENGINES[seed % 4])
+
+
+def test_a_published_network_agrees():
+    check("squeezenet1_1@48", "fbgemm")
+
+
+def test_there_are_enough_networks():
+    assert len(NETWORKS) >= 50 and len(set(NETWORKS)) == len(NETWORKS)
+
+
+# Faults that the comparison must find.
+
+
+class Small(nn.Module):
+    def __init__(self, relu=True):
         super().__init__()
-        self.rng = np.random.default_rng(seed)
-        torch.manual_seed(seed)
-        self.program, self.layers = [], nn.ModuleDict()
-        channels = [int(self.rng.choice([1, 3, 8]))]
-        self.in_channels = channels[0]
-        for _ in range(steps):
-            self.add_step(channels)
-        self.head = nn.Linear(channels[-1], int(self.rng.choice([12, 16])))
-        self.flatten_module = bool(self.rng.random() < 0.2)
-        self.flat = nn.Flatten()
-        self.both = bool(self.rng.random() < 0.2)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.2)
-                module.running_var.uniform_(0.3, 2)
-                nn.init.uniform_(module.weight, 0.3, 2)
-                nn.init.normal_(module.bias, 0, 0.3)
-        self.eval()
-
-    def pick(self, channels, allowed=lambda c: True):
-        places = [i for i, c in enumerate(channels) if allowed(c)]
-        recent = [i for i in places if i >= len(channels) - 3]
-        return int(self.rng.choice(recent or places)) if places else None
-
-    def layer(self, module):
-        name = f"m{len(self.layers)}"
-        self.layers[name] = module
-        return name
-
-    def add_step(self, channels):
-        kind = str(self.rng.choice(["conv", "conv", "conv", "depthwise", "add", "cat", "pool", "relu", "other"]))
-        a = self.pick(channels)
-        c = channels[a]
-        relu = str(self.rng.choice(["none", "module", "F", "torch", "method"], p=[0.3, 0.4, 0.2, 0.05, 0.05]))
-        step = {"kind": kind, "a": a, "relu": relu}
-        if relu == "module":
-            step["relu_layer"] = self.layer(nn.ReLU())
-        if kind in ("conv", "depthwise"):
-            out = c if kind == "depthwise" else int(self.rng.choice([8, 12, 16, 24]))
-            kernel = 3 if kind == "depthwise" else int(self.rng.choice([1, 3]))
-            bias, norm = bool(self.rng.random() < 0.5), bool(self.rng.random() < 0.6)
-            step["layer"] = self.layer(nn.Conv2d(c, out, kernel, padding=kernel // 2, groups=c if kind == "depthwise" else 1, bias=bias or not norm))
-            step["norm"] = self.layer(nn.BatchNorm2d(out)) if norm else None
-            c = out
-        elif kind == "add":
-            step["b"] = self.pick(channels, lambda other: other == c)
-            step["torch_add"] = bool(self.rng.random() < 0.3)
-        elif kind == "cat":
-            step["others"] = [self.pick(channels) for _ in range(int(self.rng.integers(1, 3)))]
-            c += sum(channels[i] for i in step["others"])
-        elif kind == "pool":
-            pools = [nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False), None]
-            pool = pools[self.rng.integers(len(pools))]
-            step["layer"] = None if pool is None else self.layer(pool)
-        elif kind == "other":
-            step["layer"] = self.layer([nn.Identity(), nn.Dropout()][self.rng.integers(2)])
-        self.program.append(step)
-        channels.append(c)
-
-    def run_step(self, step, values):
-        x, kind = values[step["a"]], step["kind"]
-        if kind in ("conv", "depthwise", "other"):
-            x = self.layers[step["layer"]](x)
-            if step.get("norm"):
-                x = self.layers[step["norm"]](x)
-        elif kind == "add":
-            x = torch.add(x, values[step["b"]]) if step["torch_add"] else x + values[step["b"]]
-        elif kind == "cat":
-            x = torch.cat([x, *(values[i] for i in step["others"])], 1)
-        elif kind == "pool":
-            x = F.max_pool2d(x, 3, stride=1, padding=1) if step["layer"] is None else self.layers[step["layer"]](x)
-        relu = {"none": lambda v: v, "F": F.relu, "torch": torch.relu, "method": lambda v: v.relu()}
-        return self.layers[step["relu_layer"]](x) if step["relu"] == "module" else relu[step["relu"]](x)
+        torch.manual_seed(0)
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 8, 3), nn.ReLU() if relu else nn.Identity(), nn.Linear(8, 4)
 
     def forward(self, x):
-        values = [x]
-        for step in self.program:
-            values.append(self.run_step(step, values))
-        y = F.adaptive_avg_pool2d(values[-1], 1)
-        y = self.flat(y) if self.flatten_module else torch.flatten(y, 1)
-        y = self.head(y)
-        return (y, values[len(values) // 2]) if self.both else y
+        return self.fc(self.relu(self.conv(x)).mean((2, 3)))
 
 
-def check(seed, backend, order=None):
-    """Quantize a random network on both sides and return (quantized values, outputs compared)."""
-    order = order or torch_fx.real_order()
-    module = RandomNet(seed)
-    rng = np.random.default_rng(1000 + seed)
-    batches = [rng.standard_normal((20, module.in_channels, 8, 8)).astype(np.float32) * (1 + i) for i in range(2)]
-    model = interop.from_torch(module, (torch.from_numpy(batches[0]),))
-    prepared = prepare_fx(model, get_default_qconfig_mapping(backend), (batches[0],))
-    for batch in batches:
-        prepared(batch, real=order)
-    theirs = torch_fx.prepared_module(module, backend, batches, order=order)
-    assert prepared.placement == torch_fx.placement(theirs), f"seed {seed}: observers sit elsewhere"
-    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, backend), backend, batches[1], order=order)
-    rows = torch_fx.compare_layers(layer_bits(convert_fx(prepared), batches[1], real=order), bits)
-    wrong = [row for row in rows if not row.exact]
-    assert not wrong, f"seed {seed}, {backend}: {wrong[0].name} {wrong[0].scales} {wrong[0].zero_points} {wrong[0].codes}"
-    return len(rows), sum(row.codes.outputs for row in rows)
+def small(relu=True):
+    rng = np.random.default_rng(0)
+    return Small(relu).eval(), [rng.standard_normal((8, 3, 8, 8)).astype(np.float32) for _ in range(2)]
 
 
-@pytest.mark.parametrize("seed", range(16))
-def test_random_networks_agree_with_torch(seed):
-    values, outputs = check(seed, BACKENDS[seed % len(BACKENDS)])
-    assert values > 3 and outputs > 10_000
+def test_other_fusions_observers_and_codes_are_found(monkeypatch):
+    assert compare_network("small", "fbgemm", small()).exact
+    monkeypatch.setattr(torch_fx, "module_calls", lambda prepared: [("conv", "Conv2d")])
+    assert "fused otherwise" in compare_network("small", "fbgemm", small()).first
+    monkeypatch.undo()
+    monkeypatch.setattr(torch_fx, "placement", lambda prepared: [("x", 0)])
+    result = compare_network("small", "fbgemm", small())
+    assert "observers elsewhere" in result.first and result.observers == -1
+    monkeypatch.undo()
+    run_bits = torch_fx.run_bits
+
+    def spoilt(*arguments, **options):
+        rows = run_bits(*arguments, **options)
+        codes = rows[2].codes.copy()
+        codes.flat[5] ^= 1
+        return [*rows[:2], rows[2]._replace(codes=codes), *rows[3:]]
+
+    monkeypatch.setattr(torch_fx, "run_bits", spoilt)
+    result = compare_network("small", "fbgemm", small())
+    assert (result.differing, result.parameters) == (1, 0) and not result.exact
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_networks_agree_with_torch_in_float64(seed):
-    """The order of summation that holds on every CPU."""
-    check(seed, "fbgemm", order="float64")
+def test_the_table_and_the_exit_status(monkeypatch, capsys):
+    assert verify_models.compare_models(["plain-1"], ["fbgemm"]) == 0
+    text = capsys.readouterr().out
+    assert "plain-1" in text and "1 of 1 networks, 1 comparisons" in text and text.rstrip().endswith("0 comparisons differ")
+    monkeypatch.setattr(torch_fx, "placement", lambda prepared: [])
+    assert verify_models.compare_models(["plain-1"], ["fbgemm"]) == 1
+    assert "observers elsewhere" in capsys.readouterr().out

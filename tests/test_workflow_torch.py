@@ -19,15 +19,12 @@ from torch.nn.utils import fusion  # noqa: E402
 
 from refquant import data, interop, observers, workflow, zoo  # noqa: E402
 from refquant.backends import torch_fx  # noqa: E402
-from refquant.backends.machine import has_vnni  # noqa: E402
+from refquant.backends.machine import profile_here  # noqa: E402
 from refquant.data import architectures_torch  # noqa: E402
 from refquant.errors import ArgumentError, UnsupportedError  # noqa: E402
-from refquant.workflow.fuse import fuse  # noqa: E402
-from refquant.workflow.patterns import FUSIONS, OWN, QUANTIZED, SHARE  # noqa: E402
+from refquant.workflow import fuse_fx  # noqa: E402
 
-# The profiles of oneDNN describe a CPU with AVX512-VNNI; on others there is nothing to compare them with.
-BACKENDS = ("fbgemm", "qnnpack", "onednn", "x86") if has_vnni() else ("fbgemm", "qnnpack")
-BACKEND = BACKENDS[-1]
+BACKENDS = ("fbgemm", "qnnpack", "onednn", "x86")
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +56,7 @@ def test_every_code_of_every_layer_agrees(name, backend):
     ours, theirs = prepared_pair(name, backend)
     assert ours.placement == torch_fx.placement(theirs)
     bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, backend), backend, x)
-    rows = torch_fx.compare_layers(workflow.layer_bits(workflow.convert_fx(ours), x), bits)
+    rows = torch_fx.compare_layers(workflow.layer_bits(workflow.convert_fx(ours, profile_here(backend)), x), bits)
     assert len(rows) >= 15
     assert [row for row in rows if not row.exact] == []
 
@@ -89,10 +86,10 @@ if torch_fx.real_order() == "torch_avx512":  # the order in which they were cali
 
 
 def test_planted_differences_are_found():
-    ours, theirs = prepared_pair("digits_resnet", BACKEND)
+    ours, theirs = prepared_pair("digits_resnet", "x86")
     x = recorded.images("digits_resnet")
-    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, BACKEND), BACKEND, x)
-    int8 = workflow.convert_fx(ours)
+    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, "x86"), "x86", x)
+    int8 = workflow.convert_fx(ours, profile_here("x86"))
     other = workflow.layer_bits(int8, x, numerics=int8.numerics.replace(rounding="half_away"))
     assert not all(row.exact for row in torch_fx.compare_layers(other, bits))
     right = workflow.layer_bits(int8, x)
@@ -146,11 +143,11 @@ MAPPINGS = {
 @pytest.mark.parametrize("change", MAPPINGS.values(), ids=MAPPINGS)
 def test_mappings_mean_the_same(change):
     mappings = change(workflow.get_default_qconfig_mapping("x86"), workflow), change(tq.get_default_qconfig_mapping("x86"), tq)
-    ours, theirs = prepared_pair("digits_resnet", BACKEND, mappings, order="float64")
+    ours, theirs = prepared_pair("digits_resnet", "x86", mappings, order="float64")
     assert ours.placement == torch_fx.placement(theirs)
     x = recorded.images("digits_resnet")
-    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, BACKEND), BACKEND, x, order="float64")
-    rows = torch_fx.compare_layers(workflow.layer_bits(workflow.convert_fx(ours, BACKEND), x, real="float64"), bits)
+    bits = torch_fx.run_bits(torch_fx.quantized_module(theirs, "x86"), "x86", x, order="float64")
+    rows = torch_fx.compare_layers(workflow.layer_bits(workflow.convert_fx(ours, profile_here("x86")), x, real="float64"), bits)
     assert [row for row in rows if not row.exact] == []
 
 
@@ -175,38 +172,6 @@ def test_default_qconfigs_have_torchs_arguments(backend):
         assert {"uint8": torch.quint8, "int8": torch.qint8}[a.dtype] == b.dtype
 
 
-# The tables.
-
-
-def target_name(part):
-    """How refquant names a part of one of PyTorch's patterns; None for those that its models do not have."""
-    if isinstance(part, str):
-        return f".{part}"
-    try:
-        return workflow.qconfig_mapping.object_type_names(part, "test")[0]
-    except ArgumentError:
-        return None
-
-
-def test_patterns_are_those_of_the_backend_config():
-    known = {target for row in (*FUSIONS, *QUANTIZED) for target in row.targets}
-    fusions, quantized = {}, {}
-    for config in tq.backend_config.get_native_backend_config().configs:
-        parts = config.pattern if isinstance(config.pattern, tuple) else (config.pattern,)
-        targets = tuple(target_name(p) for p in parts)
-        if not set(targets) <= known:
-            continue
-        if config.fuser_method is not None and len(targets) > 1:
-            fusions[targets] = target_name(config.fused_module)
-        share = config.observation_type is tq.backend_config.ObservationType.OUTPUT_SHARE_OBSERVER_WITH_INPUT
-        quantized[targets] = SHARE if share else OWN
-    assert {row.targets for row in FUSIONS} == set(fusions)
-    for row in FUSIONS:  # the config of a folded chain names the module of quantization-aware training
-        assert row.fold or row.target == fusions[row.targets]
-    reachable = {targets: kind for targets, kind in quantized.items() if targets not in fusions or targets[0] == "nn.Linear" and "nn.BatchNorm1d" not in targets}
-    assert {row.targets: row.observation for row in QUANTIZED} == reachable
-
-
 # Folding, and modules that come from PyTorch.
 
 
@@ -217,7 +182,7 @@ def test_folded_weights_have_torchs_bits(bias):
         for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
             tensor.normal_()
         norm.running_var.uniform_(0.01, 3)
-        node = fuse(interop.from_torch(nn.Sequential(layer, norm).eval(), (x,))).nodes[1]
+        node = fuse_fx(interop.from_torch(nn.Sequential(layer, norm).eval(), (x,))).nodes[1]
         fold = fusion.fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fusion.fuse_linear_bn_eval
         theirs = fold(layer.eval(), norm.eval())
         assert np.array_equal(node.params["weight"], theirs.weight.detach().numpy())

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.ao.nn.intrinsic import _FusedModule
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.nn import functional
@@ -17,10 +18,19 @@ from refquant.errors import ArgumentError
 from refquant.graph import Builder, LayerBits
 from refquant.verify.compare import compare
 
-__all__ = ["prepared_module", "quantized_module", "placement", "layer_bits", "run_bits", "real_order", "LayerComparison", "compare_layers"]
+__all__ = ["prepared_module", "quantized_module", "placement", "module_calls", "layer_bits", "run_bits", "real_order", "LayerComparison", "compare_layers"]
 
-_SUMS = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-_SUM_FUNCTIONS = (functional.avg_pool2d, functional.adaptive_avg_pool2d)
+_SUMS = (
+    *(getattr(nn, f"{kind}{d}d") for kind in ("Conv", "ConvTranspose", "BatchNorm", "InstanceNorm", "AvgPool", "AdaptiveAvgPool") for d in (1, 2, 3)),
+    nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.Softmax, nn.GELU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.SiLU,
+)  # fmt: skip
+_FUNCTIONS = {
+    *(getattr(functional, f"{kind}{d}d") for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool") for d in (1, 2, 3)),
+    functional.linear, functional.layer_norm, functional.group_norm, functional.instance_norm, functional.softmax, functional.gelu, functional.elu, functional.silu,
+    torch.mean, torch.matmul, torch.sigmoid, torch.tanh, torch.softmax,
+}  # fmt: skip
+_WEIGHTED = {functional.linear, *(getattr(functional, f"{kind}{d}d") for kind in ("conv", "conv_transpose") for d in (1, 2, 3))}
+_METHODS = {"mean", "sigmoid", "tanh", "softmax", "matmul"}
 
 
 @lru_cache(maxsize=None)
@@ -46,22 +56,44 @@ def real_order():
 
 
 class _Float64Sums(torch.fx.Interpreter):
-    """Runs a module with every real sum in float64, rounded once to float32."""
+    """Runs a module with every real sum, and every exponential, in float64, rounded once to float32."""
 
     def call_module(self, target, args, kwargs):
         module = self.fetch_attr(target)
-        layers = list(module) if isinstance(module, nn.Sequential) else [module]
-        if not isinstance(layers[0], _SUMS) or args[0].is_quantized:
+        layers = list(module.children()) if isinstance(module, (nn.Sequential, _FusedModule)) else [module]
+        if not isinstance(layers[0], _SUMS) or args[0].is_quantized or type(layers[0]).__module__.startswith("torch.ao.nn.quantized.dynamic"):
             return super().call_module(target, args, kwargs)
-        x = args[0].double()
-        for layer in layers:
-            x = copy.deepcopy(layer).double()(x)
-        return x.float()
+        x = _in_double(layers[0], args[0])
+        if len(args) == 2:  # a convolution, then a sum
+            x = module.add(x, args[1])
+        for layer in layers[1:]:
+            x = _in_double(layer, x) if isinstance(layer, _SUMS) else layer(x)
+        return x
 
     def call_function(self, target, args, kwargs):
-        if target not in _SUM_FUNCTIONS or args[0].is_quantized:
+        if target not in _FUNCTIONS or any(isinstance(a, torch.Tensor) and a.is_quantized for a in args):
             return super().call_function(target, args, kwargs)
-        return target(*(a.double() if isinstance(a, torch.Tensor) else a for a in args), **kwargs).float()
+        return target(*map(_double, args), **{k: _double(v) for k, v in kwargs.items()}).float()
+
+    def call_method(self, target, args, kwargs):
+        if target not in _METHODS or args[0].is_quantized:
+            return super().call_method(target, args, kwargs)
+        return getattr(args[0].double(), target)(*map(_double, args[1:]), **kwargs).float()
+
+
+def _double(value):
+    return value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
+
+
+def _in_double(layer, x):
+    if hasattr(layer, "get_weight"):  # a layer of a reference model: its weight is a grid of float32 numbers
+        plain = copy.copy(layer)
+        weight = layer.get_weight().detach().double()
+        plain.get_weight = lambda: weight
+        bias = None if layer.bias is None else layer.bias.detach().double()
+        plain._parameters = {**layer._parameters, "bias": None if bias is None else nn.Parameter(bias, requires_grad=False)}
+        return plain(x.double()).float()
+    return copy.deepcopy(layer).double()(x.double()).float()
 
 
 def _module(module):
@@ -74,7 +106,7 @@ def _module(module):
     return copy.deepcopy(module).eval()
 
 
-def prepared_module(module, backend, calibration, *, mapping=None, order=None):
+def prepared_module(module, backend, calibration, *, mapping=None, order=None, backend_config=None):
     """Return PyTorch's prepared module, calibrated.
 
     Parameters
@@ -88,25 +120,26 @@ def prepared_module(module, backend, calibration, *, mapping=None, order=None):
         PyTorch's default for the backend unless given.
     order : str, optional
         ``"float64"`` runs real sums in float64; `real_order` unless given.
+    backend_config : torch.ao.quantization.backend_config.BackendConfig, optional
     """
     module = _module(module)
-    batches = [torch.from_numpy(np.ascontiguousarray(batch)) for batch in calibration]
+    batches = [tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in (batch if isinstance(batch, tuple) else (batch,))) for batch in calibration]
     if not batches:
         raise ArgumentError("torch_fx: calibration is empty; give at least one batch")
     with engine(backend), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        prepared = prepare_fx(module, mapping or get_default_qconfig_mapping(backend), (batches[0],))
+        prepared = prepare_fx(module, mapping or get_default_qconfig_mapping(backend), batches[0], backend_config=backend_config)
         run = _Float64Sums(prepared).run if (order or real_order()) == "float64" else prepared
         for batch in batches:
-            run(batch)
+            run(*batch)
     return prepared
 
 
-def quantized_module(prepared, backend):
+def quantized_module(prepared, backend, backend_config=None):
     """Return PyTorch's quantized module of a calibrated one, packed for an engine."""
     with engine(backend), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return convert_fx(copy.deepcopy(prepared))
+        return convert_fx(copy.deepcopy(prepared), backend_config=backend_config)
 
 
 def placement(prepared):
@@ -114,9 +147,28 @@ def placement(prepared):
     numbers, rows = {}, []
     modules = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
-        if node.op == "call_module" and str(node.target).startswith("activation_post_process"):
-            rows.append((node.args[0].name, numbers.setdefault(id(modules[node.target]), len(numbers))))
+        if node.op == "call_module" and str(node.target).startswith("activation_post_process") and not _of_weight(node):
+            rows.append((_observed(node).name, numbers.setdefault(id(modules[node.target]), len(numbers))))
     return rows
+
+
+def module_calls(prepared):
+    """Return the modules that a prepared module calls, as ``[(node name, class name)]``: what was fused shows in the classes."""
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    calls = [n for n in prepared.graph.nodes if n.op == "call_module" and not str(n.target).startswith("activation_post_process")]
+    return [(n.name, type(modules[n.target]).__name__) for n in calls]
+
+
+def _observed(node):
+    """Return the value that an observer sees, also behind another observer."""
+    while node.op == "call_module" and str(node.target).startswith("activation_post_process"):
+        node = node.args[0]
+    return node
+
+
+def _of_weight(node):
+    """Whether an observer sees a function's weight, which refquant's graphs hold in the node."""
+    return _observed(node).op == "get_attr" and all(user.target in _WEIGHTED and user.args[1] is node for user in node.users)
 
 
 def layer_bits(module, backend, calibration, x=None, *, mapping=None, order=None):

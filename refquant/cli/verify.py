@@ -15,6 +15,8 @@ EXAMPLES = """examples:
   refquant verify --recorded                             golden vectors alone, no engine is asked
   refquant verify --case linear/fbgemm/m5k64n17/neartie/seed=7/per_channel
   refquant verify --model digits_resnet --engine x86     a network, layer by layer
+  refquant verify --models                               51 networks under PyTorch's four engines: observers, fusions, scales, codes
+  refquant verify --models wide-3 wide-4 --engine x86    two of the random ones
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
   refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
@@ -28,7 +30,7 @@ exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexp
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
 _SHOWN = 3
 _OUTPUTS = 50000
-_HOMES = {"minutes": "--matrix", "log": "--matrix", "workers": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power"}
+_HOMES = {"minutes": "--matrix, --exhaustive or --models", "log": "--matrix", "workers": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power"}
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
@@ -42,13 +44,14 @@ def add_arguments(parser):
     parser.add_argument("--recorded", action="store_true", help="check golden vectors only, also of engines that are installed")
     parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")
     parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer, or an ONNX file with ONNX Runtime, node by node")
+    parser.add_argument("--models", nargs="*", metavar="NAME", help="compare many networks with PyTorch's own workflow, one line each: published, bundled and random ones; all unless named")
     parser.add_argument("--data", metavar="FILE.npz", help="with an ONNX file: images to feed it, as for refquant drift; random numbers unless given")
     parser.add_argument("--numerics", metavar="PROFILE", help="with an ONNX file: the profile to hold ONNX Runtime against (onnxruntime)")
     parser.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
     parser.add_argument("--exhaustive", action="store_true", help="whole domains: every float32, every int32 accumulator, every code, every pair of codes")
     parser.add_argument("--only", action="append", metavar="SWEEP", help="with --exhaustive: quantize, requantize, unary or pairs (may be repeated)")
     parser.add_argument("--sets", type=count, metavar="N", help="with --exhaustive: the first N sets of parameters of quantize and requantize alone")
-    parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix or --exhaustive: begin nothing after so many minutes")
+    parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix, --exhaustive or --models: begin nothing after so many minutes")
     parser.add_argument("--workers", type=count, metavar="N", help="processes (--matrix: 1; --exhaustive: one for each core)")
     parser.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")
     parser.add_argument("--power", action="store_true", help="no engine is asked: how many outputs default cases need to tell profiles and planted faults apart")
@@ -73,6 +76,10 @@ def run(arguments):
         from refquant.cli.verify_model import compare_model
 
         return compare_model(arguments.model, arguments.engine)
+    if arguments.models is not None:
+        from refquant.cli.verify_models import compare_models
+
+        return compare_models(arguments.models, arguments.engine, minutes=arguments.minutes)
     if arguments.matrix:
         from refquant.cli.verify_matrix import verify_matrix
 

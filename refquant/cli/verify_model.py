@@ -2,6 +2,7 @@
 
 from refquant import backends, zoo
 from refquant.cli.console import Progress, paint, table
+from refquant.cli.verify_models import numerics_here
 from refquant.errors import ArgumentError, BackendMissing, choose
 
 __all__ = ["compare_model"]
@@ -51,7 +52,7 @@ def _compare(name, engine):
     prepared = prepare_fx(zoo.load(name), get_default_qconfig_mapping(engine), example_inputs=(batches[0],))
     for batch in batches:
         prepared(batch, real=order)
-    layers = torch_fx.compare_layers(layer_bits(convert_fx(prepared), batches[0], real=order), theirs)
+    layers = torch_fx.compare_layers(layer_bits(convert_fx(prepared, numerics_here(engine)), batches[0], real=order), theirs)
     progress.clear()
     return _report(name, engine, layers)
 

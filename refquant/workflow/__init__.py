@@ -13,19 +13,26 @@
 """
 
 from refquant.graph.layer_bits import LayerBits, layer_bits
-from refquant.workflow.convert_fx import convert_fx
+from refquant.workflow.backend_config import NOT_OBSERVED, OWN, SHARE, BackendConfig, BackendPatternConfig, DTypeConfig, DTypeWithConstraints
+from refquant.workflow.backend_patterns import get_backend_config
+from refquant.workflow.calibrate import Calibration, calibrate
+from refquant.workflow.convert_fx import convert_fx, convert_to_reference_fx
+from refquant.workflow.custom_config import ConvertCustomConfig, PrepareCustomConfig
+from refquant.workflow.fuse import fuse_fx
 from refquant.workflow.prepare_fx import Prepared, prepare_fx
 from refquant.workflow.pt2e import (
     ComposableQuantizer, DerivedQuantizationSpec, FixedQParamsQuantizationSpec, PreparedPT2E, QuantizationAnnotation, QuantizationConfig, QuantizationSpec, Quantizer,
     SharedQuantizationSpec, X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, get_x86_inductor_linear_dynamic_fp16_config, lower_pt2e, prepare_pt2e,
 )  # fmt: skip
-from refquant.workflow.qconfig import REUSE_INPUT, QConfig, get_default_qconfig
+from refquant.workflow.qconfig import REUSE_INPUT, QConfig, default_dynamic_qconfig, get_default_qconfig, per_channel_dynamic_qconfig
 from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
 from refquant.workflow.quantize_static import quantize_static
 
 __all__ = [
-    "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT",
-    "Prepared", "prepare_fx", "convert_fx", "quantize_static", "LayerBits", "layer_bits",
+    "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig",
+    "BackendConfig", "BackendPatternConfig", "DTypeConfig", "DTypeWithConstraints", "OWN", "SHARE", "NOT_OBSERVED", "get_backend_config",
+    "PrepareCustomConfig", "ConvertCustomConfig", "fuse_fx", "Prepared", "calibrate", "Calibration", "prepare_fx", "convert_fx", "convert_to_reference_fx", "quantize_static",
+    "LayerBits", "layer_bits",
     "X86InductorQuantizer", "get_default_x86_inductor_quantization_config", "get_x86_inductor_linear_dynamic_fp16_config",
     "Quantizer", "ComposableQuantizer", "QuantizationConfig", "QuantizationAnnotation",
     "QuantizationSpec", "SharedQuantizationSpec", "FixedQParamsQuantizationSpec", "DerivedQuantizationSpec",

@@ -1,44 +1,50 @@
-"""From a model with observers to one on codes: quantize and dequantize pairs first, then each layer between two of them becomes a quantized layer."""
+"""From a model with observers to one with quantize and dequantize nodes and weights on their grid: the reference model, which still works on float32."""
 
 from refquant import ops
 from refquant.core.qparams import QParams
 from refquant.errors import ArgumentError, RefquantError, UnsupportedError
 from refquant.graph.node import Node
-from refquant.workflow.placement import observed_dtype, quantized_nodes
-from refquant.workflow.patterns import PASSING, WEIGHTED
 
-__all__ = ["quantize_values", "quantize_weight", "lower"]
+__all__ = ["quantize_values", "quantize_weight", "reference_weights", "quantized_slopes", "on_grid", "check_calibrated"]
 
 # PyTorch quantizes weights before any engine sees them; the profiles of all its engines agree on how.
 _WEIGHT_NUMERICS = "fbgemm"
-# Like PyTorch's kernels, all else takes the parameters of its first input as it finds them at run time.
-_HAS_OUT = (*WEIGHTED, "add")
-_NOT_QUANTIZED = ("batch_norm",)
 
 
-def quantize_values(model):
+def quantize_values(model, reduce_range=False, left_out=()):
     """Replace each ``observe`` node by a quantize and a dequantize node with the parameters that its observer found.
 
     Parameters
     ----------
     model : Model
+    reduce_range : bool
+        Whether values whose parameters are chosen at run time use the codes 0 … 127.
+    left_out : collection of str
+        ``observe`` nodes of which nothing is left.
 
     Returns
     -------
     Model
         All layers still work on float32.
     """
-    parameters, behind, nodes = {}, {}, []
+    parameters, behind, nodes, names = {}, {}, [], {n.name for n in model.nodes}
     for node in model.nodes:
         node = node.replace(inputs=[behind.get(i, i) for i in node.inputs])
         if node.op != "observe":
             nodes.append(node)
             continue
         observer, value = node.attrs["observer"], node.inputs[0]
-        if id(observer) not in parameters:
-            parameters[id(observer)] = _qparams(observer, value)
-        base = value if f"{value}_quantize" not in {n.name for n in nodes} else node.name
-        nodes.append(Node(f"{base}_quantize", "quantize", [value], {"out": parameters[id(observer)]}, path=node.path))
+        if node.name in left_out or observer.dtype not in ("uint8", "int8") and not observer.is_dynamic:
+            behind[node.name] = value
+            continue
+        base = value if f"{value}_quantize" not in names else node.name
+        names.add(f"{base}_quantize")
+        if observer.is_dynamic:
+            nodes.append(Node(f"{base}_quantize", "quantize_dynamic", [value], {"reduce_range": reduce_range}, path=node.path))
+        else:
+            if id(observer) not in parameters:
+                parameters[id(observer)] = _qparams(observer, value)
+            nodes.append(Node(f"{base}_quantize", "quantize", [value], {"out": parameters[id(observer)]}, path=node.path))
         nodes.append(Node(f"{base}_dequantize", "dequantize", [f"{base}_quantize"], path=node.path))
         behind[node.name] = f"{base}_dequantize"
     return model.with_nodes(nodes, outputs=[behind.get(o, o) for o in model.outputs])
@@ -54,129 +60,74 @@ def _qparams(observer, value):
     return qparams
 
 
-def quantize_weight(node, qconfig):
+def quantize_weight(node, qconfig, times=1):
     """Return the weight of a layer as a QTensor, with the parameters that a new observer of the QConfig finds.
 
     Parameters
     ----------
     node : Node
     qconfig : QConfig
+    times : int
+        How often the observer sees the weight, which matters for histograms alone.
     """
     observer = qconfig.weight()
-    observer(node.params["weight"])
+    for _ in range(times):
+        observer(node.params["weight"])
     qparams = observer.calculate_qparams()
     if not isinstance(qparams, QParams):
         raise UnsupportedError(f"convert: {type(observer).__name__} of {node.name}.weight gives {qparams!r}; weights need integer zero points, choose another observer")
     return ops.quantize(node.params["weight"], qparams, numerics=_WEIGHT_NUMERICS)
 
 
-def lower(model, chosen, qconfigs):
-    """Turn every chain between dequantize nodes and a quantize node into one layer on codes.
+def reference_weights(prepared):
+    """Return ``{node name: QTensor}`` of the layers whose weights are quantized, whether the layer then runs on codes or not.
 
-    Parameters
-    ----------
-    model : Model
-        From `quantize_values`.
-    chosen : dict of str to Match
-        What is to be quantized, from `refquant.workflow.placement.quantized_nodes` of the fused model.
-    qconfigs : dict of str to QConfig
-
-    Returns
-    -------
-    Model
-        Codes stay codes between quantized layers.
+    Source
+    ------
+    PyTorch 2.13, torch/ao/quantization/fx/convert.py, ``convert_weighted_module``; the weights of functions are observed each time they are used.
     """
-    work = _Lowering(model, chosen, qconfigs)
-    for node in model.nodes:
-        if node.op == "quantize":
-            work.visit(node)
-    return model.with_nodes(work.finished())
+    found = {}
+    # Calls of one module share its QConfig, the last call's.
+    by_path = {n.path: prepared.qconfigs.get(n.name) for n in prepared.model.nodes if n.is_module}
+    for node in prepared.model.nodes:
+        if "weight" not in node.params or node.name not in prepared.observed or prepared.qconfigs[node.name] is None:
+            continue
+        if not node.is_module:
+            if node.name in prepared.weights:
+                found[node.name] = quantize_weight(node, prepared.qconfigs[node.name], prepared.batches + 1)
+            continue
+        config, qconfig = prepared.backend_config.find(node.target), by_path[node.path]
+        if config is not None and config.weighted and qconfig is not None and _supported(qconfig, config.dtype_configs):
+            found[node.name] = quantize_weight(node, qconfig)
+    return found
 
 
-class _Lowering:
-    def __init__(self, model, chosen, qconfigs):
-        self.model, self.chosen, self.qconfigs = model, chosen, qconfigs
-        self.nodes = {n.name: n for n in model.nodes}
-        self.order = {n.name: k for k, n in enumerate(model.nodes)}
+def quantized_slopes(prepared):
+    """Return ``{node name: QTensor}`` of the slopes of PReLU layers, which are quantized where the layer becomes one on codes."""
+    by_path = {n.path: prepared.qconfigs.get(n.name) for n in prepared.model.nodes if n.is_module}
+    return {n.name: quantize_weight(n, by_path[n.path]) for n in prepared.model.nodes if n.op == "prelu" and by_path.get(n.path) is not None}
 
-    def visit(self, quantize):
-        chain = self._chain(self.nodes[quantize.inputs[0]])
-        before = [self.nodes[i] for i in chain[0].inputs] if chain else []
-        if not before or any(n.op != "dequantize" for n in before):
-            return
-        layer = self._layer(chain, quantize.attrs["out"]).replace(inputs=[n.inputs[0] for n in before])
-        for node in (*chain, quantize):
-            del self.nodes[node.name]
-        self.nodes[layer.name] = layer
-        if layer.op == "add":  # PyTorch puts a sum where its codes are needed, other layers where they stood
-            self.order[layer.name] = self.order[quantize.name]
-        self._rename(quantize.name, layer.name)
 
-    def _chain(self, last):
-        """Return the nodes that end at `last` and become one layer, or None."""
-        match = self.chosen.get(last.name)
-        if match is not None and match.nodes[0].op in _HAS_OUT:
-            names = [n.name for n in match.nodes]
-            if match.nodes[0].op in WEIGHTED and not self._quantizes_weight(names[0]):
-                return None
-            return [self.nodes[n] for n in names] if last.name == names[-1] and names[0] in self.chosen else None
-        alone = last.name not in self.model.outputs and sum(last.name in n.inputs for n in self.nodes.values()) == 1
-        return [last] if last.target in PASSING and alone else None
+def _supported(qconfig, dtype_configs):
+    """Whether engines have kernels for the dtypes of a QConfig; PyTorch asks only now for a module's weight, after observers were placed."""
+    activation, weight = qconfig.activation(), qconfig.weight()
+    for config in dtype_configs:
+        dtypes = [c.dtype or "float32" for c in (config.input, config.output, config.weight)]
+        out = "float32" if config.is_dynamic else activation.dtype
+        if config.is_dynamic == activation.is_dynamic and dtypes == [activation.dtype, out, weight.dtype] and (config.bias or "float32") == "float32":
+            return weight.dtype in ("uint8", "int8")
+    return False
 
-    def _quantizes_weight(self, name):
-        """Whether engines have kernels for the weight's dtype; PyTorch asks only now, after the observers were placed."""
-        return name in self.chosen and observed_dtype(self.qconfigs[name].weight) == "int8"
 
-    def _layer(self, chain, out):
-        """Return the chain as one node on codes; its inputs are still to be set."""
-        first = chain[0]
-        if first.op in _NOT_QUANTIZED:
-            raise UnsupportedError(f"convert: {first.name!r} is a {first.op} that follows no convolution, which refquant cannot quantize; leave it float: set_module_name({first.path!r}, None)")
-        attrs, params = dict(first.attrs), dict(first.params)
-        if len(chain) > 1:
-            attrs["activation"] = "relu"
-        if first.op in _HAS_OUT:
-            attrs["out"] = out
-        if first.op in WEIGHTED:
-            weight = quantize_weight(first, self.qconfigs[first.name])
-            params["weight"] = ops.pack_weights(weight, groups=attrs.get("groups", 1))
-            if params.get("bias") is not None:
-                params["bias"] = params["bias"].copy()
-                params["bias"].flags.writeable = False
-        return first.replace(attrs=attrs, params=params, sources=[s for node in chain for s in node.sources])
-
-    def _rename(self, old, new):
-        for name, node in self.nodes.items():
-            if old in node.inputs:
-                self.nodes[name] = node.replace(inputs=[new if i == old else i for i in node.inputs])
-
-    def finished(self):
-        """Return the nodes in their old order, without those that nobody reads; weights that stayed float are put on their grid."""
-        nodes = sorted(self.nodes.values(), key=lambda n: self.order[n.name])
-        alive = set(self.model.outputs)
-        for node in reversed(nodes):
-            if node.name in alive:
-                alive.update(node.inputs)
-        return [self._on_grid(n) for n in nodes if n.name in alive or n.op == "input"]
-
-    def _on_grid(self, node):
-        """PyTorch quantizes the weights of every chosen layer, also where the layer itself then runs in float32."""
-        weight = node.params.get("weight")
-        if node.op not in WEIGHTED or hasattr(weight, "qparams") or not self._quantizes_weight(node.name):
-            return node
-        weight = ops.dequantize(quantize_weight(node, self.qconfigs[node.name]), numerics=_WEIGHT_NUMERICS)
-        return node.replace(params={**node.params, "weight": weight})
+def on_grid(node, weights):
+    """Return the node with its quantized weight as float32 numbers."""
+    if node.name not in weights:
+        return node
+    return node.replace(params={**node.params, "weight": ops.dequantize(weights[node.name], numerics=_WEIGHT_NUMERICS)})
 
 
 def check_calibrated(prepared, place):
-    """Refuse a prepared model that has seen no data."""
-    if not prepared.batches:
+    """Refuse a prepared model that has seen no data but needs it."""
+    needs = any(n.op == "observe" and not n.attrs["observer"].is_dynamic for n in prepared.model.nodes)
+    if not prepared.batches and needs:
         raise ArgumentError(f"{place}: the model has seen no data, so its observers know no range; call prepared(batch) with calibration data first")
-
-
-def chosen_nodes(prepared):
-    """Return what is to be quantized of a prepared model."""
-    behind = {n.name: n.inputs[0] for n in prepared.model.nodes if n.op == "observe"}
-    nodes = [n.replace(inputs=[behind.get(i, i) for i in n.inputs]) for n in prepared.model.nodes if n.op != "observe"]
-    fused = prepared.model.with_nodes(nodes, outputs=[behind.get(o, o) for o in prepared.model.outputs])
-    return quantized_nodes(fused, prepared.qconfigs)

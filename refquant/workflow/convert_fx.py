@@ -1,14 +1,18 @@
-"""`convert_fx`: a calibrated model becomes one that runs in INT8."""
+"""`convert_fx`: a calibrated model becomes one that runs in INT8; `convert_to_reference_fx`: one that shows where, on float32."""
 
 from refquant import numerics as profiles
 from refquant.errors import ArgumentError
-from refquant.workflow.convert import check_calibrated, chosen_nodes, lower, quantize_values
-from refquant.workflow.prepare_fx import Prepared
+from refquant.graph.node import Node
+from refquant.workflow.convert import check_calibrated, on_grid, quantize_values, quantized_slopes, reference_weights
+from refquant.workflow.custom_config import ConvertCustomConfig, preserve
+from refquant.workflow.lower import lower
+from refquant.workflow.prepare_fx import Prepared, fused_model
+from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
 
-__all__ = ["convert_fx"]
+__all__ = ["convert_fx", "convert_to_reference_fx"]
 
 
-def convert_fx(prepared, numerics=None):
+def convert_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapping=None):
     """Quantize a calibrated model.
 
     Parameters
@@ -18,16 +22,20 @@ def convert_fx(prepared, numerics=None):
     numerics : str or Numerics, optional
         The profile that the model will run under. Unless given, the one of the engine that the QConfigMapping was made for; x86,
         PyTorch's default, where it was made for none.
+    convert_custom_config : ConvertCustomConfig, optional
+    qconfig_mapping : QConfigMapping, optional
+        The mapping of `prepare_fx`, with None for layers that are to stay float after all.
 
     Returns
     -------
     Model
-        Takes and returns float32 arrays. A layer that was not quantized runs in float32 between a dequantize and a quantize node.
+        Takes and returns float32 arrays, but for inputs and outputs that `PrepareCustomConfig` wants as QTensors. A layer that was not quantized runs in
+        float32 between a dequantize and a quantize node.
 
     Raises
     ------
     ArgumentError
-        Not a prepared model, no calibration data, an unknown profile.
+        Not a prepared model, no calibration data, an unknown profile, a mapping that differs by more than None.
     UnsupportedError
         A layer that cannot be quantized, with the call that leaves it float.
 
@@ -48,10 +56,99 @@ def convert_fx(prepared, numerics=None):
     >>> bool((y.argmax(1) == labels).mean() > 0.98)
     True
     """
+    return _convert(prepared, numerics, convert_custom_config, qconfig_mapping, "convert_fx", _lowered)
+
+
+def convert_to_reference_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapping=None):
+    """Quantize a calibrated model, and leave every layer on float32 between dequantize and quantize nodes, its weight on its grid.
+
+    That model computes what a layer *means*, whatever engine runs it; `convert_fx` turns its dequantize-layer-quantize triples into the engine's layers.
+
+    Parameters
+    ----------
+    prepared, numerics, convert_custom_config, qconfig_mapping
+        Of `convert_fx`.
+
+    Returns
+    -------
+    Model
+
+    Examples
+    --------
+    >>> from refquant import zoo
+    >>> from refquant.data import load_split
+    >>> from refquant.workflow import get_default_qconfig_mapping, prepare_fx
+    >>> x, _ = load_split("digits", "calibration")
+    >>> prepared = prepare_fx(zoo.load("digits_resnet"), get_default_qconfig_mapping("x86"), (x[:50],))
+    >>> _ = prepared(x[:50])
+    >>> [n.name for n in convert_to_reference_fx(prepared).nodes][:6]
+    ['x', 'x_quantize', 'x_dequantize', 'stem_conv', 'stem_conv_quantize', 'stem_conv_dequantize']
+    """
+    return _convert(prepared, numerics, convert_custom_config, qconfig_mapping, "convert_to_reference_fx", _reference)
+
+
+def _convert(prepared, numerics, custom, mapping, place, finish):
     if not isinstance(prepared, Prepared):
-        raise ArgumentError(f"convert_fx: prepared is a {type(prepared).__name__} but must come from prepare_fx; prepare and calibrate the model first")
-    check_calibrated(prepared, "convert_fx")
+        raise ArgumentError(f"{place}: prepared is a {type(prepared).__name__} but must come from prepare_fx; prepare and calibrate the model first")
+    check_calibrated(prepared, place)
+    custom = custom or ConvertCustomConfig()
+    if not isinstance(custom, ConvertCustomConfig):
+        raise ArgumentError(f"{place}: convert_custom_config is a {type(custom).__name__} but must be a ConvertCustomConfig; see refquant.workflow.ConvertCustomConfig")
     profile = profiles.get(numerics or prepared.backend or "x86")
-    chosen = chosen_nodes(prepared)
-    model = lower(quantize_values(prepared.model), chosen, prepared.qconfigs)
-    return model.with_nodes(model.nodes, numerics=profile)
+    skipped = _without_qconfig(prepared, mapping, place)
+    weights = {name: w for name, w in reference_weights(prepared).items() if name not in skipped}
+    # PyTorch takes the range of run-time parameters from the engine, not from the observer.
+    model = quantize_values(prepared.model, reduce_range=profile.name in ("fbgemm", "x86"), left_out=_left_out(prepared.model, skipped))
+    model = _with_codes(model, prepared)
+    model = finish(model, prepared, weights, skipped)
+    return preserve(prepared.model, model.with_nodes(model.nodes, numerics=profile), custom.preserved_attributes, place)
+
+
+def _lowered(model, prepared, weights, skipped):
+    return lower(model, weights, quantized_slopes(prepared), skipped)
+
+
+def _reference(model, prepared, weights, skipped):
+    """The model with weights on their grid."""
+    return model.with_nodes([on_grid(n, weights) for n in model.nodes])
+
+
+def _without_qconfig(prepared, mapping, place):
+    """Return the names of nodes that have no QConfig, or lose theirs by a mapping that is given at conversion."""
+    none = {name for name, qconfig in prepared.qconfigs.items() if qconfig is None}
+    if mapping is None:
+        return none
+    if not isinstance(mapping, QConfigMapping):
+        raise ArgumentError(f"{place}: qconfig_mapping is a {type(mapping).__name__}; pass the QConfigMapping of prepare_fx, with None for layers that are to stay float")
+    fused = fused_model(prepared.model)
+    given = qconfigs_of(fused, mapping, prepared.backend_config, prepared.custom.left_alone(fused))
+    for name, qconfig in given.items():
+        if qconfig is not None and qconfig != prepared.qconfigs[name]:
+            raise ArgumentError(f"{place}: the mapping gives {name!r} {qconfig} but prepare_fx was told {prepared.qconfigs[name]}; a mapping given at conversion may only take QConfigs away")
+    return none | {name for name, qconfig in given.items() if qconfig is None}
+
+
+def _left_out(model, skipped):
+    """Return the observers whose value and all of whose readers have no QConfig."""
+    out = set()
+    for node in model.nodes:
+        if node.op == "observe":
+            around = {node.inputs[0], *(n.name for n in model.users(node.name))}
+            if around <= skipped:
+                out.add(node.name)
+    return out
+
+
+def _with_codes(model, prepared):
+    """Let the inputs and outputs that are to be QTensors be such."""
+    given = {model.inputs[i] for i in prepared.custom.input_quantized_indexes}
+    nodes = []
+    for node in model.nodes:
+        nodes.append(node.replace(inputs=[f"{i}_dequantize" if i in given else i for i in node.inputs]))
+        if node.name in given:
+            nodes.append(Node(f"{node.name}_dequantize", "dequantize", [node.name]))
+    outputs = [f"{o}_dequantize" if o in given else o for o in model.outputs]
+    behind = {n.name: n.inputs[0] for n in nodes if n.op == "dequantize"}
+    for i in prepared.custom.output_quantized_indexes:
+        outputs[i] = behind.get(outputs[i], outputs[i])
+    return model.with_nodes(nodes, outputs=outputs)

@@ -1,15 +1,20 @@
 """`prepare_fx`: a float model becomes one with observers, which is then calibrated by calling it."""
 
+import copy
+
 import numpy as np
 
 from refquant.errors import ArgumentError
 from refquant.graph.model import Model
 from refquant.graph.table import model_table
-from refquant.workflow.fuse import FUSED_PARTS, fuse
+from refquant.workflow.backend_config import BackendConfig
+from refquant.workflow.backend_patterns import get_backend_config
+from refquant.workflow.custom_config import PrepareCustomConfig, checked_indexes, preserve
+from refquant.workflow.fuse import fuse
 from refquant.workflow.placement import place_observers
 from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
 
-__all__ = ["Prepared", "prepare_fx"]
+__all__ = ["Prepared", "prepare_fx", "fused_model"]
 
 
 class Prepared:
@@ -26,12 +31,21 @@ class Prepared:
         By node name.
     backend : str or None
         The engine that the mapping was made for.
+    observed : frozenset of str
+        The nodes that will be quantized where engines have kernels for their dtypes.
+    weights : frozenset of str
+        Those of them that are functions with a weight that is observed as an input.
+    backend_config : BackendConfig
+        The table of patterns.
+    custom : PrepareCustomConfig
     batches : int
         How many batches were seen.
     """
 
-    def __init__(self, model, qconfigs, backend):
+    def __init__(self, model, qconfigs, backend, *, observed=(), weights=(), backend_config=None, custom=None):
         self.model, self.qconfigs, self.backend = model, qconfigs, backend
+        self.observed, self.weights = frozenset(observed), frozenset(weights)
+        self.backend_config, self.custom = backend_config, custom
         self.batches = 0
 
     def __call__(self, *inputs, **options):
@@ -42,31 +56,50 @@ class Prepared:
         self.batches += 1
         return outputs
 
+    def with_model(self, model):
+        """Return a prepared model with other nodes, else like this one."""
+        other = copy.copy(self)
+        other.model = model
+        return other
+
     @property
     def placement(self):
         """Where observers sit: ``[(observed node, number of its observer)]`` in order; a number that comes again is a shared observer."""
         numbers = {}
-        rows = [(n.inputs[0], n.attrs["observer"]) for n in self.model.nodes if n.op == "observe"]
+        rows = [(_observed(self.model, n), n.attrs["observer"]) for n in self.model.nodes if n.op == "observe"]
         return [(name, numbers.setdefault(id(observer), len(numbers))) for name, observer in rows]
 
     def __repr__(self):
         return f"<Prepared {self.model.name!r}: {len(self.placement)} observed values, {self.batches} batches seen>"
 
     def __str__(self):
-        places = self.placement
         first, extra = {}, {"": "observer"}
-        for name, number in places:
-            observer = next(n.attrs["observer"] for n in self.model.users(name) if n.op == "observe")
+        observers = [n.attrs["observer"] for n in self.model.nodes if n.op == "observe"]
+        for (name, number), observer in zip(self.placement, observers):
             shared = f"#{number} as {first[number]}" if number in first else f"#{number} {type(observer).__name__}"
             first.setdefault(number, name)
             extra[name] = ", ".join(filter(None, [extra.get(name), shared]))
-        visible = [n for n in self.model.nodes if n.op != "observe"]
-        behind = {n.name: n.inputs[0] for n in self.model.nodes if n.op == "observe"}
-        plain = [n.replace(inputs=[behind.get(i, i) for i in n.inputs]) for n in visible]
-        return model_table(self.model.with_nodes(plain, outputs=[behind.get(o, o) for o in self.model.outputs]), extra)
+        return model_table(fused_model(self.model), extra)
 
 
-def prepare_fx(model, qconfig_mapping, example_inputs):
+def _observed(model, node):
+    """Return the value that an observer sees, also behind another observer."""
+    while node.op == "observe":
+        node = model.node(node.inputs[0])
+    return node.name
+
+
+def fused_model(model):
+    """Return a model without its ``observe`` nodes."""
+    behind = {}
+    for node in model.nodes:
+        if node.op == "observe":
+            behind[node.name] = behind.get(node.inputs[0], node.inputs[0])
+    plain = [n.replace(inputs=[behind.get(i, i) for i in n.inputs]) for n in model.nodes if n.op != "observe"]
+    return model.with_nodes(plain, outputs=[behind.get(o, o) for o in model.outputs])
+
+
+def prepare_fx(model, qconfig_mapping, example_inputs, prepare_custom_config=None, backend_config=None):
     """Fuse layers and insert observers, as PyTorch's FX workflow does.
 
     Parameters
@@ -76,6 +109,10 @@ def prepare_fx(model, qconfig_mapping, example_inputs):
     qconfig_mapping : QConfigMapping
     example_inputs : tuple of ndarray
         Inputs that fit the model; their shapes are checked.
+    prepare_custom_config : PrepareCustomConfig, optional
+    backend_config : BackendConfig, optional
+        What is fused and quantized, and how. As in PyTorch, the native table unless given, whatever the engine: with `get_backend_config("onednn")`,
+        convolutions take up sums, and linear layers a leaky ReLU or a tanh.
 
     Returns
     -------
@@ -109,11 +146,24 @@ def prepare_fx(model, qconfig_mapping, example_inputs):
     if not isinstance(example_inputs, (tuple, list)):
         kind = type(example_inputs).__name__
         raise ArgumentError(f"prepare_fx: example_inputs is a {kind} but must be a tuple, one entry an input; write (x,)")
+    table, custom = backend_config or get_backend_config(), prepare_custom_config or PrepareCustomConfig()
+    _check_kinds(table, custom)
     model._bind(tuple(example_inputs))
     model.shapes(*(np.shape(x) for x in example_inputs))
-    fused = fuse(model)
-    qconfigs = qconfigs_of(fused, qconfig_mapping, FUSED_PARTS)
-    return Prepared(place_observers(fused, qconfigs), qconfigs, qconfig_mapping.backend)
+    given = checked_indexes(custom.input_quantized_indexes, len(model.inputs), "prepare_fx: input_quantized_indexes")
+    checked_indexes(custom.output_quantized_indexes, len(model.outputs), "prepare_fx: output_quantized_indexes")
+    alone = custom.left_alone(model)
+    fused = fuse(model, table, alone)
+    qconfigs = qconfigs_of(fused, qconfig_mapping, table, alone)
+    placed = place_observers(fused, qconfigs, table, given, alone)
+    preserve(model, placed.model, custom.preserved_attributes, "prepare_fx")
+    return Prepared(placed.model, qconfigs, qconfig_mapping.backend, observed=placed.observed, weights=placed.weights, backend_config=table, custom=custom)
+
+
+def _check_kinds(table, custom):
+    for name, value, kind in (("backend_config", table, BackendConfig), ("prepare_custom_config", custom, PrepareCustomConfig)):
+        if not isinstance(value, kind):
+            raise ArgumentError(f"prepare_fx: {name} is a {type(value).__name__} but must be a {kind.__name__}; see refquant.workflow.{kind.__name__}")
 
 
 def _check_model(model):

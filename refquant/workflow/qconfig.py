@@ -1,10 +1,10 @@
 """`QConfig`: which observers see activations and weights, and PyTorch's defaults for its engines."""
 
 from refquant.errors import ArgumentError, choose
-from refquant.observers import HistogramObserver, MinMaxObserver, NoopObserver, PerChannelMinMaxObserver, ReuseInputObserver
+from refquant.observers import HistogramObserver, MinMaxObserver, NoopObserver, PerChannelMinMaxObserver, PlaceholderObserver, ReuseInputObserver
 from refquant.observers.observer_base import ObserverBase, ObserverFactory
 
-__all__ = ["QConfig", "BACKENDS", "REUSE_INPUT", "get_default_qconfig"]
+__all__ = ["QConfig", "BACKENDS", "DEFAULT_WEIGHT", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "reuses_input", "get_default_qconfig"]
 
 BACKENDS = ("x86", "fbgemm", "onednn", "qnnpack")
 
@@ -67,6 +67,21 @@ REUSE_INPUT = QConfig(ReuseInputObserver, NoopObserver)
 """The output takes over the parameters of the input, and no observer stands there."""
 
 
+def reuses_input(qconfig):
+    """Whether a QConfig says that the output takes over the parameters of the input."""
+    return isinstance(qconfig.activation(), ReuseInputObserver) and isinstance(qconfig.weight(), NoopObserver)
+
+
+DEFAULT_WEIGHT = MinMaxObserver.with_args(dtype="qint8", qscheme="per_tensor_symmetric")
+_PER_CHANNEL_WEIGHT = PerChannelMinMaxObserver.with_args(dtype="qint8", qscheme="per_channel_symmetric")
+_DYNAMIC = PlaceholderObserver.with_args(dtype="quint8", quant_min=0, quant_max=255, is_dynamic=True)
+
+default_dynamic_qconfig = QConfig(_DYNAMIC, DEFAULT_WEIGHT)
+"""Inputs are quantized at run time, weights per tensor; linear layers alone have such kernels in PyTorch's tables."""
+per_channel_dynamic_qconfig = QConfig(_DYNAMIC, _PER_CHANNEL_WEIGHT)
+"""Inputs are quantized at run time, weights per channel."""
+
+
 def get_default_qconfig(backend="x86"):
     """Return what PyTorch observes with for one of its engines.
 
@@ -98,6 +113,4 @@ def get_default_qconfig(backend="x86"):
     """
     choose("get_default_qconfig", "backend", backend, BACKENDS)
     activation = HistogramObserver.with_args(dtype="quint8", reduce_range=backend in ("x86", "fbgemm"))
-    if backend == "qnnpack":
-        return QConfig(activation, MinMaxObserver.with_args(dtype="qint8", qscheme="per_tensor_symmetric"))
-    return QConfig(activation, PerChannelMinMaxObserver.with_args(dtype="qint8", qscheme="per_channel_symmetric"))
+    return QConfig(activation, DEFAULT_WEIGHT if backend == "qnnpack" else _PER_CHANNEL_WEIGHT)

@@ -1,15 +1,28 @@
 """`QConfigMapping`: which layer is observed how, with PyTorch's precedence."""
 
 import re
+from functools import lru_cache
 
 from refquant.errors import ArgumentError, choose
+from refquant.graph.match import ANY, parse_pattern
 from refquant.graph.opset import OPS
-from refquant.workflow.qconfig import BACKENDS, REUSE_INPUT, QConfig, get_default_qconfig
+from refquant.observers import FixedQParamsObserver, HistogramObserver, MinMaxObserver, PlaceholderObserver
+from refquant.workflow.backend_patterns import BACKEND_CONFIGS, FIXED_TARGETS, get_backend_config
+from refquant.workflow.qconfig import BACKENDS, DEFAULT_WEIGHT, REUSE_INPUT, QConfig, get_default_qconfig
 
 __all__ = ["QConfigMapping", "get_default_qconfig_mapping", "object_type_names", "qconfigs_of"]
 
-_TARGETS = {target for op in OPS for target in op.targets}
 _TORCH_MODULES = {"torch.nn.functional": "F", "torch._C._nn": "F", "_operator": "operator", "torch._VF": "torch", "torch": "torch", "builtins": "torch"}
+
+
+_SETTERS = {key: key or "global" for key in ("", "object_type", "module_name_regex", "module_name", "module_name_object_type_order")}
+
+
+@lru_cache(maxsize=None)
+def _known_targets():
+    """What layers can be called: in models, and in PyTorch's tables."""
+    tables = {t for name in BACKEND_CONFIGS for c in get_backend_config(name).configs for t in (*parse_pattern(c.pattern).targets, c.fused)}
+    return {target for op in OPS for target in op.targets} | {t for t in tables if t not in (None, ANY)} | {f"F.conv_transpose{d}d" for d in (1, 2, 3)}
 
 
 class QConfigMapping:
@@ -76,6 +89,37 @@ class QConfigMapping:
             self.module_name_object_type_orders[module_name, name, index] = _checked(qconfig, "set_module_name_object_type_order")
         return self
 
+    def to_dict(self):
+        """Return the rules under PyTorch's keys, as lists of tuples in the order in which they were set."""
+        return {
+            "": self.global_qconfig,
+            "object_type": list(self.object_types.items()),
+            "module_name_regex": list(self.module_name_regexes.items()),
+            "module_name": list(self.module_names.items()),
+            "module_name_object_type_order": [(*key, qconfig) for key, qconfig in self.module_name_object_type_orders.items()],
+        }
+
+    @classmethod
+    def from_dict(cls, rules, backend=None):
+        """Return the mapping of a dictionary, such as `to_dict` returns; every key is optional.
+
+        Examples
+        --------
+        >>> QConfigMapping.from_dict({"": get_default_qconfig("x86"), "module_name": [("fc", None)]}).module_names
+        {'fc': None}
+        """
+        mapping = cls(backend)
+        for key, value in rules.items():
+            choose("QConfigMapping.from_dict", "key", key, _SETTERS)
+            for arguments in [(value,)] if key == "" else value:
+                getattr(mapping, f"set_{_SETTERS[key]}")(*arguments)
+        return mapping
+
+    def __eq__(self, other):
+        return isinstance(other, QConfigMapping) and (self.backend, self.to_dict()) == (other.backend, other.to_dict())
+
+    __hash__ = None
+
     def __repr__(self):
         rows = [("backend", self.backend), ("global", self.global_qconfig), ("object types", self.object_types)]
         rows += [("module name regexes", self.module_name_regexes), ("module names", self.module_names)]
@@ -85,6 +129,9 @@ class QConfigMapping:
 
 def get_default_qconfig_mapping(backend="x86"):
     """Return PyTorch's default mapping for one of its engines.
+
+    Transposed convolutions have their weights quantized per tensor under fbgemm and x86; layer norms keep theirs; operations with a known range of
+    outputs (sigmoid, hardsigmoid, softmax: 1/256 and 0; tanh: 2/256 and 128) have it as fixed parameters; a reshape takes over those of its input.
 
     Parameters
     ----------
@@ -96,14 +143,29 @@ def get_default_qconfig_mapping(backend="x86"):
 
     Source
     ------
-    PyTorch 2.13, torch/ao/quantization/qconfig_mapping.py, version 0; of its object types those that refquant's models have.
+    PyTorch 2.13, torch/ao/quantization/qconfig_mapping.py, version 0.
 
     Examples
     --------
-    >>> get_default_qconfig_mapping("x86").global_qconfig == get_default_qconfig("x86")
-    True
+    >>> mapping = get_default_qconfig_mapping("x86")
+    >>> mapping.global_qconfig == get_default_qconfig("x86"), mapping.object_types["torch.tanh"].activation
+    (True, FixedQParamsObserver.with_args(scale=0.0078125, zero_point=128, dtype='quint8', quant_min=0, quant_max=255))
     """
-    return QConfigMapping(backend).set_global(get_default_qconfig(backend)).set_object_type(".reshape", REUSE_INPUT)
+    return _default_mapping(backend, get_default_qconfig(backend), DEFAULT_WEIGHT)
+
+
+def _default_mapping(backend, qconfig, default_weight, of_fixed=lambda observer: observer):
+    transposed = QConfig(qconfig.activation, default_weight) if backend in ("fbgemm", "x86") else qconfig
+    norm = QConfig(qconfig.activation, PlaceholderObserver.with_args(quant_min=0, quant_max=255))
+    mapping = QConfigMapping(backend).set_global(qconfig).set_object_type(".reshape", REUSE_INPUT)
+    for target in (*(f"nn.ConvTranspose{d}d" for d in (1, 2, 3)), *(f"F.conv_transpose{d}d" for d in (1, 2, 3))):
+        mapping.set_object_type(target, transposed)
+    mapping.set_object_type("F.layer_norm", norm).set_object_type("nn.LayerNorm", norm)
+    mapping.set_object_type("nn.PReLU", QConfig(HistogramObserver, MinMaxObserver))
+    for target, fixed in FIXED_TARGETS.items():
+        observer = FixedQParamsObserver.with_args(scale=fixed.scale, zero_point=fixed.zero_point, dtype="quint8", quant_min=0, quant_max=255)
+        mapping.set_object_type(target, QConfig(of_fixed(observer), default_weight))
+    return mapping
 
 
 def object_type_names(object_type, place):
@@ -127,13 +189,16 @@ def object_type_names(object_type, place):
         by_op = {op.name: op.targets for op in OPS}
         if object_type in by_op:
             return by_op[object_type]
-        return (choose(place, "object_type", object_type, sorted(_TARGETS)),)
+        return (choose(place, "object_type", object_type, sorted(_known_targets())),)
     name, module = getattr(object_type, "__name__", str(object_type)), getattr(object_type, "__module__", None) or "torch"
     if isinstance(object_type, type):
-        prefix = "nni" if ".intrinsic" in module else "nn"
+        prefixes = ("nni" if ".intrinsic" in module else "nn",)
     else:
-        prefix = _TORCH_MODULES.get(module, "torch")
-    return (choose(place, "object_type", f"{prefix}.{name}", sorted(_TARGETS)),)
+        # Functions that PyTorch offers under two names have one of them in models.
+        prefixes = (_TORCH_MODULES.get(module, "torch"), "F", "torch")
+    names = [f"{prefix}.{name}" for prefix in prefixes]
+    known = _known_targets()
+    return (next((n for n in names if n in known), None) or choose(place, "object_type", names[0], sorted(known)),)
 
 
 def _checked(qconfig, place):
@@ -142,30 +207,34 @@ def _checked(qconfig, place):
     return qconfig
 
 
-def qconfigs_of(model, mapping, fused):
+def qconfigs_of(model, mapping, backend_config, left_alone=()):
     """Return ``{node name: QConfig or None}`` of a fused model.
 
     Parameters
     ----------
     model : Model
     mapping : QConfigMapping
-    fused : dict of str to tuple of str
-        For each fused target, such as ``"nni.ConvReLU2d"``, the targets it was made of.
+    backend_config : BackendConfig
+        Says what fused layers are made of.
+    left_alone : collection of str
+        Nodes that have none and do not count.
     """
-    types = _types_with_fused(model, mapping, fused)
+    types = _types_with_fused(model, mapping, backend_config)
     counts, out = {}, {}
     for node in model.nodes:
-        if node.op == "input":
+        if node.op == "input" or node.name in left_alone:
             out[node.name] = None
             continue
-        parent = node.path.rpartition(".")[0] if node.is_module else node.path
-        root = fused.get(node.target, (node.target,))[0]
-        index = counts.get((parent, root), 0)
-        counts[parent, root] = index + 1
         qconfig = types.get(node.target, mapping.global_qconfig)
         qconfig = next((q for regex, q in mapping.module_name_regexes.items() if re.match(regex, node.path)), qconfig)
         qconfig = _by_module(mapping.module_names, node.path, qconfig)
-        out[node.name] = mapping.module_name_object_type_orders.get((parent, root, index), qconfig)
+        if not node.target.startswith("."):  # PyTorch counts modules and functions, not methods
+            parent = node.path.rpartition(".")[0] if node.is_module else node.path
+            root = (backend_config.fused_parts(node.target) or (node.target,))[0]
+            index = counts.get((parent, root), 0)
+            counts[parent, root] = index + 1
+            qconfig = mapping.module_name_object_type_orders.get((parent, root, index), qconfig)
+        out[node.name] = qconfig
     return out
 
 
@@ -178,13 +247,14 @@ def _by_module(names, path, otherwise):
     return otherwise
 
 
-def _types_with_fused(model, mapping, fused):
+def _types_with_fused(model, mapping, backend_config):
     """Return the rules by type, extended to fused layers, whose parts must agree."""
     types = dict(mapping.object_types)
     for node in model.nodes:
-        if not types or node.target not in fused:
+        parts = backend_config.fused_parts(node.target) if types else ()
+        if not parts:
             continue
-        first, *others = fused[node.target]
+        first, *others = parts
         for other in others:
             if types.get(other) != types.get(first):
                 raise ArgumentError(

@@ -55,6 +55,11 @@ def _matmul(ctx, node, a, b):
     return real.matmul(only_real(node, a), only_real(node, b), order=ctx.real)
 
 
+def _linear_dynamic(ctx, node, x):
+    settings = {"activation": node.attrs["activation"], "reduce_range": node.attrs["reduce_range"], "numerics": ctx.numerics}
+    return ops.linear_dynamic(only_real(node, x), node.params["weight"], node.params.get("bias"), **settings)
+
+
 _LAYER = {"activation": None, "out": None}
 _GEOMETRY = ("stride", "padding", "dilation", "groups")
 _CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, **_LAYER}
@@ -81,7 +86,8 @@ PRODUCTS = (
     *(_conv(dims) for dims in (1, 2, 3)),
     *(_conv_transpose(dims) for dims in (1, 2, 3)),
     GraphOp("linear", (1, 2), _LAYER, _WEIGHT, _LINEAR, _layer(ops.linear, real.linear), shapes.linear, _bind(bind_linear)),
+    GraphOp("linear_dynamic", (1, 1), {"activation": None, "reduce_range": False}, _WEIGHT, ("linear_dynamic",), _linear_dynamic, shapes.linear),
     GraphOp("matmul", (2, 2), {}, {}, ("torch.matmul", "operator.matmul", "torch.bmm", ".matmul", ".bmm"), _matmul, shapes.matmul),
 )
 """Weights are (OC, IC / groups, …), of transposed convolutions (IC, OC / groups, …), of linear (OC, K). A second input of a convolution or a
-linear layer is added before its activation, as fused layers do."""
+linear layer is added before its activation, as fused layers do. ``linear_dynamic`` takes real numbers and quantizes them as it runs."""

@@ -33,6 +33,10 @@ def _quantize(ctx, node, x):
     return ops.quantize(only_real(node, x), node.attrs["out"], numerics=ctx.numerics)
 
 
+def _quantize_dynamic(ctx, node, x):
+    return ops.quantize_dynamic(only_real(node, x), reduce_range=node.attrs["reduce_range"], numerics=ctx.numerics)
+
+
 def _dequantize(ctx, node, x):
     return ops.dequantize(x, numerics=ctx.numerics)
 
@@ -55,6 +59,7 @@ VALUES = (
     GraphOp("dropout", (1, 1), {}, {}, ("nn.Dropout", "F.dropout", "nn.Dropout2d", "F.dropout2d"), _identity, shapes.same),
     GraphOp("identity", (1, 1), {}, {}, ("nn.Identity", ".contiguous"), _identity, shapes.same),
     GraphOp("quantize", (1, 1), {"out": REQUIRED}, {}, ("quantize",), _quantize, shapes.same),
+    GraphOp("quantize_dynamic", (1, 1), {"reduce_range": False}, {}, ("quantize_dynamic",), _quantize_dynamic, shapes.same),
     GraphOp("dequantize", (1, 1), {}, {}, ("dequantize",), _dequantize, shapes.same),
     GraphOp("requantize", (1, 1), {"out": REQUIRED}, {}, ("requantize",), _requantize, shapes.same),
     GraphOp("observe", (1, 1), {"observer": REQUIRED}, {}, ("observe",), _observe, shapes.same),

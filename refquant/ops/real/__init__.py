@@ -25,7 +25,7 @@ from refquant.ops.real.conv_transpose import conv_transpose1d, conv_transpose2d,
 from refquant.ops.real.elementwise import add, add_scalar, cat, div, flatten, mul, mul_scalar, relu, sub
 from refquant.ops.real.group_norm import group_norm, instance_norm, local_response_norm
 from refquant.ops.real.linear import linear
-from refquant.ops.real.norm import batch_norm, fold_conv_bn, fold_linear_bn
+from refquant.ops.real.norm import batch_norm, fold_conv_bn, fold_conv_transpose_bn, fold_linear_bn
 from refquant.ops.real.order import ORDERS
 from refquant.ops.real.pool import (
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool2d, avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d, mean,
@@ -34,7 +34,7 @@ from refquant.ops.real.resize import interpolate, pad
 
 __all__ = [
     "ORDERS", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear", "matmul",
-    "batch_norm", "fold_conv_bn", "fold_linear_bn", "layer_norm", "group_norm", "instance_norm", "local_response_norm",
+    "batch_norm", "fold_conv_bn", "fold_conv_transpose_bn", "fold_linear_bn", "layer_norm", "group_norm", "instance_norm", "local_response_norm",
     "relu", "relu6", "hardtanh", "clamp", "hardswish", "hardsigmoid", "sigmoid", "tanh", "elu", "leaky_relu", "silu", "prelu", "gelu", "softmax", "log_softmax",
     "add", "sub", "mul", "div", "add_scalar", "mul_scalar", "cat", "flatten", "permute", "pad", "interpolate",
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from refquant.errors import ShapeError
 from refquant.core.fma import fma32
+from refquant.errors import ShapeError, UnsupportedError
 from refquant.kernels.chains import scale_shift
 from refquant.ops.real.order import activate, check_order, in_format_of, real_input
 
-__all__ = ["batch_norm", "fold_conv_bn", "fold_linear_bn"]
+__all__ = ["batch_norm", "fold_conv_bn", "fold_conv_transpose_bn", "fold_linear_bn"]
 
 _ONE = np.float32(1)
 
@@ -73,6 +73,19 @@ def fold_conv_bn(weight, bias, mean, var, bn_weight, bn_bias, eps):
     inverse = _inverse_deviation(var, eps)
     bias = np.zeros_like(mean) if bias is None else bias
     return weight * (bn_weight * inverse).reshape(-1, *[1] * (weight.ndim - 1)), (bias - mean) * inverse * bn_weight + bn_bias
+
+
+def fold_conv_transpose_bn(weight, bias, mean, var, bn_weight, bn_bias, eps):
+    """Fold a batch norm into the transposed convolution before it: as `fold_conv_bn`, along axis 1 of the weight.
+
+    Source
+    ------
+    PyTorch 2.13, torch/nn/utils/fusion.py, ``fuse_conv_bn_weights`` with ``transpose=True``; it has no formula for groups.
+    """
+    if weight.shape[1] != len(mean):
+        raise UnsupportedError(f"fold_conv_transpose_bn: weight {weight.shape} has {weight.shape[1]} output channels a group but the norm {len(mean)}; PyTorch folds ungrouped layers alone, keep the norm apart")
+    _, folded = fold_conv_bn(weight[:1, :1], bias, mean, var, bn_weight, bn_bias, eps)
+    return weight * (bn_weight * _inverse_deviation(var, eps)).reshape(1, -1, *[1] * (weight.ndim - 2)), folded
 
 
 def fold_linear_bn(weight, bias, mean, var, bn_weight, bn_bias, eps):

@@ -1,0 +1,211 @@
+"""``refquant verify --models``: many networks quantized by refquant and by PyTorch itself, one line each."""
+
+import time
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from refquant import backends, zoo
+from refquant.cli.console import Progress, paint, table
+from refquant.errors import BackendMissing, RefquantError, choose
+
+__all__ = ["ENGINES", "NETWORKS", "Parity", "compare_models", "compare_network", "numerics_here"]
+
+ENGINES = ("fbgemm", "onednn", "x86", "qnnpack")
+_ZOO = (("resnet18", 32), ("squeezenet1_1", 48), ("mobilenet_v2", 32), ("bert_base_layer", 8))
+NETWORKS = (*zoo.names(), *(f"{name}@{size}" for name, size in _ZOO), *(f"plain-{seed}" for seed in range(16)), *(f"wide-{seed}" for seed in range(32)))
+"""Bundled networks, published ones at small sizes, and random ones: ``plain`` of image classifiers' layers, ``wide`` of most of what PyTorch quantizes."""
+
+
+class Parity(NamedTuple):
+    """One network under one engine, on both sides.
+
+    Attributes
+    ----------
+    network, engine : str
+    observers : int
+        Observed values; -1 where the two sides observe other values.
+    fused : int
+        Fused layers; -1 where they are fused otherwise.
+    layers : int
+        Quantized values whose scale, zero point and codes were compared.
+    outputs : int
+        Codes compared.
+    differing : int
+        Codes that differ.
+    parameters : int
+        Values whose scale or zero point differs.
+    first : str
+        What differs first; empty where nothing does.
+    """
+
+    network: str
+    engine: str
+    observers: int
+    fused: int
+    layers: int
+    outputs: int
+    differing: int
+    parameters: int
+    first: str
+
+    @property
+    def exact(self):
+        """Whether everything agrees."""
+        return not self.first
+
+
+def numerics_here(engine):
+    """Return the profile of one of PyTorch's engines on this processor."""
+    from refquant.backends.machine import profile_here
+
+    return profile_here(engine)
+
+
+def _network(name, engine):
+    """Return a network as a torch module, and its calibration batches."""
+    from refquant.backends.torch_module import to_torch
+    from refquant.backends.torch_networks import PLAIN, WIDE, RandomNetwork
+
+    kind, _, seed = name.partition("-")
+    rng = np.random.default_rng(1000 + int(seed) if seed.isdigit() else 7)
+    if name in zoo.names():
+        from refquant.data import architectures_torch, load_split
+
+        x, _ = load_split(name, "calibration")
+        return architectures_torch.load(name), [x[:32], x[32:64]]
+    if kind in ("plain", "wide"):
+        module = RandomNetwork(int(seed), kinds={"plain": PLAIN, "wide": WIDE}[kind], without=_left_out(engine) if kind == "wide" else ())
+        return module, [rng.standard_normal((20, module.in_channels, 8, 8)).astype(np.float32) * (1 + i) for i in range(2)]
+    name, _, size = name.partition("@")
+    model = zoo.build(name, size=int(size))
+    shape = (4, *model.node(model.inputs[0]).attrs["shape"][1:])
+    return to_torch(model), [rng.standard_normal(shape).astype(np.float32) for _ in range(2)]
+
+
+def _left_out(engine):
+    """Layers that PyTorch computes wrongly or cannot convert, and those whose saturation is not known on a processor without VNNI."""
+    if engine == "qnnpack":  # its clamp gives channels-last images another order of values
+        return ("relu6", "hardtanh")
+    return ("transposed",) if engine == "onednn" or "@" in numerics_here(engine) else ()
+
+
+def compare_network(name, engine, network=None, order=None, mappings=None, backend_config=None):
+    """Quantize one network on both sides and compare observers, fusions, parameters and codes.
+
+    Parameters
+    ----------
+    name, engine : str
+        Of `NETWORKS` and `ENGINES`.
+    network : tuple, optional
+        A torch module and its calibration batches; what `name` says unless given.
+    order : str, optional
+        Of real sums; float64, in which both sides agree on every processor, unless given.
+    mappings : tuple, optional
+        refquant's and PyTorch's QConfigMapping; the defaults unless given.
+    backend_config : tuple, optional
+        refquant's and PyTorch's BackendConfig.
+
+    Returns
+    -------
+    Parity
+    """
+    import torch
+
+    from refquant import interop
+    from refquant.backends import torch_fx
+    from refquant.workflow import convert_fx, get_default_qconfig_mapping, layer_bits, prepare_fx
+
+    module, batches = network or _network(name, engine)
+    order = order or "float64"
+    ours_mapping, their_mapping = mappings or (get_default_qconfig_mapping(engine), None)
+    ours_table, their_table = backend_config or (None, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = torch_fx.prepared_module(module, engine, batches, mapping=their_mapping, order=order, backend_config=their_table)
+        model = interop.from_torch(module, tuple(torch.from_numpy(x) for x in _inputs(batches[0])))
+        prepared = prepare_fx(model, ours_mapping, _inputs(batches[0]), backend_config=ours_table)
+        for batch in batches:
+            prepared(*_inputs(batch), real=order)
+        first = _structure(prepared, theirs)
+        if first:
+            return Parity(name, engine, -1 if "observer" in first else len(prepared.placement), -1 if "fused" in first else 0, 0, 0, 0, 0, first)
+        quantized = torch_fx.quantized_module(theirs, engine, backend_config=their_table)
+        bits = torch_fx.run_bits(quantized, engine, *_inputs(batches[-1]), order=order)
+        rows = torch_fx.compare_layers(layer_bits(convert_fx(prepared, numerics_here(engine)), *_inputs(batches[-1]), real=order), bits)
+    return _parity(name, engine, prepared, rows)
+
+
+def _inputs(batch):
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+def _structure(prepared, theirs):
+    """Return how the prepared models differ, or nothing."""
+    from refquant.backends import torch_fx
+
+    fused = [(n.name, n.target.rpartition(".")[2]) for n in prepared.model.nodes if n.is_module]
+    pairs = (("fused otherwise", fused, torch_fx.module_calls(theirs)), ("observers elsewhere", prepared.placement, torch_fx.placement(theirs)))
+    for text, a, b in pairs:
+        if a != b:
+            at = next((i for i, (p, q) in enumerate(zip(a, b)) if p != q), min(len(a), len(b)))
+            return f"{text}: {a[at : at + 1]} here, {b[at : at + 1]} there"
+    return ""
+
+
+def _parity(name, engine, prepared, rows):
+    wrong = [row for row in rows if not row.exact]
+    fused = sum(len(n.sources) > 1 for n in prepared.model.nodes)
+    parameters = sum(r.scales[0] != r.scales[1] or r.zero_points[0] != r.zero_points[1] for r in rows)
+    first = "".join(f"{r.name}: scales {r.scales}, zero points {r.zero_points}, {r.codes.differing} codes differ" for r in wrong[:1])
+    outputs, differing = sum(r.codes.outputs for r in rows), sum(r.codes.differing for r in rows)
+    return Parity(name, engine, len(prepared.placement), fused, len(rows), outputs, differing, parameters, first)
+
+
+def compare_models(networks=None, engines=None, *, minutes=None):
+    """Compare networks under engines, print a table and return the exit status.
+
+    Parameters
+    ----------
+    networks, engines : sequence of str, optional
+        Of `NETWORKS` and `ENGINES`, all unless given.
+    minutes : float, optional
+        No network is begun after that time.
+    """
+    if not backends.installed("fbgemm"):
+        raise BackendMissing(f"verify --models: needs PyTorch, which is not installed; {backends.find('fbgemm').install}")
+    networks = tuple(choose("verify --models", "network", n, NETWORKS) for n in networks or NETWORKS)
+    engines = tuple(choose("verify --models", "engine", e, ENGINES) for e in engines or ENGINES)
+    progress, start, rows = Progress(), time.monotonic(), []
+    for number, network in enumerate(networks):
+        if minutes is not None and time.monotonic() - start > 60 * minutes:
+            break
+        for engine in engines:
+            progress.show(f"{number + 1} of {len(networks)}: {network} on {engine}")
+            rows.append(_guarded(network, engine))
+    progress.clear()
+    return _report(rows, len({r.network for r in rows}), len(networks))
+
+
+def _guarded(network, engine):
+    try:
+        return compare_network(network, engine)
+    except RefquantError as error:
+        return Parity(network, engine, 0, 0, 0, 0, 0, 0, f"{type(error).__name__}: {error}")
+
+
+def _report(rows, done, asked):
+    cells = [("network", "engine", "observers", "fused", "layers", "outputs", "parameters differ", "codes differ")]
+    for r in rows:
+        numbers = (r.observers, r.fused, r.layers, r.outputs, r.parameters, r.differing)
+        cells.append((r.network, r.engine, *("differ" if n < 0 else f"{n:,}" for n in numbers)))
+    print("refquant beside PyTorch's prepare_fx and convert_fx: observers, fusions, scales, zero points and codes of every layer")
+    print(*table(cells, right={2, 3, 4, 5, 6, 7}), sep="\n")
+    wrong = [r for r in rows if not r.exact]
+    for r in wrong:
+        print(f"{r.network} on {r.engine}: {r.first}")
+    layers, outputs = sum(r.layers for r in rows), sum(r.outputs for r in rows)
+    text = f"{done} of {asked} networks, {len(rows)} comparisons, {layers:,} layers, {outputs:,} codes; {len(wrong)} comparisons differ"
+    print(paint(text, "red" if wrong else "green"))
+    return 1 if wrong else 0
