@@ -48,10 +48,16 @@ def test_provenance_is_complete():
 
 
 def test_recorded_lines_build_the_recorded_problems():
+    near = 0
     for name in INDEX["files"]:
         for vector in read_vectors(name):
+            if vector.case.startswith("near "):
+                assert build(vector.case.removeprefix("near ")).op == vector.problem.op
+                near += 1
+                continue
             (plain, ref), (again, comp) = to_plain(vector.problem), to_plain(build(vector.case))
             assert plain == again and all(a.tobytes() == b.tobytes() for a, b in zip(ref, comp)), vector.case
+    assert near < sum(entry["cases"] for entry in INDEX["files"].values()) / 10
 
 
 def test_they_stay_small():

@@ -6,11 +6,13 @@ is a tie, and then up to four ulp beside. With `d` = 1 the product is exact in f
 `d` the multiplier itself is inexact and shows how the product was.
 """
 
+import math
 from zlib import crc32
 
 import numpy as np
 
 from refquant.core.dtypes import int_type
+from refquant.verify.powers import exponent_of, power_of_two
 
 __all__ = ["generator", "draw_scale", "tie_ratio", "solve_scales", "draw_zero", "draw_codes", "draw_weights", "pick"]
 
@@ -28,10 +30,10 @@ def pick(rng, items):
 
 def draw_scale(rng, low=2.0**-9, high=2.0**-2):
     """Draw a scale: a power of two, a float32, or (half of the time) a double that is no float32."""
-    scale = float(np.exp2(rng.uniform(np.log2(low), np.log2(high))))
+    scale = float(power_of_two(rng.uniform(math.log2(low), math.log2(high))))
     kind = rng.integers(4)
     if kind == 0:
-        return float(np.exp2(np.floor(np.log2(scale))))
+        return float(power_of_two(exponent_of(scale)))
     return float(np.float32(scale)) if kind == 1 else scale
 
 
@@ -48,7 +50,7 @@ def tie_ratio(rng, shift, count=None):
     size = count or 1
     d = rng.choice([1, 1, 1, 3, 5, 7, 9], size)
     odd = d + 2 * rng.integers(-(d // 4), d // 2 + 2, size)
-    ratio = odd / d * np.exp2(-np.asarray(shift, np.float64))
+    ratio = odd / d * power_of_two(-np.asarray(shift, np.float64))
     return float(ratio[0]) if count is None else ratio
 
 

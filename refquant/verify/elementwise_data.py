@@ -7,6 +7,7 @@ from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales, tie_ratio
+from refquant.verify.powers import power_of_two
 from refquant.verify.problem import Problem
 
 __all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_unary", "build_cat", "shape_of", "laid_out", "dtype_of", "solved_input", "output_of"]
@@ -35,7 +36,7 @@ def dtype_of(case):
 def _qparams(case, rng, shape, dtype, **limits):
     """Draw parameters; now and then with a scale at the edge of float32."""
     wild = case.strategy == "edges" and rng.random() < 0.15
-    draw = (lambda: float(np.float32(np.exp2(rng.uniform(-126, 100))))) if wild else (lambda: draw_scale(rng))
+    draw = (lambda: float(np.float32(power_of_two(rng.uniform(-126, 100))))) if wild else (lambda: draw_scale(rng))
     if not case.has("per_channel"):
         return QParams(draw(), _inside(draw_zero(rng, dtype, case.strategy), limits), dtype, **limits)
     axis = min(1, len(shape) - 1)
@@ -97,7 +98,7 @@ def solved_input(case, rng, shape, dtype, sy, first=False):
     codes = rng.integers(int_type(dtype).qmin, int_type(dtype).qmax + 1, shape).astype(dtype)
     if case.strategy == "saturate":
         codes = draw_codes(rng, shape, dtype, zero, "saturate")
-    ratio = {"random": float(np.exp2(rng.uniform(-3, 1))), "saturate": pick(rng, (1.0, 2.0, 4.5))}.get(case.strategy)
+    ratio = {"random": float(power_of_two(rng.uniform(-3, 1))), "saturate": pick(rng, (1.0, 2.0, 4.5))}.get(case.strategy)
     if ratio is None:
         ratio = tie_ratio(rng, rng.integers(1, 5))
     scale = solve_scales(rng, ratio, sy) if case.strategy != "random" else ratio * sy
@@ -164,7 +165,7 @@ def build_mul(case, rng):
     zeros = [draw_zero(rng, dtype, strategy) for _ in "ab"]
     a, b = (draw_codes(rng, shape, dtype, zero, strategy) for zero in zeros)
     shift = {"neartie": int(rng.integers(3, 9)), "saturate": int(rng.integers(0, 6))}.get(strategy)
-    ratio = float(np.exp2(rng.uniform(-9, -5))) if shift is None else tie_ratio(rng, shift)
+    ratio = float(power_of_two(rng.uniform(-9, -5))) if shift is None else tie_ratio(rng, shift)
     scale = draw_scale(rng)
     other = solve_scales(rng, ratio, out.scale / scale)
     if case.strategy == "telling":

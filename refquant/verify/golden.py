@@ -34,7 +34,8 @@ class Vector(NamedTuple):
     Attributes
     ----------
     case : str
-        The line that the problem was built from.
+        The line that the problem was built from; ``near LINE`` where its scales were drawn by NumPy's functions of another processor, and the line
+        gives some of them a last bit away.
     profile : str
         The profile that the engine is held against.
     problem : Problem

@@ -7,6 +7,7 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.elementwise_data import dtype_of, laid_out, output_of, shape_of
+from refquant.verify.powers import power_of_two
 from refquant.verify.problem import Problem
 
 __all__ = ["build_batch_norm", "build_layer_norm", "build_channel_norm", "build_softmax"]
@@ -27,7 +28,7 @@ def build_batch_norm(case, rng):
     channels = x.shape[1]
     out = output_of(case, rng, x.dtype)
     mean = (rng.normal(0, 40, channels) * x.qparams.scale).astype(np.float32)
-    var = np.exp2(rng.uniform(-6, 6, channels)).astype(np.float32)
+    var = power_of_two(rng.uniform(-6, 6, channels)).astype(np.float32)
     arguments = {"x": x, "mean": mean, "var": var, "out": out, "eps": pick(rng, (1e-5, 1e-3, 0.0)), "activation": "relu" if case.has("relu") else None}
     gain = 1 / np.sqrt(var.astype(np.float64) + arguments["eps"])
     ratio = tie_ratio(rng, rng.integers(0, 5, channels), channels) if case.strategy == "neartie" else rng.normal(0, 1, channels)

@@ -7,6 +7,7 @@ from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales
+from refquant.verify.powers import power_of_two
 from refquant.verify.problem import Problem
 
 __all__ = ["build_max_pool2d", "build_avg_pool2d", "build_adaptive_avg_pool2d"]
@@ -32,7 +33,7 @@ def _scales(case, rng):
     if not case.has("rescale"):
         return scale, None
     dtype = "int8" if case.has("int8") else "uint8"
-    ratio = pick(rng, (1, 2, 4, 0.5, 0.25, 3, 1.5)) if case.strategy == "neartie" else float(np.exp2(rng.uniform(-1, 2)))
+    ratio = pick(rng, (1, 2, 4, 0.5, 0.25, 3, 1.5)) if case.strategy == "neartie" else float(power_of_two(rng.uniform(-1, 2)))
     return scale, QParams(solve_scales(rng, 1 / ratio, scale), draw_zero(rng, int_type(dtype), case.strategy), dtype)
 
 

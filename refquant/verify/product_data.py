@@ -8,6 +8,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.verify.case_outputs import windows_of
 from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales, tie_ratio
+from refquant.verify.powers import exponent_of, power_of_two
 from refquant.verify.problem import Problem
 
 __all__ = ["build_linear", "build_conv", "build_conv_transpose", "build_matmul_integer"]
@@ -147,13 +148,13 @@ def _scales(rng, strategy, rms, count):
     if strategy == "offset":
         return sx, solve_scales(rng, 2.0 ** -int(rng.integers(*_OFFSET_SHIFT)), sy / sx, count), sy
     if strategy == "random":
-        ratio = _SPREAD[strategy] / rms * np.exp2(rng.uniform(-1, 1, size))
+        ratio = _SPREAD[strategy] / rms * power_of_two(rng.uniform(-1, 1, size))
         sw = ratio * sy / sx
         return sx, float(sw[0]) if count is None else sw, sy
     if strategy == "saturate" and rng.random() < 0.25:
         # So small an output scale that scaled sums leave int32.
         rms *= 2.0 ** -int(rng.integers(18, 30))
-    shift = np.clip(np.floor(np.log2(rms / _SPREAD[strategy])), -26, 40) + rng.integers(0, 2, size)
+    shift = np.clip(exponent_of(rms / _SPREAD[strategy]), -26, 40) + rng.integers(0, 2, size)
     return sx, solve_scales(rng, tie_ratio(rng, shift, size), sy / sx, count), sy
 
 
@@ -162,7 +163,7 @@ def _float_scales(rng, x, count):
     sx = int(rng.integers(1025, 4096)) * 2.0 ** -int(rng.integers(12, 20))
     flat = x.reshape(-1)
     flat[0], flat[-1] = np.iinfo(x.dtype).min, np.iinfo(x.dtype).max
-    sw = np.exp2(rng.uniform(-9, -2, count or 1))
+    sw = power_of_two(rng.uniform(-9, -2, count or 1))
     return sx, float(sw[0]) if count is None else sw
 
 
@@ -171,7 +172,7 @@ def _bias(rng, case, channels, sx, sw, out, rms):
         return None
     steps = round_real(rng.normal(0, rms, channels), Round.HALF_EVEN)
     if case.strategy == "offset":
-        apart = 2.0 ** round_real(np.log2(out.scale / (np.asarray(sw) * sx)), Round.HALF_EVEN)
+        apart = 2.0 ** exponent_of(2**0.5 * out.scale / (np.asarray(sw) * sx))
         steps = (rng.integers(30, 110, channels) + 0.5) * apart + rng.integers(-9, 10, channels)
     if case.has("intbias"):
         if case.strategy == "wrap":

@@ -6,6 +6,7 @@ from refquant.core.dtypes import int_type
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.verify.powers import exponent_of, power_of_two
 from refquant.verify.problem import Problem
 
 __all__ = ["REDUCTIONS"]
@@ -181,7 +182,7 @@ def _is(value, usual):
 
 def _plainer_parameters(problem):
     """Set zero points to 0 or the middle, scales to 1, powers of two or few digits, all at once and each alone; per tensor in place of per channel."""
-    for scale in (lambda s: 1.0, lambda s: float(np.exp2(np.floor(np.log2(s))))):
+    for scale in (lambda s: 1.0, lambda s: float(power_of_two(exponent_of(s)))):
         every = {name: _rescaled(value, scale) for name, value in problem.arguments.items()}
         if any(every[name] is not value for name, value in problem.arguments.items()):
             yield _with(problem, **every)
@@ -219,7 +220,7 @@ def _plainer(q):
         if np.any(zero != plain):
             if not np.any(zero == 0):
                 yield changed(q.scale, np.full_like(zero, plain)[()] if zero.ndim else plain)
-    for plain in (np.ones_like(scale), np.exp2(np.floor(np.log2(scale))), *(_digits(scale, d) for d in (1, 2, 3, 4))):
+    for plain in (np.ones_like(scale), power_of_two(exponent_of(scale)), *(_digits(scale, d) for d in (1, 2, 3, 4))):
         if not np.array_equal(plain, scale) and np.mean(_length(plain)) < np.mean(_length(scale)):
             yield changed(plain if scale.ndim else float(plain), q.zero_point)
 

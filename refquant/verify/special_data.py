@@ -7,6 +7,7 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.verify.draws import draw_codes, draw_scale, draw_weights, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.elementwise_data import dtype_of, laid_out, output_of, shape_of, solved_input
+from refquant.verify.powers import power_of_two
 from refquant.verify.problem import Problem
 from refquant.verify.product_data import build_conv, build_linear
 
@@ -28,9 +29,9 @@ def _ranged(case, rng, shape, low_codes=0, high_codes=255):
     kind = rng.integers(7) if case.strategy == "edges" else 0
     scale = draw_scale(rng)
     if kind == 1:
-        return (rng.random(shape) * np.exp2(rng.uniform(-150, -118)) * rng.choice([1, -1])).astype(np.float32)
+        return (rng.random(shape) * power_of_two(rng.uniform(-150, -118)) * rng.choice([1, -1])).astype(np.float32)
     if kind == 2:
-        return (rng.standard_normal(shape) * np.exp2(rng.uniform(-24, -6)) * 6.1e-5).astype(np.float32)
+        return (rng.standard_normal(shape) * power_of_two(rng.uniform(-24, -6)) * 6.1e-5).astype(np.float32)
     if kind == 3:
         return np.zeros(shape, np.float32) if rng.random() < 0.75 else np.full(shape, rng.choice([1, -1]) * scale, np.float32)
     if case.strategy == "random":
@@ -73,7 +74,7 @@ def build_conv_dynamic(case, rng):
     base = build_conv(_usual(case).replace(op=case.op.removesuffix("_dynamic")), rng)
     x, w = _ranged(case, rng, base["x"].shape), base["w"]
     spread = np.sqrt(np.prod(w.shape[1:])) * 60.0
-    scales = np.exp2(rng.uniform(-1, 1, np.shape(w.qparams.scale))) / spread
+    scales = power_of_two(rng.uniform(-1, 1, np.shape(w.qparams.scale))) / spread
     w = QTensor(w.values, QParams(scales if w.qparams.per_channel else float(scales), w.qparams.zero_point, w.dtype, w.qparams.axis))
     bias = None if base["bias"] is None else (rng.standard_normal(w.shape[0]) * 20 * draw_scale(rng)).astype(np.float32)
     geometry = {name: base[name] for name in ("stride", "padding", "dilation", "groups")}
@@ -111,7 +112,7 @@ def build_scalar(case, rng):
     scale = draw_scale(rng)
     x = QTensor(laid_out(case, codes), QParams(scale, draw_zero(rng, dtype, "random"), dtype))
     if case.op == "mul_scalar":
-        number = pick(rng, (0.0, 1.0, -1.0, 0.1, -3.7, float(rng.normal()), float(-np.exp2(rng.uniform(-20, 20)))))
+        number = pick(rng, (0.0, 1.0, -1.0, 0.1, -3.7, float(rng.normal()), float(-power_of_two(rng.uniform(-20, 20)))))
     else:
         number = float((rng.integers(-900, 900) + pick(rng, (0.5, 0.0, 0.25))) * scale)
     return Problem(case.op, {"x": x, "number": number, "activation": "relu" if case.has("relu") else None})
@@ -157,7 +158,7 @@ def build_prelu(case, rng):
     x = rng.integers(kind.qmin, kind.qmax + 1, shape).astype(dtype)
     slopes = rng.integers(kind.qmin, kind.qmax + 1, 1 if case.has("alone") or len(shape) < 2 else shape[1]).astype(dtype)
     shift = int(rng.integers(2, 9))
-    ratio = tie_ratio(rng, shift) if case.strategy != "random" else float(np.exp2(rng.uniform(-9, -3)))
+    ratio = tie_ratio(rng, shift) if case.strategy != "random" else float(power_of_two(rng.uniform(-9, -3)))
     scale = draw_scale(rng)
     other = solve_scales(rng, ratio, out.scale / scale)
     return Problem("prelu", {"x": QTensor(laid_out(case, x), QParams(scale, zeros[0], dtype)), "weight": QTensor(slopes, QParams(other, zeros[1], dtype)), "out": out})
@@ -171,7 +172,7 @@ def _table(case, rng):
     """Draw rows: on ties of their own grid, constant, tiny, huge, at random."""
     rows, columns = case["m"], case["n"]
     top = (1 << _bits(case)) - 1
-    scale, low = np.exp2(rng.uniform(-8, 4, (rows, 1))), rng.normal(0, 4, (rows, 1))
+    scale, low = power_of_two(rng.uniform(-8, 4, (rows, 1))), rng.normal(0, 4, (rows, 1))
     codes = rng.integers(0, top + 1, (rows, columns)) + rng.choice([0.0, 0.5], (rows, columns))
     x = low + np.minimum(codes, top) * scale
     x[:, 0], x[:, -1] = low[:, 0], (low + top * scale)[:, 0]
