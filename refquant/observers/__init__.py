@@ -1,6 +1,8 @@
 """Range estimators: they see batches of a tensor and know its quantization parameters in the end.
 
-Names, parameters and bits are those of ``torch.ao.quantization``. To add one, copy a small file, and add a line to `OBSERVERS`.
+Names, parameters and bits of the first are those of ``torch.ao.quantization``; the others, from `EntropyObserver` on, are the calibrators of ONNX Runtime,
+TensorRT, PPQ, MQBench, AIMET and NNCF, which find a range that PyTorch's formula turns into scale and zero point.
+To add one, copy a small file, and add a line to `OBSERVERS`.
 
 >>> import numpy as np
 >>> obs = MinMaxObserver(dtype="uint8", reduce_range=True)
@@ -10,14 +12,18 @@ QParams(scale=0.019999999552965164, zero_point=0, dtype='uint8', quant_min=0, qu
 """
 
 from refquant.errors import ArgumentError
+from refquant.observers.clip_std_observer import ClipStdObserver
 from refquant.observers.default_fake_quants import DEFAULT_FAKE_QUANTS
 from refquant.observers.distribution_observer import DistributionObserver
+from refquant.observers.ema_quantile_observer import EmaQuantileObserver
 from refquant.observers.entropy_observer import EntropyObserver
 from refquant.observers.fake_quantize import FakeQuantize
 from refquant.observers.fixed_qparams_fake_quantize import FixedQParamsFakeQuantize
 from refquant.observers.fixed_qparams_observer import FixedQParamsObserver
 from refquant.observers.fused_moving_avg_obs_fake_quantize import FusedMovingAvgObsFakeQuantize
 from refquant.observers.histogram_observer import HistogramObserver
+from refquant.observers.kl_divergence_observer import KlDivergenceObserver
+from refquant.observers.lp_norm_observer import LpNormObserver
 from refquant.observers.min_max_observer import MinMaxObserver
 from refquant.observers.moving_average_min_max_observer import MovingAverageMinMaxObserver
 from refquant.observers.moving_average_per_channel_min_max_observer import MovingAveragePerChannelMinMaxObserver
@@ -26,9 +32,13 @@ from refquant.observers.observer_base import ObserverBase, ObserverFactory
 from refquant.observers.per_channel_min_max_observer import PerChannelMinMaxObserver
 from refquant.observers.percentile_observer import PercentileObserver
 from refquant.observers.placeholder_observer import PlaceholderObserver
+from refquant.observers.ppq_kl_observer import PpqKlObserver
+from refquant.observers.ppq_mse_observer import PpqMseObserver
 from refquant.observers.qparams_from_range import FloatQParams, choose_qparams, qparams_from_range, quant_limits
 from refquant.observers.recording_observer import RecordingObserver
 from refquant.observers.reuse_input_observer import ReuseInputObserver
+from refquant.observers.sqnr_observer import SqnrObserver
+from refquant.observers.statistic_range_observer import StatisticRangeObserver
 
 OBSERVERS = (
     MinMaxObserver,
@@ -44,6 +54,14 @@ OBSERVERS = (
     EntropyObserver,
     PercentileObserver,
     DistributionObserver,
+    KlDivergenceObserver,
+    PpqKlObserver,
+    PpqMseObserver,
+    LpNormObserver,
+    EmaQuantileObserver,
+    ClipStdObserver,
+    SqnrObserver,
+    StatisticRangeObserver,
 )
 
 

@@ -137,11 +137,15 @@ class HistogramObserver(UniformQuantizationObserverBase):
 
     def calculate_qparams(self):
         """Return the QParams of the best range; before any batch, scale 1 and zero point 0 with a warning."""
+        return self._qparams(*self.best_range())
+
+    def best_range(self):
+        """Return the range that the search finds; ``(inf, -inf)`` before any batch."""
         if not self._batches:
-            return self._qparams(self.min_val, self.max_val)
+            return self.min_val, self.max_val
         start, end = _maths().search_bins(self.histogram, self.min_val, self.max_val, self._levels)
         width = (self.max_val - self.min_val) / np.float32(self.bins)
-        return self._qparams(self.min_val + width * np.float32(start), self.min_val + width * np.float32(end + 1))
+        return self.min_val + width * np.float32(start), self.min_val + width * np.float32(end + 1)
 
 
 def _maths():
