@@ -27,6 +27,7 @@ from refquant.workflow.pt2e import (
 from refquant.workflow.qconfig import REUSE_INPUT, QConfig, default_dynamic_qconfig, get_default_qconfig, per_channel_dynamic_qconfig
 from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
 from refquant.workflow.quantize_static import quantize_static
+from refquant.workflow.simulate import SimulatedLayer, compare_simulation, simulate
 
 __all__ = [
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig",
@@ -37,4 +38,5 @@ __all__ = [
     "Quantizer", "ComposableQuantizer", "QuantizationConfig", "QuantizationAnnotation",
     "QuantizationSpec", "SharedQuantizationSpec", "FixedQParamsQuantizationSpec", "DerivedQuantizationSpec",
     "PreparedPT2E", "prepare_pt2e", "convert_pt2e", "lower_pt2e",
+    "simulate", "compare_simulation", "SimulatedLayer",
 ]  # fmt: skip

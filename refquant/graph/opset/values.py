@@ -41,6 +41,10 @@ def _dequantize(ctx, node, x):
     return ops.dequantize(x, numerics=ctx.numerics)
 
 
+def _fake_quantize(ctx, node, x):
+    return ops.fake_quantize(only_real(node, x), node.attrs["out"], numerics=ctx.numerics)
+
+
 def _requantize(ctx, node, x):
     if not isinstance(x, QTensor):
         raise ArgumentError("requantize takes codes; put a quantize node before it")
@@ -62,6 +66,7 @@ VALUES = (
     GraphOp("quantize_dynamic", (1, 1), {"reduce_range": False}, {}, ("quantize_dynamic",), _quantize_dynamic, shapes.same),
     GraphOp("dequantize", (1, 1), {}, {}, ("dequantize",), _dequantize, shapes.same),
     GraphOp("requantize", (1, 1), {"out": REQUIRED}, {}, ("requantize",), _requantize, shapes.same),
+    GraphOp("fake_quantize", (1, 1), {"out": REQUIRED}, {}, ("fake_quantize",), _fake_quantize, shapes.same),
     GraphOp("observe", (1, 1), {"observer": REQUIRED}, {}, ("observe",), _observe, shapes.same),
 )
 """``input`` with dtype ``"int64"`` takes indices. ``constant`` is a parameter array as a value. ``observe`` shows its input to an observer; what
