@@ -37,7 +37,8 @@ def test_layers_differ_by_a_code_at_most_but_beyond_the_calibrated_range(name, b
     assert {row.name for row in rows} == {n.name for n in model.nodes if isinstance(recorded(model, x)[n.name], QTensor)}
     assert sum(row.outputs for row in rows) > 100_000
     for row in rows:
-        assert row.own <= row.outputs * (0.2 if "pool" in row.op else 3e-2) + row.beyond
+        # QNNPACK rounds biases to the product of the scales, and so moves many codes by one.
+        assert row.own <= row.outputs * (0.2 if "pool" in row.op or backend == "qnnpack" else 1e-3) + row.beyond
         assert row.own_most <= 1 or row.beyond, row
     if backend in ("onednn", "qnnpack", "onnxruntime"):
         assert not any(row.beyond for row in rows)
