@@ -13,6 +13,11 @@ from refquant.verify import Problem, build, oracle
 from refquant.verify.default_cases import case_stream
 
 OPS = ("linear", "conv1d", "conv2d", "conv3d")
+TRANSPOSED = (
+    "conv_transpose2d/any/n1c6h5w6-oc6k3s2p1/pairs/seed=1", "conv_transpose2d/any/n2c5h4w5-oc5k2s2/pairs/seed=2/asymmetric", "conv_transpose2d/any/n1c8h4w4-oc8k3p1g2/pairs/seed=3",
+    "conv_transpose1d/any/n1c7w9-oc7k3p1/pairs/seed=4/nobias", "conv_transpose3d/any/n1c4t3h3w4-oc4k2s2/pairs/seed=5", "conv_transpose2d/any/n1c6h5w5-oc6k3g6/pairs/seed=6",
+    "conv_transpose2d/any/n1c8h4w4-oc8k2s2/pairs/seed=7", "conv_transpose2d/any/n1c3h5w4-oc3k3d2/pairs/seed=8/channels_last",
+)  # fmt: skip
 LEVELS = ("sse41", "avx2", "avx512", "avx512_vbmi", "amx_int8")
 ENGINES = ("fbgemm", "onednn", "onnxruntime")
 HERE = ("x86", "inductor", "qnnpack", *ENGINES)
@@ -40,6 +45,7 @@ def same(problem, profile, case):
         assert fast == slow, case
         return False
     assert fast.dtype == slow.dtype and fast.shape == slow.shape, case
+    fast, slow = np.ascontiguousarray(fast), np.ascontiguousarray(slow)
     assert np.array_equal(fast.view(np.uint8), slow.view(np.uint8)), (case, profile, int((fast != slow).sum()))
     return not np.array_equal(slow, oracle(problem, profile.partition("@")[0]))
 
@@ -58,6 +64,46 @@ def test_fast_equals_reference(engine, op):
 def test_odd_geometries(line):
     told = sum(same(build(line), f"{engine}@{level}", line) for engine in ENGINES for level in LEVELS)
     assert told
+
+
+@pytest.mark.parametrize("line", TRANSPOSED)
+def test_transposed_convolutions(line):
+    problem = build(line)
+    told = sum(same(problem, f"{name}@{level}", line) for name in ("fbgemm", "onednn", "x86", "onednn+shuffled_transpose") for level in ("sse41", "avx2", "avx512_vnni"))
+    assert told
+    asked = Problem(problem.op, {**problem.arguments, "isa": "avx2"})
+    assert np.array_equal(answer(asked, "fbgemm"), answer(problem, "fbgemm@avx2")) and np.array_equal(answer(problem, "x86@avx2"), answer(problem, "fbgemm@avx2"))
+    assert "was never measured" in answer(problem, "onednn@avx512") and "was never measured" in answer(problem, "onednn@avx_vnni")
+
+
+def test_neighbours_of_a_transposed_convolution_are_those_of_its_own_order():
+    """By hand: one channel, taps 127, 127, -128 on inputs of 255. FBGEMM pairs the first two taps; a flipped kernel would pair the last two."""
+    x = rq.QTensor(np.full((1, 1, 3), 255, np.uint8), rq.QParams(1.0, 0, "uint8"))
+    w = rq.QTensor(np.array([[[127, 127, -128]]], np.int8), rq.QParams(1.0, 0, "int8"))
+    y = rq.ops.conv_transpose1d(x, w, padding=2, out=rq.QParams(8.0, 0, "uint8"), numerics="fbgemm", isa="avx2").values
+    assert 2 * 255 * 127 > 32767 and y.ravel().tolist() == [round((32767 - 255 * 128) / 8)] == [16]
+    exact = rq.ops.conv_transpose1d(x, w, padding=2, out=rq.QParams(256.0, 0, "uint8"), numerics="fbgemm").values
+    assert exact.ravel().tolist() == [round(255 * 126 / 256)]
+
+
+@pytest.mark.parametrize("line", ["linear_dynamic/any/m4k64n9/random/seed=1", "conv2d_dynamic/any/n1c8h6w6-oc8k3/random/seed=1"])
+def test_dynamic_layers(line):
+    problem = build(line)
+    for name in ("fbgemm", "onednn"):
+        for level in ("avx2", "avx512"):
+            same(problem, f"{name}@{level}", line)
+            asked = Problem(problem.op, {**problem.arguments, "isa": level})
+            assert np.array_equal(answer(asked, name), answer(problem, f"{name}@{level}"))
+    with pytest.raises(ArgumentError, match="did you mean 'avx2'"):
+        oracle(Problem(problem.op, {**problem.arguments, "isa": "avx3"}), "fbgemm")
+
+
+def test_conv_integer_is_exact_on_every_level():
+    problem = build("conv_integer/any/n1c3h6w6-oc4k3/random/seed=0")
+    for level in LEVEL_NAMES:
+        assert np.array_equal(rq.ops.conv_integer(**problem.arguments, isa=level), rq.ops.conv_integer(**problem.arguments))
+    with pytest.raises(ArgumentError, match="did you mean 'avx2'"):
+        rq.ops.conv_integer(**problem.arguments, isa="avx3")
 
 
 @pytest.mark.parametrize("level", LEVELS)

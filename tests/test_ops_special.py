@@ -166,8 +166,9 @@ def test_sleef_is_the_exponential_of_pytorchs_softmax():
     torch = pytest.importorskip("torch")
     from refquant.ops.softmax import _densest
 
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        pytest.skip("this processor has no AVX-512, for which that build of ATen is")
+    lanes = {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability())
+    if lanes is None:
+        pytest.skip("this processor has no AVX2")
     x = (np.random.default_rng(5).standard_normal((3000, 77)) * 6).astype(np.float32)
-    np.testing.assert_array_equal(_densest(x, 16), torch.softmax(torch.from_numpy(x), 1).numpy())
+    np.testing.assert_array_equal(_densest(x, lanes), torch.softmax(torch.from_numpy(x), 1).numpy())
     assert np.any(_densest(x, 8) != _densest(x, 16))

@@ -14,8 +14,8 @@ _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 _DYNAMIC = ("linear_dynamic", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic")
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
-# Kernels of ATen that are compiled for AVX512, and round otherwise elsewhere.
-_AVX512 = ("avg_pool3d", "softmax")
+# Kernels of ATen that take as many channels at a step as the build for a processor has lanes.
+_BY_LANES = (*_POOLS, "avg_pool3d", "softmax")
 # Functions whose output parameters the caller cannot choose.
 _KEEPING = ("tanh", "hardsigmoid", "gelu")
 
@@ -82,8 +82,9 @@ class TorchRunner:
         return None
 
     def _refuse_machine(self, problem):
-        if problem.op in (*_POOLS, *_AVX512) and self._torch.backends.cpu.get_cpu_capability() != "AVX512":
-            return "the profile describes ATen's AVX512 kernels, which do not run here"
+        described = "AVX2" if self.profile.endswith(("@avx2", "@avx_vnni", "@avx_vnni_int8")) else "AVX512"
+        if problem.op in _BY_LANES and self._torch.backends.cpu.get_cpu_capability() != described:
+            return f"the profile describes ATen's {described} kernels, which do not run here"
         return None
 
 

@@ -102,11 +102,11 @@ def _counted(engine):
 
 #: Where the bits of a cell hold.
 CONDITIONS = (
-    Note(f"linear {_CONVOLUTIONS}", "fbgemm onednn x86 inductor onnxruntime", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
-    Note(_TRANSPOSED, "onednn", "on a CPU with AVX512-VNNI; what is meant, where groups' numbers of input and output channels differ: the engine gives onednn+shuffled_transpose; some shapes take another kernel, onednn+gemm_transpose"),
-    Note(_TRANSPOSED, "x86", "on a CPU with AVX512-VNNI; what is meant: the engine gives x86+defective_transpose; some shapes take another kernel, x86+gemm_transpose"),
-    Note("conv_transpose2d", "fbgemm", "on a CPU with AVX512-VNNI; what is meant, for a kernel 2x1 to 2x6 with a vertical stride of 2: the engine gives fbgemm+overlapping_transpose"),
-    Note("conv_transpose1d conv_transpose3d", "fbgemm", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
+    Note(f"linear {_CONVOLUTIONS}", "fbgemm onednn x86 inductor onnxruntime", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says"),
+    Note(_TRANSPOSED, "onednn", "on a CPU with AVX512-VNNI, or with isa='avx2' on one of that level; what is meant, where groups' numbers of input and output channels differ: the engine gives onednn+shuffled_transpose; some shapes take another kernel, onednn+gemm_transpose"),
+    Note(_TRANSPOSED, "x86", "on a CPU with AVX512-VNNI, or with isa='avx2' on one of that level; what is meant: the engine gives x86+defective_transpose; some shapes take another kernel, x86+gemm_transpose"),
+    Note("conv_transpose2d", "fbgemm", "on a CPU with AVX512-VNNI, or with isa='avx2' on one of that level; what is meant, for a kernel 2x1 to 2x6 with a vertical stride of 2: the engine gives fbgemm+overlapping_transpose"),
+    Note("conv_transpose1d conv_transpose3d", "fbgemm", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says"),
     Note("conv_transpose3d", "qnnpack", "what is meant: the engine takes the volume for an image, computes one slice and reads whatever lies behind its weights in memory"),
     Note("add mul cat " + _FUNCTIONS, _ATEN, "ATen's AVX2 or AVX-512 build, and as many `threads` as are asked for; ATEN_CPU_CAPABILITY=default rounds elsewhere"),
     Note("add mul cat relu6 clamp hardtanh prelu mean interpolate batch_norm avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d softmax", "inductor", "as the exported graph computes them, between dequantize and quantize; TorchInductor's generated C++ is not asked"),
@@ -124,19 +124,19 @@ CONDITIONS = (
     Note("conv2d", "inductor", "the post-operation swish rests on libm: a result beside a rounding boundary may come out one code off; its float32 outputs are refused"),
     Note("conv2d", "onednn", "weights packed anew for each post-operation: the engine goes on with the first one that packed weights were used with"),
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
-    Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step"),
+    Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),
     Note("sigmoid", "onnxruntime", f"libm: the function in float64, rounded once, where MLAS takes a rational approximation; {_counted('onnxruntime')}"),
     Note("tanh elu gelu", "onnxruntime", "between DequantizeLinear and QuantizeLinear; libm: the function in float64, rounded once, where float kernels approximate"),
     Note("hardsigmoid hardswish", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
     Note(_FUNCTIONS, "inductor onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
-    Note("avg_pool3d", _TORCH, "ATen's AVX-512 build, whose kernel takes 16 channels at a step"),
+    Note("avg_pool3d", _TORCH, "ATen's AVX-512 build, whose kernel takes 16 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note("mean adaptive_avg_pool3d layer_norm group_norm instance_norm interpolate batch_norm", _TORCH, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("threshold", _ATEN, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("mean", _TORCH, "over axes that lie side by side in memory; other than the last ones not the densest"),
     Note("celu", _ATEN, "libm: as elu"),
-    Note("softmax", _TORCH, f"ATen's AVX-512 build; libm: beside the densest axis the last entries, which fill no vector; {_softmax_count()}"),
-    Note("linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", _ATEN, "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16"),
+    Note("softmax", _TORCH, f"ATen's AVX-512 build, or by the profile on that level the one for AVX2; libm: beside the densest axis the last entries, which fill no vector; {_softmax_count()}"),
+    Note("linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", _ATEN, "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says"),
     Note("linear_dynamic", "inductor onnx onnx_reference", "quantize_dynamic, then linear with out=None, of which each is exact; the whole was held against no engine"),
     Note("quantize_embedding embedding_bag", _TORCH, "finite rows; sums in mode 0, one row after another, as FBGEMM's generated kernels for AVX2 and AVX-512 add them"),
     Note("adaptive_avg_pool2d", "onnxruntime", "the global pool alone; ONNX has no other"),
@@ -201,6 +201,6 @@ def conditions(op, profile):
     Examples
     --------
     >>> conditions("conv1d", "onednn")
-    ['on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16']
+    ['on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says']
     """
     return list(_CONDITIONS.get((op, _base(profile)), ()))

@@ -65,8 +65,12 @@ _SPECIAL = dict(
     embedding=EmbeddingForm(order="bias_first"),
 )
 
+# ATen's AVX2 build takes 8 channels a step where that for AVX512 takes 16.
+_ATEN_LEVELS = ((("avx2", "avx_vnni", "avx_vnni_int8"), {name: {"vector": 8} for name in ("avg_pool", "avg_pool3d", "softmax")}),)
+
 _SHARED = dict(
     **_SPECIAL,
+    by_level=_ATEN_LEVELS,
     quantize=_QUANTIZE,
     quantize_channel=_QUANTIZE_CHANNEL,
     quantize_int32=_QUANTIZE_CHANNEL,
@@ -140,9 +144,8 @@ ONEDNN = Numerics(
     conv=_ONEDNN_CONV,
     conv_transpose=TransposedForm.like(_ONEDNN_CONV),
     linear_int8=_ONEDNN_SIGNED,
-    by_level=_ONEDNN_LEVELS,
     # qconv.cpp: the accumulated tensor's scale reaches oneDNN's sum as the inverse of an inverse.
-    **{**_SHARED, "dynamic": _DYNAMIC.replace(linear_input="reciprocals"), "post": PostForm(other_scale="reciprocals")},
+    **{**_SHARED, "dynamic": _DYNAMIC.replace(linear_input="reciprocals"), "post": PostForm(other_scale="reciprocals"), "by_level": (*_ONEDNN_LEVELS, *_ATEN_LEVELS)},
 )
 
 X86 = Numerics(
@@ -174,7 +177,7 @@ QNNPACK = Numerics(
     # q8dwconv/mp8x27-sse2.c alone multiplies in double.
     conv=Dispatch(rule="depthwise_volume", vnni=False, yes=_QNNPACK_PRODUCT.replace(arithmetic="float64"), no=_QNNPACK_PRODUCT),
     conv_transpose=TransposedForm.like(_QNNPACK_PRODUCT),
-    **{**_SHARED, "dynamic": _DYNAMIC.replace(reduced="ignored"), "mean": _SPECIAL["mean"].replace(images="global"), "softmax": _SPECIAL["softmax"].replace(style="table"), "add": FixedAddForm(bits=21, rounding="half_away"), "unary": _UNARY.replace(style="qnnpack"), "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
+    **{**_SHARED, "dynamic": _DYNAMIC.replace(reduced="ignored"), "mean": _SPECIAL["mean"].replace(images="global"), "softmax": _SPECIAL["softmax"].replace(style="table"), "add": FixedAddForm(bits=21, rounding="half_away"), "by_level": tuple((levels, {"avg_pool3d": changes["avg_pool3d"]}) for levels, changes in _ATEN_LEVELS), "unary": _UNARY.replace(style="qnnpack"), "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
 )
 
 # onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.

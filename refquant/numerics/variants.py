@@ -143,8 +143,7 @@ def variant_names():
 
 
 def variants_of(name, kinds=KINDS):
-    """Return the full names of the variants of a profile, of some `kinds`; those of a profile on a processor level are on it too.
-    A profile of one's own, which is no name, has none.
+    """Return the full names of the variants of a profile (or of the name of one), of some `kinds`; those of a profile on a processor level are on it too.
 
     Examples
     --------
@@ -153,9 +152,7 @@ def variants_of(name, kinds=KINDS):
     """
     for kind in kinds:
         choose("variants", "kind", kind, KINDS)
-    if not isinstance(name, str):
-        return ()
-    base, at, level = name.partition("@")
+    base, at, level = getattr(name, "name", name).partition("@")
     return tuple(f"{base}+{v.name}{at}{level}" for v in VARIANTS if base in v.bases and v.kind in kinds)
 
 

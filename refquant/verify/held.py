@@ -15,6 +15,8 @@ __all__ = ["HELD", "profile_here", "switches", "followed", "refuse"]
 #: Engines that can be held, and the libraries in them that obey a variable.
 HELD = {"onednn": ("onednn",), "fbgemm": ("fbgemm",), "x86": ("onednn", "fbgemm")}
 _VARIABLES = {"onednn": "ONEDNN_MAX_CPU_ISA", "fbgemm": "FBGEMM_ENABLE_INSTRUCTIONS"}
+# Operators whose kernels in PyTorch take more channels at a step with AVX512.
+_ATEN = ("avg_pool2d", "avg_pool3d", "softmax")
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
 
@@ -25,12 +27,12 @@ def profile_here(profile):
 
     Examples
     --------
-    >>> profile_here("qnnpack"), profile_here("fbgemm").partition("@")[0]
-    ('qnnpack', 'fbgemm')
+    >>> profile_here("tflite_ref"), profile_here("fbgemm").partition("@")[0]
+    ('tflite_ref', 'fbgemm')
     """
     level = cpu.running_level()
     rules = {getattr(numerics.get(profile).pairing, name) for name in ("linear", "conv", "conv_otherwise")}
-    if level is None or "AVX512-VNNI" in cpu.level(level).extensions or rules <= {"exact", "unknown"}:
+    if level is None or "AVX512-VNNI" in cpu.level(level).extensions or (rules <= {"exact", "unknown"} and not numerics.get(profile).by_level):
         return profile
     return f"{profile}@{level}"
 
@@ -80,6 +82,9 @@ def followed(engine, level):
 
 def refuse(problem, engine, level):
     """Return why a held engine cannot be asked a problem as if it ran on a processor of that level, or None."""
+    wide = "AVX512F" in cpu.features()
+    if problem.op in _ATEN and wide and "AVX512F" not in cpu.level(level).extensions:
+        return "PyTorch's own kernels obey neither variable, and are those of this processor"
     if problem.op not in _CONVOLUTIONS:
         return None
     channels = problem["w"].shape[1]
