@@ -183,25 +183,32 @@ def test_threads_do_not_change_a_bit(monkeypatch):
             assert_same(results[0][1], finished)
 
 
-@pytest.mark.parametrize("name", [rung.name for rung in RUNGS if rung.low and rung.runs_here])
-def test_low_bytes_take_the_faster_rung_and_no_other(name, monkeypatch):
-    """Every pair at its worst, once without a byte above 127 and once with a single one, wherever it is."""
-    columns = np.array([[127, 127], [-128, -128], [127, -128], [1, 127]], np.int8)
+@pytest.mark.parametrize("rung", [rung for rung in RUNGS if rung.low and rung.runs_here], ids=lambda rung: rung.name)
+@pytest.mark.parametrize("pair", [(127, 127), (-128, -128), (127, -128), (1, 127), (90, 91), (-100, -29), (64, 64), (0, 0), (0, -128)])
+def test_low_bytes_take_the_faster_rung_where_it_is_exact_and_no_further(rung, pair, monkeypatch):
+    """The limit is the last byte without a saturated pair, and one byte above it, wherever it is, brings the exact rung back."""
     m, k = 9, 38
-    b = np.ascontiguousarray(np.tile(columns, (1, k // 2)).T)
-    a = np.full((m, k), 127, np.uint8)
-    asked = []
-    monkeypatch.setattr(product, "is_low", lambda field, real=product.is_low: asked.append(real(field)) or asked[-1])
-    packed = pack_b(b, name)
-    assert_same(ref_gemm(a, b, 3, 0), gemm_s32(a, packed, a_zero=3), name)
-    for place in range(a.size):
-        high = a.copy()
-        high.reshape(-1)[place] = 128 + place % 128
-        assert_same(ref_gemm(high, b, 3, 0), gemm_s32(high, packed, a_zero=3), (name, place))
-    assert asked == [True] + [False] * a.size
-    monkeypatch.setattr(product, "is_low", lambda field: True)
-    high = np.full((m, k), 255, np.uint8)
-    assert not np.array_equal(gemm_s32(high, packed), ref_gemm(high, b, 0, 0))  # what the question is for
+    b = np.zeros((k, 20), np.int8)
+    b[:, 3] = np.tile(pair, k // 2)
+    packed = pack_b(b, rung.name)
+    limits = packed.data[-2:].view(np.uint8)
+    worst = [(x, y) for x in (0, 1) for y in (0, 1)]
+    brute = max(a for a in range(256) if all(-32768 <= a * (x * pair[0] + y * pair[1]) <= 32767 for x, y in worst))
+    assert limits.tolist() == [brute, 255]
+    low, limit = pack_pairs(b, rung.low), int(limits[0])
+    for x, y in worst:
+        a = np.tile(np.array([x, y], np.uint8), (m, k // 2))
+        assert_same(ref_gemm(a * limit, b, 0, 0), gemm_s16pair_s32(a * limit, low), pair)
+    if limit < 255:
+        sums = [gemm_s16pair_s32(a * np.uint8(limit + 1), low) - ref_gemm(a * np.uint8(limit + 1), b, 0, 0) for a in map(lambda w: np.tile(np.array(w, np.uint8), (m, k // 2)), worst)]
+        assert any(s.any() for s in sums)  # what the limit is for
+    for place in range(m * k):
+        a = np.full((m, k), limit, np.uint8)
+        a.reshape(-1)[place] = min(255, limit + 1 + place % 100)
+        assert_same(ref_gemm(a, b, 3, 0), gemm_s32(a, packed, a_zero=3), (pair, place))
+    monkeypatch.setattr(product, "highest_byte", lambda field: 0)
+    full = np.full((m, k), 255, np.uint8)
+    assert limit == 255 or pair == (127, -128) or not np.array_equal(gemm_s32(full, packed), ref_gemm(full, b, 0, 0))
 
 
 def test_an_instruction_that_is_not_there_is_an_error():

@@ -9,6 +9,7 @@ import refquant as rq
 from refquant import numerics
 from refquant.core.levels import LEVEL_NAMES
 from refquant.errors import ArgumentError, UnsupportedError
+from refquant.ops.conv import conv_reference
 from refquant.verify import Problem, build, oracle
 from refquant.verify.default_cases import case_stream
 
@@ -145,6 +146,23 @@ def test_the_x86_engine_leaves_onednn_without_vnni():
     assert np.array_equal(oracle(problem, "x86@avx2"), oracle(problem, "fbgemm@avx2"))
     assert np.array_equal(oracle(problem, "x86@avx512_vnni"), oracle(problem, "onednn"))
     assert not np.array_equal(oracle(problem, "fbgemm"), oracle(problem, "onednn"))
+
+
+@pytest.mark.parametrize("highest", [127, 128, 255])
+@pytest.mark.parametrize("x_zero", [0, 127, 128])
+@pytest.mark.parametrize("numerics", ["fbgemm@avx2", "onednn@avx2", "onnxruntime@avx2"])
+@pytest.mark.parametrize("shape, groups, padding, channels_last", [
+    ((3, 5, 3, 3), 1, 1, False), ((6, 3, 3, 3), 2, 1, True), ((5, 7, 1, 3), 1, 0, True), ((4, 3, 5, 3), 1, 2, False),
+])
+def test_convolutions_whose_pairs_cross_a_row(highest, x_zero, numerics, shape, groups, padding, channels_last):
+    """Windows are copied out for them, and are not where no code is above 127: the reference knows no such ways."""
+    rng = np.random.default_rng(highest)
+    codes = rng.choice(np.array([0, highest - 1, highest], "u1"), (2, shape[1] * groups, 9, 8))
+    codes[0, 0, 0, 0] = highest
+    x = rq.QTensor(np.ascontiguousarray(codes.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if channels_last else codes, rq.QParams(0.1, x_zero, "uint8"))
+    w = rq.QTensor(rng.choice(np.array([-128, 127, 126], "i1"), shape), rq.QParams(0.01, 0, "int8"))
+    given = {"bias": np.zeros(shape[0], np.float32), "out": rq.QParams(3.0, 128, "uint8"), "padding": padding, "groups": groups, "numerics": numerics}
+    assert np.array_equal(rq.ops.conv2d(x, w, **given).values, conv_reference(x, w, **given).values)
 
 
 def test_an_unknown_level_is_listed():

@@ -2,6 +2,9 @@
 
     codes    [group][column][run][k]                               int8, a column's k side by side
     packed   [group][block][run][k / depth][column][depth]         int8, zeros behind the last column and the last k of a run
+    limits   [group][16 columns]                                   uint8, behind them, where a rung has a `low` one
+
+A limit is the highest byte of A with which no pair of these columns can saturate: ``limit * (sum of a pair)`` fits into int16.
 
 A block has 16 to 64 columns; see `refquant.kernels.tile` for `depth`, the neighbours of k that make one word.
 """
@@ -12,9 +15,9 @@ from numba.core import types
 from refquant.kernels.jit import jit_disabled, kernel
 from refquant.kernels.signature import as_input
 from refquant.kernels.transpose import transpose_bytes
-from refquant.kernels.vector_ir import I8, I16, I32, emitted_function
+from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function
 
-__all__ = ["first_column", "pack_columns", "signed_codes", "column_sums"]
+__all__ = ["first_column", "pack_columns", "signed_codes", "column_sums", "copy_words"]
 
 @kernel
 def first_column(block, n16, widest):
@@ -32,6 +35,15 @@ def _emit_scatter(e, source, target, step, depth, words):
 
 _scatter_words = emitted_function("scatter_words", types.none, [types.int64] * 5, _emit_scatter)
 """``(source, target, step, depth, words)``: words of `depth` bytes, side by side at `source`, are put `step` bytes apart."""
+
+
+def _emit_copy(e, source, target, words):
+    with e.loop(e.mul(words, 8), step=8) as at:
+        e.store(e.load(e.add(source, at), I64), e.add(target, at))
+
+
+copy_words = emitted_function("copy_words", types.none, [types.int64] * 3, _emit_copy)
+"""``(source, target, words)``: eight bytes at a time, from the first to the last."""
 
 
 @kernel
@@ -54,6 +66,19 @@ def _pack_columns(codes, widest, depth, packed):
             block_at += runs * words * step
 
 
+@kernel
+def _pair_limits(packed, line16, limits):
+    """The limit of each 16 columns, `line16` bytes in which pairs are neighbours; their sums count signs apart, for A may be 0 anywhere."""
+    for i in range(limits.shape[0]):
+        above, below = 1, 1
+        line = packed[i * line16 : (i + 1) * line16]
+        for j in range(line16 // 2):
+            a, b = np.int64(line[2 * j]), np.int64(line[2 * j + 1])
+            above = max(above, max(a, 0) + max(b, 0))
+            below = min(below, min(a, 0) + min(b, 0))
+        limits[i] = min(255, min(32767 // above, 32768 // max(1, -below)))
+
+
 def pack_columns(codes, rung):
     """Pack the columns of a product.
 
@@ -67,9 +92,12 @@ def pack_columns(codes, rung):
     ndarray of int8, (bytes,), read-only
     """
     groups, columns, runs, length = codes.shape
-    packed = np.zeros(groups * runs * -(-columns // 16) * 16 * -(-length // rung.depth) * rung.depth, np.int8)
+    blocks, line16 = groups * -(-columns // 16), 16 * runs * -(-length // rung.depth) * rung.depth
+    packed = np.zeros(blocks * (line16 + 1 if rung.low else line16), np.int8)
     if codes.size:
         _pack_columns(as_input(codes), rung.widest, rung.depth, packed)
+        if rung.low:
+            _pair_limits(packed, line16, packed[blocks * line16 :].view(np.uint8))
     return as_input(packed)
 
 

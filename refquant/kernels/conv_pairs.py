@@ -2,7 +2,7 @@
 
     runs       the tile of `refquant.kernels.product` on the field itself, where neighbours are neighbours in memory
     depthwise  `refquant.kernels.depthwise`, pairs of taps in raster order
-    columns    windows copied out, neighbours side by side, and `refquant.kernels.pairs`: any pairing
+    columns    windows copied out, neighbours side by side, and `refquant.kernels.pairs`: any pairing; the exact kernels where no pair can saturate
 
 Which products are neighbours is a table of positions in (*kernel, ic), see `refquant.isa.accumulate.neighbours`. A tap outside of
 the image contributes the product of the zero point, which saturates like any other, or nothing (``skips``).
@@ -14,19 +14,24 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.core.wrap import saturate_int16, wrap_int32
-from refquant.kernels.conv import bind_windows, merged_groups
+from refquant.kernels.columns import copy_words
+from refquant.kernels.conv import bind_conv, bind_windows, merged_groups
 from refquant.kernels.depthwise import bind_depthwise
+from refquant.kernels.field import make_field, make_source
 from refquant.kernels.gemm import column_zeros
+from refquant.kernels.jit import kernel, parallel_for
+from refquant.kernels.left import fill_offsets, highest_byte, left_of
 from refquant.kernels.pack import PackedConv
-from refquant.kernels.pairs import gemm_s16pair_s32, pack_pairs
+from refquant.kernels.pairs import bind_gemm_s16pair, gemm_s16pair_s32, pack_pairs
 from refquant.kernels.requantize import requantize
+from refquant.kernels.signature import as_input, slice_epilogue
 from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.tile import choose_rung
-from refquant.kernels.window import make_geometry
+from refquant.kernels.window import make_geometry, window_rows
 
 __all__ = ["PairedWeights", "pack_paired", "bind_conv_s16pair"]
 
-_MOST_BYTES = 1 << 26
+_MOST_BYTES = 1 << 20
 
 
 class PairedWeights(NamedTuple):
@@ -154,28 +159,82 @@ def _windows(x, kernel, geometry, outside):
     return np.moveaxis(windows[steps], dims + 1, -1)
 
 
-def _by_columns(x, w, geometry, x_zero, w_zero):
-    memory = np.empty(geometry.memory_shape, np.int32)
-    one = max(1, math.prod(geometry.out) * w.codes[0].size * w.groups)
-    step = max(1, _MOST_BYTES // one)
-    for n in range(0, x.shape[0], step):
-        memory[n : n + step] = _columns_of_images(x[n : n + step], w, geometry, x_zero, w_zero)
-    return memory
+@kernel
+def _gather(first, last, m0, field, left_parts, group, pieces, codes):
+    """Copy windows out: row i is that of the output pixel `m0` + i, and `pieces` (start, length) say where its bytes lie from its start.
+
+    Eight bytes at a time where eight may be read, and where the bytes behind a piece are written next.
+    """
+    left = left_of(left_parts)
+    offsets = np.empty(last - first, np.int64)
+    fill_offsets(left, m0 + first, offsets)
+    for i in range(last - first):
+        base = offsets[i] + group * left.group_step
+        line, at = codes[first + i], 0
+        for p in range(pieces.shape[0]):
+            start, length = base + pieces[p, 0], pieces[p, 1]
+            words = (length + 7) // 8 if left.loose and at + (length + 7) // 8 * 8 <= line.shape[0] else 0
+            if words > 0:
+                copy_words(field.ctypes.data + start, line.ctypes.data + at, words)
+            else:
+                for j in range(length):
+                    line[at + j] = field[start + j]
+            at += length
 
 
-def _columns_of_images(x, w, geometry, x_zero, w_zero):
-    oc, ic, *kernel = w.codes.shape
-    windows = _windows(x, kernel, geometry, 0 if w.skips else x_zero)
-    out, per_group = windows.shape[: len(kernel) + 1], oc // w.groups
+def _pieces(table):
+    """Cut a table of positions where neighbours are not neighbours in memory: (start, length) of each piece."""
+    cuts = np.flatnonzero(np.diff(table) != 1) + 1
+    firsts = np.concatenate([np.zeros(min(1, table.size), np.int64), cuts])
+    lengths = np.diff(np.append(firsts, table.size))
+    return as_input(np.stack([table[firsts], lengths], axis=1))
+
+
+def _windows_of(x, w, geometry, outside):
+    """Yield (first row, group, codes) of the windows as the products take them, some rows at a time."""
+    ic = w.codes.shape[1]
+    field, loose, _ = make_field(x, geometry, outside)
+    left = window_rows(geometry, loose, w.groups, True)
     order = np.where(w.places < 0, 0, w.places).reshape(-1)
-    rows = math.prod(out)
-    raw, sums = np.empty((rows, oc), np.int32), np.empty((rows, w.groups), np.int64)
-    for g in range(w.groups):
-        codes = windows[..., g * ic : (g + 1) * ic].reshape(rows, -1)
-        mine = slice(g * per_group, (g + 1) * per_group)
-        raw[:, mine] = gemm_s16pair_s32(codes if np.array_equal(order, np.arange(codes.shape[1])) else codes[:, order], w.packed[g])
-        sums[:, g] = codes.sum(1, dtype=np.int64) if np.any(w_zero) else 0
-    return wrap_int32(raw - _zero_terms(x, w, geometry, sums, x_zero, w_zero)).reshape(*out, oc)
+    pieces, rows = _pieces(left[0][order // ic] + order % ic), left[3]
+    step = max(1, _MOST_BYTES // max(1, order.size))
+    for m0 in range(0, rows, step):
+        for g in range(w.groups):
+            codes = np.empty((min(step, rows - m0), order.size), np.uint8)
+            parallel_for(_gather, codes.shape[0], m0, field, left, g, pieces, codes, grain=1 + 65536 // max(1, order.size))
+            yield m0, g, codes
+
+
+def _bind_columns(w, geometry, x_zero, w_zero, dtype, ep):
+    oc, per_group = w.codes.shape[0], w.codes.shape[0] // w.groups
+    if np.any(w_zero) or w.skips and geometry.padded:
+        return lambda x: requantize(_column_sums(x, w, geometry, x_zero, w_zero), ep, dtype)
+    parts = [slice(g * per_group, (g + 1) * per_group) for g in range(w.groups)]
+    products = [bind_gemm_s16pair(packed, slice_epilogue(ep, part), dtype, a_zero=x_zero) for packed, part in zip(w.packed, parts)]
+
+    def run(x):
+        memory = np.empty(geometry.memory_shape, dtype)
+        rows = memory.reshape(-1, oc)
+        for m0, g, codes in _windows_of(x, w, geometry, x_zero):
+            rows[m0 : m0 + codes.shape[0], parts[g]] = products[g](codes)
+        return memory
+
+    return run
+
+
+def _column_sums(x, w, geometry, x_zero, w_zero):
+    """The sums where a term of a zero point depends on the pixel."""
+    oc, per_group = w.codes.shape[0], w.codes.shape[0] // w.groups
+    memory = np.empty(geometry.memory_shape, np.int32)
+    raw = memory.reshape(-1, oc)
+    sums, counted = np.zeros((raw.shape[0], w.groups), np.int64), w.places.reshape(-1) >= 0
+    for m0, g, codes in _windows_of(x, w, geometry, 0 if w.skips else x_zero):
+        here = slice(m0, m0 + codes.shape[0])
+        raw[here, g * per_group : (g + 1) * per_group] = gemm_s16pair_s32(codes, w.packed[g])
+        if np.any(w_zero):
+            sums[here, g] = codes[:, counted].sum(1, dtype=np.int64)
+    raw[:] = wrap_int32(raw - _zero_terms(x, w, geometry, sums, x_zero, w_zero))
+    return memory
 
 
 def _zero_terms(x, w, geometry, sums, x_zero, w_zero):
@@ -227,9 +286,21 @@ def bind_conv_s16pair(x_shape, w, epilogue, dtype, *, stride, padding, dilation,
         zero points, through the output stage.
     """
     geometry = make_geometry(x_shape, w.codes.shape, stride, padding, dilation)
-    if w.way == "columns":
-        run = lambda x: requantize(_by_columns(x, w, geometry, x_zero, w_zero), epilogue, dtype)  # noqa: E731
+    bind = {"columns": _bind_columns, "depthwise": _bind_depthwise, "runs": _bind_runs}[w.way]
+    run = bind(w, geometry, x_zero, w_zero, dtype, epilogue)
+    if w.way == "columns" and x_zero < 128 and choose_rung() is not None:
+        # Codes up to 127 cannot saturate a pair: 127 * 128 * 2 < 2**15.
+        exact = bind_conv(
+            x_shape, PackedConv.of(w.codes, w.groups), epilogue, dtype, stride=stride, padding=padding, dilation=dilation,
+            x_zero=x_zero, w_zero=w_zero,
+        )  # fmt: skip
     else:
-        run = (_bind_depthwise if w.way == "depthwise" else _bind_runs)(w, geometry, x_zero, w_zero, dtype, epilogue)
+        exact = None
     empty = math.prod(geometry.memory_shape) == 0
-    return lambda x: (np.empty(geometry.memory_shape, dtype) if empty else run(x)).transpose(geometry.from_memory)
+
+    def convolve(x):
+        if exact is not None and highest_byte(make_source(x, geometry, x_zero)[0]) < 128:
+            return exact(x)
+        return (np.empty(geometry.memory_shape, dtype) if empty else run(x)).transpose(geometry.from_memory)
+
+    return convolve

@@ -16,7 +16,7 @@ from refquant.kernels.jit import kernel, parallel_for
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input
 
-__all__ = ["Left", "left_of", "matrix_rows", "fill_offsets", "is_low", "sum_rows"]
+__all__ = ["Left", "left_of", "matrix_rows", "fill_offsets", "highest_byte", "sum_rows"]
 
 _NO_RUN = as_input(np.zeros(1, np.int64))
 
@@ -84,12 +84,12 @@ def fill_offsets(left, m0, offsets):
 
 
 @kernel
-def is_low(field):
-    """Whether no byte exceeds 127."""
-    bits = np.uint8(0)
+def highest_byte(field):
+    """The highest byte; 0 of none."""
+    highest = np.uint8(0)
     for i in range(field.shape[0]):
-        bits |= field[i]
-    return bits < 128
+        highest = max(highest, field[i])
+    return highest
 
 
 @kernel

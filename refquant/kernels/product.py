@@ -16,7 +16,7 @@ import numpy as np
 from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import get_num_threads, kernel, parallel_for
 from refquant.kernels.columns import first_column
-from refquant.kernels.left import Left, fill_offsets, is_low, left_of
+from refquant.kernels.left import Left, fill_offsets, highest_byte, left_of
 from refquant.kernels.plain import plain_product, plain_requantize
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input, freeze_epilogue
@@ -85,9 +85,10 @@ def _product_kernel(name):
     """The loops around the tile of the rung called `name`."""
     rung = rung_named(name)
     panel, widest, depth, fuses = panel_function(rung), rung.widest, rung.depth, rung.fuses_lines
+    has_low = rung.low is not None
 
     @kernel
-    def product(first, last, field, left_parts, right_parts, height, chunks, low, out, item, stage):
+    def product(first, last, field, left_parts, right_parts, height, chunks, highest, out, item, stage):
         left, right = left_of(left_parts), right_of(right_parts)
         groups, columns = right.groups, right.columns
         n16 = (columns + 15) // 16
@@ -95,6 +96,7 @@ def _product_kernel(name):
         whole = (left.length + depth - 1) // depth
         words, rest = (whole, 0) if left.loose else (left.length // depth, left.length % depth)
         line16 = 16 * left.runs.shape[0] * whole * depth
+        limits = right.data[groups * n16 * line16 :]
         out_pitch = groups * columns * item
         shifted = right.row_sums.shape[1] > 0
         start = np.empty((groups, 16 * n16), np.int32)
@@ -111,6 +113,7 @@ def _product_kernel(name):
                 c16 = first_column(block, n16, widest)
                 width = first_column(block + 1, n16, widest) - c16
                 n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
+                low = LOW if has_low and highest <= np.uint8(limits[g * n16 + c16]) else 0
                 if shifted:
                     straight = False
                 else:
@@ -179,8 +182,8 @@ def bind_product(rung, right, kind, ep):
         chunks = 1 if down >= 4 * threads else most
         # Besides the products, reading the columns is worth two rows of them.
         grain = 1 + down * chunks * _GRAIN // ((rows + 2) * size + 1)
-        memory, low = out.reshape(-1).view(np.uint8), LOW if has_low and is_low(field) else 0
-        parallel_for(worker, down * chunks, field, left, right, height, chunks, low, memory, out.itemsize, stage, grain=grain)
+        memory, highest = out.reshape(-1).view(np.uint8), highest_byte(field) if has_low else 255
+        parallel_for(worker, down * chunks, field, left, right, height, chunks, highest, memory, out.itemsize, stage, grain=grain)
 
     return run
 

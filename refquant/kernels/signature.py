@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.core.epilogue import Epilogue
 
-__all__ = ["as_input", "freeze_epilogue"]
+__all__ = ["as_input", "freeze_epilogue", "slice_epilogue"]
 
 _VECTORS = tuple(Epilogue._fields.index(name) for name in ("bias_i", "pre_b", "s2", "b", "m64", "mult", "shift"))
 
@@ -22,3 +22,8 @@ def freeze_epilogue(ep):
         return Epilogue._make([as_input(value) if i in _VECTORS else value for i, value in enumerate(ep)])
     return ep
 
+
+
+def slice_epilogue(ep, channels):
+    """Return the output stage of some of the channels, a slice."""
+    return Epilogue._make([as_input(value[channels]) if i in _VECTORS else value for i, value in enumerate(ep)])

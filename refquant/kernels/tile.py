@@ -12,12 +12,13 @@
     avx512vnni    4       vpdpbusd zmm                               four products are added straight into int32
     avxvnni       4       vpdpbusd ymm                               the same
     avx512bw      2       vpmovzxbw, vpmovsxbw, vpmaddwd zmm         two products of 16 bits cannot overflow int32
-    avx2          4       even and odd bytes apart, vpmaddwd ymm     the same; pairs256 where no byte of A exceeds 127
+    avx2          4       even and odd bytes apart, vpmaddwd ymm     the same; pairs256 where no pair can saturate
     portable      1       LLVM's vector multiplication and addition  int32
     pairs512      4       vpmaddubsw, vpmaddwd zmm                   it is not: neighbouring products saturate to int16
     pairs256      4       vpmaddubsw, vpmaddwd ymm                   the same
 
-With A up to 127 no pair saturates, for ``127 * 128 * 2 < 2**15``: there ``pairs256`` is exact, and faster.
+Where the bytes of A are low no pair saturates, up to 127 never, for ``127 * 128 * 2 < 2**15``. There ``pairs256`` is exact, and faster:
+see the limits in `refquant.kernels.columns`.
 
 The k of a product may lie in several runs (the rows of a convolution's window), whose starts are a table. A tile begins with
 given values and sums modulo ``2**32``, so all rungs but the pairs give the same bits.
@@ -54,7 +55,7 @@ class Rung(NamedTuple):
         Columns / 16 of a tile → its possible numbers of rows, the greatest first.
     exact : bool
     low : str or None
-        The rung of the same layout that is exact too, and faster, where no byte of A exceeds 127.
+        The rung of the same layout that is exact too, and faster, where no pair of products can saturate.
     """
 
     name: str
@@ -266,7 +267,7 @@ def panel_function(rung):
     `width` * 16 columns wide.
 
     width
-        Less `LOW`, if no byte of A exceeds 127 and the rung has a `low` one.
+        In 16 columns; `LOW` more for the rung's `low` one.
     base, offsets
         Address of A; address of an int64 for each row, its offset from `base` in bytes.
     runs, n_runs

@@ -15,6 +15,7 @@ from refquant.backends.bench.harness import geomean
 from refquant.errors import BackendMissing
 from refquant.graph import layer_bits
 from refquant.graph.work import multiply_adds
+from refquant.verify.held import profile_here
 
 __all__ = ["NETWORKS", "network_calls"]
 
@@ -67,7 +68,7 @@ def quantized_network(name):
         mapping = workflow.QConfigMapping(_ENGINE).set_object_type(kind.only, workflow.get_default_qconfig(_ENGINE))
     prepared = workflow.prepare_fx(model, mapping, (images,))
     prepared(images, real=_real_order())
-    return Network(model, workflow.convert_fx(prepared), images)
+    return Network(model, workflow.convert_fx(prepared, numerics=profile_here(_ENGINE)), images)
 
 
 def _real_order():
