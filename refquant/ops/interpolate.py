@@ -14,7 +14,7 @@ from refquant.numerics.special_forms import CodeBilinearForm, RealsForm
 from refquant.ops.arguments import check_eight_bit, check_qtensor, sides
 from refquant.ops.by_reals import through_reals
 from refquant.ops.code_bilinear import code_bilinear
-from refquant.ops.real.interpolate import bilinear
+from refquant.ops.real.bilinear import bilinear
 from refquant.ops.real.line import Line, ratio_of
 
 __all__ = ["interpolate"]

@@ -24,13 +24,14 @@ from refquant.workflow.pt2e import (
     ComposableQuantizer, DerivedQuantizationSpec, FixedQParamsQuantizationSpec, PreparedPT2E, QuantizationAnnotation, QuantizationConfig, QuantizationSpec, Quantizer,
     SharedQuantizationSpec, X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, get_x86_inductor_linear_dynamic_fp16_config, lower_pt2e, prepare_pt2e,
 )  # fmt: skip
-from refquant.workflow.qconfig import REUSE_INPUT, QConfig, default_dynamic_qconfig, get_default_qconfig, per_channel_dynamic_qconfig
-from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qconfig_mapping
+from refquant.workflow.qconfig import REUSE_INPUT, QConfig, default_dynamic_qconfig, get_default_qat_qconfig, get_default_qconfig, per_channel_dynamic_qconfig
+from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qat_qconfig_mapping, get_default_qconfig_mapping
 from refquant.workflow.quantize_static import quantize_static
 from refquant.workflow.simulate import SimulatedLayer, compare_simulation, simulate
 
 __all__ = [
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig",
+    "get_default_qat_qconfig", "get_default_qat_qconfig_mapping",
     "BackendConfig", "BackendPatternConfig", "DTypeConfig", "DTypeWithConstraints", "OWN", "SHARE", "NOT_OBSERVED", "get_backend_config",
     "PrepareCustomConfig", "ConvertCustomConfig", "fuse_fx", "Prepared", "calibrate", "Calibration", "prepare_fx", "convert_fx", "convert_to_reference_fx", "quantize_static",
     "LayerBits", "layer_bits",

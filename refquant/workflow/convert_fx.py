@@ -98,7 +98,7 @@ def _convert(prepared, numerics, custom, mapping, place, finish):
     skipped = _without_qconfig(prepared, mapping, place)
     weights = {name: w for name, w in reference_weights(prepared).items() if name not in skipped}
     # PyTorch takes the range of run-time parameters from the engine, not from the observer.
-    model = quantize_values(prepared.model, reduce_range=profile.name in ("fbgemm", "x86"), left_out=_left_out(prepared.model, skipped))
+    model = quantize_values(prepared.model, reduce_range=profile.name.partition("@")[0] in ("fbgemm", "x86"), left_out=_left_out(prepared.model, skipped))
     model = _with_codes(model, prepared)
     model = finish(model, prepared, weights, skipped)
     return preserve(prepared.model, model.with_nodes(model.nodes, numerics=profile), custom.preserved_attributes, place)

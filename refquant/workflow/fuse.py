@@ -66,6 +66,8 @@ def fuse(model, backend_config, left_alone=()):
 def _fused(match):
     root, params, attrs = match.root, dict(match.root.params), dict(match.root.attrs)
     for node in match.nodes:
+        if node.op in ("leaky_relu", "tanh") and not node.is_module:
+            raise UnsupportedError(f"fuse_fx: {node.name!r} is {node.target} behind {root.name!r}; PyTorch fuses it as a module alone and breaks off at the function, use nn.LeakyReLU or nn.Tanh")
         if node.op == "batch_norm" and root.op != "batch_norm":
             params.update(_folded(root, node))
         elif node.op == "leaky_relu":

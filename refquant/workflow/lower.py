@@ -171,7 +171,8 @@ class _Lowering:
         quantize = self.nodes[before.inputs[0]] if before.op == "dequantize" else before
         if quantize.op != "quantize_dynamic":
             return
-        attrs = {"activation": "relu" if relu else layer.attrs["activation"], "reduce_range": quantize.attrs["reduce_range"]}
+        # PyTorch's module takes seven bits under every engine, the function what the engine wants.
+        attrs = {"activation": "relu" if relu else layer.attrs["activation"], "reduce_range": layer.is_module or quantize.attrs["reduce_range"]}
         sources = [s for n in filter(None, (layer, relu)) for s in n.sources]
         self.nodes[layer.name] = layer.replace(op="linear_dynamic", inputs=quantize.inputs, attrs=attrs, params=self._params(layer), sources=sources)
         self.lowered.append(layer.name)

@@ -1,10 +1,13 @@
 """`QConfig`: which observers see activations and weights, and PyTorch's defaults for its engines."""
 
 from refquant.errors import ArgumentError, choose
-from refquant.observers import HistogramObserver, MinMaxObserver, NoopObserver, PerChannelMinMaxObserver, PlaceholderObserver, ReuseInputObserver
+from refquant.observers import (
+    DEFAULT_FAKE_QUANTS, FakeQuantize, FusedMovingAvgObsFakeQuantize, HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, NoopObserver,
+    PerChannelMinMaxObserver, PlaceholderObserver, ReuseInputObserver,
+)  # fmt: skip
 from refquant.observers.observer_base import ObserverBase, ObserverFactory
 
-__all__ = ["QConfig", "BACKENDS", "DEFAULT_WEIGHT", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "reuses_input", "get_default_qconfig"]
+__all__ = ["QConfig", "BACKENDS", "DEFAULT_WEIGHT", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "reuses_input", "get_default_qconfig", "get_default_qat_qconfig"]
 
 BACKENDS = ("x86", "fbgemm", "onednn", "qnnpack")
 
@@ -114,3 +117,34 @@ def get_default_qconfig(backend="x86"):
     choose("get_default_qconfig", "backend", backend, BACKENDS)
     activation = HistogramObserver.with_args(dtype="quint8", reduce_range=backend in ("x86", "fbgemm"))
     return QConfig(activation, DEFAULT_WEIGHT if backend == "qnnpack" else _PER_CHANNEL_WEIGHT)
+
+
+def get_default_qat_qconfig(backend="x86", version=1):
+    """Return what PyTorch trains with for one of its engines: fake-quantizers of moving averages, with the codes 0 … 127 for x86 and fbgemm.
+
+    Parameters
+    ----------
+    backend : {"x86", "fbgemm", "onednn", "qnnpack"}
+    version : {0, 1}
+        1 takes the fused fake-quantizers, whose scale has a formula of its own; 0 those that observe and round in two steps.
+
+    Returns
+    -------
+    QConfig
+
+    Source
+    ------
+    PyTorch 2.13, torch/ao/quantization/qconfig.py, ``get_default_qat_qconfig``.
+
+    Examples
+    --------
+    >>> get_default_qat_qconfig("qnnpack").weight().qscheme
+    'per_tensor_symmetric'
+    """
+    choose("get_default_qat_qconfig", "backend", backend, BACKENDS)
+    choose("get_default_qat_qconfig", "version", version, (0, 1))
+    kind, prefix = (FusedMovingAvgObsFakeQuantize, "default_fused_{}wt") if version else (FakeQuantize, "default_{}weight")
+    reduced = {} if backend == "onednn" else {"reduce_range": backend != "qnnpack"}
+    activation = kind.with_args(observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=255, **reduced)
+    per_channel = "" if backend == "qnnpack" else "per_channel_"
+    return QConfig(activation, DEFAULT_FAKE_QUANTS[f"{prefix.format(per_channel)}_fake_quant"])

@@ -6,11 +6,11 @@ from functools import lru_cache
 from refquant.errors import ArgumentError, choose
 from refquant.graph.match import ANY, parse_pattern
 from refquant.graph.opset import OPS
-from refquant.observers import FixedQParamsObserver, HistogramObserver, MinMaxObserver, PlaceholderObserver
+from refquant.observers import DEFAULT_FAKE_QUANTS, FixedQParamsFakeQuantize, FixedQParamsObserver, HistogramObserver, MinMaxObserver, PlaceholderObserver
 from refquant.workflow.backend_patterns import BACKEND_CONFIGS, FIXED_TARGETS, get_backend_config
-from refquant.workflow.qconfig import BACKENDS, DEFAULT_WEIGHT, REUSE_INPUT, QConfig, get_default_qconfig
+from refquant.workflow.qconfig import BACKENDS, DEFAULT_WEIGHT, REUSE_INPUT, QConfig, get_default_qat_qconfig, get_default_qconfig
 
-__all__ = ["QConfigMapping", "get_default_qconfig_mapping", "object_type_names", "qconfigs_of"]
+__all__ = ["QConfigMapping", "get_default_qconfig_mapping", "get_default_qat_qconfig_mapping", "object_type_names", "qconfigs_of"]
 
 _TORCH_MODULES = {"torch.nn.functional": "F", "torch._C._nn": "F", "_operator": "operator", "torch._VF": "torch", "torch": "torch", "builtins": "torch"}
 
@@ -152,6 +152,29 @@ def get_default_qconfig_mapping(backend="x86"):
     (True, FixedQParamsObserver.with_args(scale=0.0078125, zero_point=128, dtype='quint8', quant_min=0, quant_max=255))
     """
     return _default_mapping(backend, get_default_qconfig(backend), DEFAULT_WEIGHT)
+
+
+def get_default_qat_qconfig_mapping(backend="x86", version=1):
+    """Return PyTorch's default mapping for quantization-aware training: as `get_default_qconfig_mapping`, with fake-quantizers.
+
+    Parameters
+    ----------
+    backend : {"x86", "fbgemm", "onednn", "qnnpack"}
+    version : {0, 1}
+        Of `get_default_qat_qconfig`.
+
+    Returns
+    -------
+    QConfigMapping
+
+    Examples
+    --------
+    >>> get_default_qat_qconfig_mapping("onednn").object_types["nn.Sigmoid"].activation().scale
+    array([0.00390625], dtype=float32)
+    """
+    qconfig = get_default_qat_qconfig(backend, version)
+    fixed = lambda observer: FixedQParamsFakeQuantize.with_args(observer=observer)  # noqa: E731
+    return _default_mapping(backend, qconfig, DEFAULT_FAKE_QUANTS["default_weight_fake_quant"], fixed)
 
 
 def _default_mapping(backend, qconfig, default_weight, of_fixed=lambda observer: observer):

@@ -1,0 +1,374 @@
+"""refquant's FX workflow beside PyTorch's own beyond the defaults: other tables, dynamic layers, custom configs, reference models, reused modules."""
+
+import copy
+import importlib
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.engine
+
+from torch import nn  # noqa: E402
+from torch.ao import quantization as tq  # noqa: E402
+from torch.ao.quantization import quantize_fx  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from refquant import interop, observers, workflow  # noqa: E402
+from refquant.backends import torch_fx  # noqa: E402
+from refquant.backends.torch_tensors import engine  # noqa: E402
+from refquant.cli.verify_models import compare_network, numerics_here  # noqa: E402
+from refquant.errors import ArgumentError, RefquantError, UnsupportedError  # noqa: E402
+
+warnings.filterwarnings("ignore", module="torch")
+
+
+class Net(nn.Module):
+    """A module whose forward is a function of its layers."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        torch.manual_seed(0)
+        for name, layer in layers.items():
+            setattr(self, name, layer() if isinstance(layer, type(lambda: 0)) else layer)
+        self._forward = forward
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.3, 2)
+                nn.init.uniform_(module.weight, 0.3, 2)
+                nn.init.normal_(module.bias, 0, 0.3)
+        self.eval()
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+def images(*shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape or (8, 4, 6, 6)).astype(np.float32) * (1 + i) for i in range(2)]
+
+
+def same(module, engine_name="fbgemm", batches=None, **options):
+    """Compare a module under both workflows, with everything in float64."""
+    result = compare_network("case", engine_name, (module, batches or images()), **options)
+    assert result.exact, result.first
+    assert result.layers > 1
+    return result
+
+
+def tables(name):
+    """refquant's and PyTorch's table of an engine."""
+    theirs = getattr(importlib.import_module(f"torch.ao.quantization.backend_config.{name}"), f"get_{name}_backend_config")()
+    return workflow.get_backend_config(name), theirs
+
+
+CONV = {"conv": lambda: nn.Conv2d(4, 4, 3, padding=1), "other": lambda: nn.Conv2d(4, 4, 1), "bn": lambda: nn.BatchNorm2d(4), "relu": lambda: nn.ReLU()}
+
+SUMS = {
+    "left": lambda m, x: m.conv(x) + F.relu(m.other(x)),
+    "right": lambda m, x: F.relu(m.other(x)) + m.conv(x),
+    "torch.add": lambda m, x: torch.add(m.conv(x), F.relu(m.other(x))),
+    "both are convolutions": lambda m, x: m.conv(x) + m.other(x),
+    "batch norm, left": lambda m, x: m.bn(m.conv(x)) + x,
+    "batch norm, right": lambda m, x: torch.add(x, m.bn(m.conv(x))),
+    "relu, left": lambda m, x: m.relu(m.conv(x) + F.relu(m.other(x))),
+    "relu, right": lambda m, x: m.relu(torch.add(x, m.conv(x))),
+    "batch norm and relu, left": lambda m, x: m.relu(m.bn(m.conv(x)) + m.other(x)),
+    "batch norm and relu, right": lambda m, x: m.relu(x + m.bn(m.conv(x))),
+    "F.relu is not fused": lambda m, x: F.relu(m.conv(x) + x),
+    "a second reader prevents it": lambda m, x: (lambda y: (y + x, y))(m.conv(x)),
+}
+
+
+@pytest.mark.parametrize("forward", SUMS.values(), ids=SUMS)
+def test_onednn_takes_sums_into_convolutions(forward):
+    result = same(Net(forward, **CONV), "onednn", backend_config=tables("onednn"))
+    assert bool(result.fused) == (forward is not SUMS["a second reader prevents it"])
+
+
+ROWS = {"fc": lambda: nn.Linear(12, 8), "bn": lambda: nn.BatchNorm1d(8), "leaky": lambda: nn.LeakyReLU(0.2), "tanh": lambda: nn.Tanh(), "last": lambda: nn.Linear(8, 5)}
+
+LAYERS = {
+    "leaky relu": lambda m, x: m.last(m.leaky(m.fc(x))),
+    "F.leaky_relu": lambda m, x: m.last(F.leaky_relu(m.fc(x), 0.3)),
+    "batch norm and leaky relu": lambda m, x: m.last(m.leaky(m.bn(m.fc(x)))),
+    "tanh": lambda m, x: m.last(m.tanh(m.fc(x))),
+    "torch.tanh": lambda m, x: m.last(torch.tanh(m.fc(x))),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_onednn_takes_functions_into_linear_layers(name):
+    module, tabled = Net(LAYERS[name], **ROWS), tables("onednn")
+    mappings = [workflow.QConfigMapping("onednn").set_global(workflow.get_default_qconfig("onednn")), tq.QConfigMapping().set_global(tq.get_default_qconfig("onednn"))]
+    if name in ("F.leaky_relu", "torch.tanh"):  # PyTorch makes modules of no function but F.relu, and its fused module refuses the rest
+        with pytest.raises(AssertionError, match="Incorrect types for input modules: Linear and"):
+            torch_fx.prepared_module(module, "onednn", images(8, 12), mapping=mappings[1], backend_config=tabled[1])
+        with pytest.raises(UnsupportedError, match="PyTorch fuses it as a module alone"):
+            workflow.fuse_fx(interop.from_torch(module, (images(8, 12)[0],)), tabled[0])
+        return
+    result = same(module, "onednn", images(8, 12), mappings=tuple(mappings), backend_config=tabled)
+    assert result.fused == 1
+
+
+def test_both_sides_refuse_onednns_tanh_under_the_default_mapping():
+    module, (ours, theirs) = Net(LAYERS["tanh"], **ROWS), tables("onednn")
+    with pytest.raises(LookupError, match="same qconfigs"):
+        torch_fx.prepared_module(module, "onednn", images(8, 12), backend_config=theirs)
+    model = interop.from_torch(module, (images(8, 12)[0],))
+    with pytest.raises(ArgumentError, match="nn.Linear fused with nn.Tanh"):
+        workflow.prepare_fx(model, workflow.get_default_qconfig_mapping("onednn"), (images(8, 12)[0],), backend_config=ours)
+
+
+@pytest.mark.parametrize("name", ["fbgemm", "x86", "qnnpack"])
+def test_other_tables_place_as_torchs(name):
+    forward = lambda m, x: F.layer_norm(m.relu(m.bn(m.conv(x)) * 2.0) + torch.sigmoid(m.other(x)), (6,))  # noqa: E731
+    same(Net(forward, **CONV), name, backend_config=tables(name))
+
+
+def test_symmetric_int8_activations_are_qnnpacks_alone():
+    """Its table takes int8 activations with scales of 2**-12 and more; others leave such layers float."""
+    make, weight = {"reduce_range": False, "eps": 2**-12}, {"quant_min": -127, "quant_max": 127, "eps": 2**-12}
+    ours = workflow.QConfig(
+        observers.HistogramObserver.with_args(dtype="qint8", **make), observers.MinMaxObserver.with_args(dtype="qint8", qscheme="per_tensor_symmetric", **weight)
+    )
+    mapping = workflow.QConfigMapping("qnnpack").set_global(ours)
+    theirs = tq.QConfigMapping().set_global(tq.qconfig.default_symmetric_qnnpack_qconfig)
+    module = Net(lambda m, x: m.other(m.relu(m.conv(x))), **CONV)
+    for name, count in (("qnnpack", 3), ("native", 0)):
+        model = interop.from_torch(module, (images()[0],))
+        placed = workflow.prepare_fx(model, mapping, (images()[0],), backend_config=workflow.get_backend_config(name)).placement
+        prepared = torch_fx.prepared_module(module, "qnnpack", images(), mapping=theirs, backend_config=tables(name)[1])
+        assert placed == torch_fx.placement(prepared) and len(placed) == count
+
+
+# Structures that are easy to get wrong.
+
+STRUCTURES = {
+    "linear, batch norm, relu into a shared observer": (lambda m, x: torch.cat([F.relu(m.bn(m.fc(x))), m.last(m.fc2(x))], 1), (8, 12)),
+    "functional dropout": (lambda m, x: m.last(F.dropout(m.fc(x), 0.5, m.training)), (8, 12)),
+    "functional linear with weights": (lambda m, x: F.linear(F.relu(F.linear(x, m.fc.weight, m.fc.bias)), m.last.weight), (8, 12)),
+    "functional linear before a relu module": (lambda m, x: m.relu(F.linear(x, m.fc.weight, bias=m.fc.bias)), (8, 12)),
+    "a value twice in a cat": (lambda m, x: (lambda y: torch.cat([y, y, x], 1))(m.fc(x)), (8, 12)),
+    "a value added to itself": (lambda m, x: (lambda y: m.last(y + y))(m.fc(x)), (8, 12)),
+    "a value times itself": (lambda m, x: (lambda y: F.relu(y * y))(m.fc(x)), (8, 12)),
+    "numbers": (lambda m, x: F.relu(m.fc(x) * 3.0) + (m.fc2(x)[:, :8] + 1.5), (8, 12)),
+    "the input goes out too": (lambda m, x: (m.fc(x), x), (8, 12)),
+    "an output that is read on": (lambda m, x: (lambda y: (y, m.last(y), F.relu(y)))(m.fc(x)), (8, 12)),
+    "one value out twice": (lambda m, x: (lambda y: (y, y))(m.fc(x)), (8, 12)),
+    "a relu read twice": (lambda m, x: (lambda y: m.last(y) + m.last2(y))(F.relu(m.fc(x))), (8, 12)),
+    "shapes between layers": (lambda m, x: m.fc(x.reshape(-1, 2, 12).transpose(0, 1).permute(1, 0, 2).squeeze(1).unsqueeze(1).flatten(1)[:, :12]), (8, 12)),
+    "pools that share from the input on": (lambda m, x: m.conv(F.max_pool2d(F.avg_pool2d(x, 2), 2)), (8, 4, 8, 8)),
+    "a mean": (lambda m, x: m.head(m.conv(x).mean((2, 3))), (8, 4, 6, 6)),
+    "means that keep": (lambda m, x: torch.mean(m.conv(x), (2, 3), keepdim=True), (8, 4, 6, 6)),
+    "resizing": (lambda m, x: m.conv2(F.interpolate(m.conv(x), scale_factor=2.0, mode="nearest")), (8, 4, 6, 6)),
+    "an identity and a dropout": (lambda m, x: m.drop(m.identity(m.conv(x))), (8, 4, 6, 6)),
+}
+
+
+def layers():
+    rows = {"fc": nn.Linear(12, 8), "fc2": nn.Linear(12, 8), "bn": nn.BatchNorm1d(8), "last": nn.Linear(8, 8), "last2": nn.Linear(8, 8), "relu": nn.ReLU()}
+    return {**rows, "conv": nn.Conv2d(4, 4, 3, padding=1), "conv2": nn.Conv2d(4, 4, 1), "head": nn.Linear(4, 3), "drop": nn.Dropout(), "identity": nn.Identity()}
+
+
+@pytest.mark.parametrize("engine_name", ["fbgemm", "qnnpack"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures_agree(name, engine_name):
+    forward, shape = STRUCTURES[name]
+    same(Net(forward, **layers()), engine_name, images(*shape))
+
+
+# One module, several calls: PyTorch swaps the module, so that the last call decides for all.
+
+
+def test_calls_of_one_module_share_what_the_last_made_of_it():
+    module = Net(lambda m, x: m.conv2(m.act(m.conv(m.act(m.conv(x) * 0.1)))), conv=nn.Conv2d(4, 4, 3, padding=1), conv2=nn.Conv2d(4, 4, 1), act=nn.Hardswish())
+    same(module, "fbgemm")
+    int8 = _converted(module)
+    scales = [n.attrs["out"].scale for n in int8.nodes if n.op == "hardswish"]
+    assert len(scales) == 2 and scales[0] == scales[1]
+
+
+def test_a_module_that_is_fused_at_one_call_is_fused_at_all():
+    module = Net(lambda m, x: m.conv(F.relu(m.conv(x))), conv=nn.Conv2d(4, 4, 3, padding=1))
+    model = interop.from_torch(module, (images()[0],))
+    with pytest.warns(UserWarning, match="module 'conv' is called more than once; 'conv_1' computes what conv \\+ relu was fused to"):
+        fused = workflow.fuse_fx(model)
+    theirs = quantize_fx.fuse_fx(copy.deepcopy(module))
+    x = images()[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(fused.run(x, real="float64")[0], theirs(torch.from_numpy(x)).numpy(), atol=1e-5)
+        assert (theirs(torch.from_numpy(x)) >= 0).all() and (module(torch.from_numpy(x)) < 0).any()
+    same(module, "fbgemm")
+
+
+def _converted(module, **options):
+    x = images()[0]
+    prepared = workflow.prepare_fx(interop.from_torch(module, (x,)), workflow.get_default_qconfig_mapping("fbgemm"), (x,), **options)
+    prepared(x, real="float64")
+    return workflow.convert_fx(prepared)
+
+
+# Dynamic layers.
+
+DYNAMIC = {
+    "linear": lambda m, x: m.last(m.fc(x)),
+    "linear and relu": lambda m, x: m.last(m.relu(m.fc(x))),
+    "linear and F.relu": lambda m, x: m.last(F.relu(m.fc(x))),
+    "functions": lambda m, x: F.relu(F.linear(F.linear(x, m.fc.weight, m.fc.bias), m.last.weight)),
+    "a relu with a second reader": lambda m, x: (lambda y: (F.relu(y), y))(F.linear(x, m.fc.weight, m.fc.bias)),
+    "two readers of one input": lambda m, x: m.fc(x) + m.fc2(x),
+    "convolutions stay float": lambda m, x: m.fc(m.conv(x.reshape(-1, 4, 6, 2)).reshape(-1, 12)),
+}
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("engine_name", ["fbgemm", "qnnpack", "onednn"])
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_dynamic_layers_agree(name, engine_name, per_channel):
+    module, x = Net(DYNAMIC[name], **layers()), images(8, 12)[0]
+    if name == "convolutions stay float":
+        x = images(8, 48)[0]
+    side = "per_channel_dynamic_qconfig" if per_channel else "default_dynamic_qconfig"
+    ours, theirs = workflow.QConfigMapping(engine_name).set_global(getattr(workflow, side)), tq.QConfigMapping().set_global(getattr(tq, side))
+    prepared = workflow.prepare_fx(interop.from_torch(module, (x,)), ours, (x,))
+    reference = torch_fx.prepared_module(module, engine_name, [x], mapping=theirs)
+    assert prepared.placement == torch_fx.placement(reference)
+    converted = torch_fx.quantized_module(reference, engine_name)
+    int8 = workflow.convert_fx(prepared, numerics_here(engine_name))
+    with engine(engine_name), torch.no_grad():
+        expected = torch_fx._Float64Sums(converted).run(torch.from_numpy(x))
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for a, b in zip(int8.run(x, real="float64"), expected, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+    assert any(n.op == "linear_dynamic" for n in int8.nodes)
+
+
+# Custom configs.
+
+
+@pytest.mark.parametrize("inputs, outputs", [([0], []), ([], [0]), ([0], [0]), ([], [1]), ([0], [0, 1])])
+def test_inputs_and_outputs_as_codes(inputs, outputs):
+    module = Net(lambda m, x: (lambda y: (y, m.other(F.max_pool2d(y, 2))))(m.relu(m.conv(x))), **CONV)
+    batches = images()
+    custom = tq.fx.custom_config.PrepareCustomConfig().set_input_quantized_indexes(inputs).set_output_quantized_indexes(outputs)
+    ours_custom = workflow.PrepareCustomConfig().set_input_quantized_indexes(inputs).set_output_quantized_indexes(outputs)
+    with engine("fbgemm"), torch.no_grad():
+        theirs = quantize_fx.prepare_fx(copy.deepcopy(module), tq.get_default_qconfig_mapping("fbgemm"), (torch.from_numpy(batches[0]),), prepare_custom_config=custom)
+        ours = workflow.prepare_fx(interop.from_torch(module, (batches[0],)), workflow.get_default_qconfig_mapping("fbgemm"), (batches[0],), ours_custom)
+        assert ours.placement == torch_fx.placement(theirs)
+        for batch in batches:
+            torch_fx._Float64Sums(theirs).run(torch.from_numpy(batch))
+            ours(batch, real="float64")
+        converted, int8 = quantize_fx.convert_fx(theirs), workflow.convert_fx(ours, numerics_here("fbgemm"))
+        x, given = batches[0], torch.from_numpy(batches[0])
+        if inputs:
+            given = torch.quantize_per_tensor(given, 0.05, 90, torch.quint8)
+            x = _as_qtensor(given)
+        expected = converted(given)
+    for a, b in zip(int8(x), expected, strict=True):
+        assert hasattr(a, "qparams") == b.is_quantized
+        if b.is_quantized:
+            assert (a.qparams.scale, a.qparams.zero_point) == (b.q_scale(), b.q_zero_point())
+            np.testing.assert_array_equal(a.values, b.int_repr().numpy())
+        else:
+            np.testing.assert_array_equal(a, b.numpy())
+
+
+def _as_qtensor(tensor):
+    from refquant import QParams, QTensor
+
+    return QTensor(tensor.int_repr().numpy(), QParams(tensor.q_scale(), tensor.q_zero_point(), "uint8"))
+
+
+def test_modules_that_are_not_looked_into_stay_float():
+    class Two(nn.Sequential):
+        pass
+
+    module = Net(lambda m, x: m.other(m.block(m.conv(x))), block=Two(nn.Conv2d(4, 4, 1), nn.ReLU()), **CONV)
+    custom = tq.fx.custom_config.PrepareCustomConfig().set_non_traceable_module_names(["block"])
+    x = images()[0]
+    theirs = quantize_fx.prepare_fx(copy.deepcopy(module), tq.get_default_qconfig_mapping("fbgemm"), (torch.from_numpy(x),), prepare_custom_config=custom)
+    ours_custom = workflow.PrepareCustomConfig.from_dict({"non_traceable_module_name": ["block"]})
+    ours = workflow.prepare_fx(interop.from_torch(module, (x,)), workflow.get_default_qconfig_mapping("fbgemm"), (x,), ours_custom)
+    named = {"block_1": "block"}  # where PyTorch has one module, the graph has the layers inside
+    assert [(named.get(name, name), k) for name, k in ours.placement] == torch_fx.placement(theirs)
+
+
+def test_attributes_are_preserved():
+    x = images()[0]
+    model = interop.from_torch(Net(lambda m, x: m.conv(x), **CONV), (x,))
+    model.labels = ["cat", "dog"]
+    config = workflow.PrepareCustomConfig().set_preserved_attributes(["labels"])
+    prepared = workflow.prepare_fx(model, workflow.get_default_qconfig_mapping("fbgemm"), (x,), config)
+    prepared(x)
+    assert workflow.convert_fx(prepared, convert_custom_config=workflow.ConvertCustomConfig().set_preserved_attributes(["labels"])).labels == ["cat", "dog"]
+    assert not hasattr(workflow.convert_fx(prepared), "labels")
+    assert workflow.PrepareCustomConfig.from_dict(config.to_dict()).to_dict() == {"preserved_attributes": ["labels"]}
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: workflow.PrepareCustomConfig().set_input_quantized_indexes([-1]), ArgumentError, "integers from 0 on"),
+        (lambda: workflow.PrepareCustomConfig().set_preserved_attributes("labels"), ArgumentError, "must be a list of strings"),
+        (lambda: workflow.PrepareCustomConfig().set_standalone_module_name("a"), UnsupportedError, "no module classes"),
+        (lambda: workflow.PrepareCustomConfig().set_non_traceable_module_classes([nn.ReLU]), UnsupportedError, "use set_non_traceable_module_names"),
+        (lambda: workflow.ConvertCustomConfig().set_observed_to_quantized_mapping({}), UnsupportedError, "no module classes"),
+        (lambda: workflow.PrepareCustomConfig.from_dict({"input_quantized": [0]}), ArgumentError, "did you mean"),
+        (lambda: workflow.ConvertCustomConfig.from_dict({"labels": [0]}), ArgumentError, "preserved_attributes"),
+        (lambda: _converted(Net(lambda m, x: m.conv(x), **CONV), prepare_custom_config=workflow.PrepareCustomConfig().set_output_quantized_indexes([1])), ArgumentError, "index 1 but there are 1"),
+        (lambda: _converted(Net(lambda m, x: m.conv(x), **CONV), prepare_custom_config=workflow.PrepareCustomConfig().set_preserved_attributes(["a"])), ArgumentError, "no attribute 'a'"),
+        (lambda: _converted(Net(lambda m, x: m.conv(x), **CONV), backend_config=3), ArgumentError, "backend_config is a int but must be a BackendConfig"),
+        (lambda: _converted(Net(lambda m, x: torch.matmul(m.conv(x), x), **CONV)), UnsupportedError, r"set_object_type\('torch.matmul', None\)"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_to_do(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# Conversion.
+
+
+def pair(module, engine_name="fbgemm"):
+    batches = images()
+    ours = workflow.prepare_fx(interop.from_torch(module, (batches[0],)), workflow.get_default_qconfig_mapping(engine_name), (batches[0],))
+    for batch in batches:
+        ours(batch, real="float64")
+    return ours, torch_fx.prepared_module(module, engine_name, batches, order="float64"), batches
+
+
+def test_reference_models_agree():
+    module = Net(lambda m, x: m.relu(m.bn(m.conv(x)) + torch.sigmoid(m.other(x))), **CONV)
+    ours, theirs, batches = pair(module)
+    converted = quantize_fx.convert_to_reference_fx(copy.deepcopy(theirs))
+    rows = torch_fx.compare_layers(
+        workflow.layer_bits(workflow.convert_to_reference_fx(ours), batches[1], real="float64"), torch_fx.run_bits(converted, "fbgemm", batches[1], order="float64")
+    )
+    assert len(rows) == 5 and all(row.exact for row in rows)
+
+
+def test_a_mapping_given_at_conversion_takes_layers_back():
+    module = Net(lambda m, x: m.other(m.relu(m.conv(x))) + x, **CONV)
+    ours, theirs, batches = pair(module)
+    mappings = workflow.get_default_qconfig_mapping("fbgemm").set_module_name("other", None), tq.get_default_qconfig_mapping("fbgemm").set_module_name("other", None)
+    with engine("fbgemm"):
+        converted = quantize_fx.convert_fx(copy.deepcopy(theirs), qconfig_mapping=mappings[1])
+    int8 = workflow.convert_fx(ours, numerics_here("fbgemm"), qconfig_mapping=mappings[0])
+    rows = torch_fx.compare_layers(workflow.layer_bits(int8, batches[1], real="float64"), torch_fx.run_bits(converted, "fbgemm", batches[1], order="float64"))
+    assert all(row.exact for row in rows) and int8.node("other").params["weight"].dtype == np.float32
+    with pytest.raises(ArgumentError, match="may only take QConfigs away"):
+        workflow.convert_fx(ours, qconfig_mapping=workflow.get_default_qconfig_mapping("onednn"))
+
+
+def test_per_channel_weights_of_transposed_convolutions_have_no_kernel():
+    module = Net(lambda m, x: m.up(m.conv(x)), up=nn.ConvTranspose2d(4, 4, 2), **CONV)
+    with pytest.raises(AssertionError, match="Per channel weight observer is not supported"):
+        torch_fx.prepared_module(module, "onednn", images())
+    prepared = workflow.prepare_fx(interop.from_torch(module, (images()[0],)), workflow.get_default_qconfig_mapping("onednn"), (images()[0],))
+    prepared(images()[0])
+    with pytest.raises(RefquantError, match="whose weight has parameters per channel"):
+        workflow.convert_fx(prepared)
