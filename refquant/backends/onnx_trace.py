@@ -13,7 +13,7 @@ import numpy as np
 
 from refquant.errors import ArgumentError, BackendMissing
 
-__all__ = ["Trace", "trace_model", "run_exposed"]
+__all__ = ["Trace", "trace_model", "run_exposed", "run_session"]
 
 
 class Trace(NamedTuple):
@@ -84,6 +84,18 @@ def run_exposed(model, feeds):
     return _results(_session(runtime, proto.SerializeToString(), "ORT_DISABLE_ALL"), feeds)
 
 
+def run_session(source, feeds):
+    """Run a model as users do, with all optimizations, and return its outputs by name.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or bytes
+    feeds : dict of str to ndarray
+    """
+    _, runtime = _packages()
+    return _results(_session(runtime, source if isinstance(source, bytes) else str(source), "ORT_ENABLE_ALL"), feeds)
+
+
 def trace_model(source, feeds):
     """Run a model in ONNX Runtime and return everything that it computes on the way.
 
@@ -105,7 +117,7 @@ def trace_model(source, feeds):
     """
     _, runtime = _packages()
     source = source if isinstance(source, bytes) else str(source)
-    outputs = _results(_session(runtime, source, "ORT_ENABLE_ALL"), feeds)
+    outputs = run_session(source, feeds)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fused.onnx"
         _session(runtime, source, "ORT_ENABLE_EXTENDED", path)

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
   refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
+  refquant verify --networks                             nine published networks: in, quantized by three paths, out, and in ONNX Runtime
   refquant verify --exhaustive --only quantize --engine fbgemm --log sweep.jsonl
   refquant verify --power --op conv2d                    after how many outputs default cases tell profiles and planted faults apart
   refquant verify --list                                 engines, operators, golden vectors
@@ -45,6 +46,7 @@ def add_arguments(parser):
     parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")
     parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer, or an ONNX file with ONNX Runtime, node by node")
     parser.add_argument("--models", nargs="*", metavar="NAME", help="compare many networks with PyTorch's own workflow, one line each: published, bundled and random ones; all unless named")
+    parser.add_argument("--networks", nargs="*", metavar="FILE.onnx", help="float ONNX networks (the light ones of onnx unless given): import, quantize by every path, export, compare with ONNX Runtime")
     parser.add_argument("--data", metavar="FILE.npz", help="with an ONNX file: images to feed it, as for refquant drift; random numbers unless given")
     parser.add_argument("--numerics", metavar="PROFILE", help="with an ONNX file: the profile to hold ONNX Runtime against (onnxruntime)")
     parser.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
@@ -80,6 +82,10 @@ def run(arguments):
         from refquant.cli.verify_models import compare_models
 
         return compare_models(arguments.models, arguments.engine, minutes=arguments.minutes)
+    if arguments.networks is not None:
+        from refquant.cli.verify_networks import compare_networks
+
+        return compare_networks(arguments.networks)
     if arguments.matrix:
         from refquant.cli.verify_matrix import verify_matrix
 

@@ -12,7 +12,7 @@ from refquant.cli.onnx_layers import problem_of
 from refquant.errors import ArgumentError, RefquantError, ShapeError, UnsupportedError, choose
 from refquant.verify.compare import compare
 
-__all__ = ["NodeCheck", "compare_onnx", "walk", "verify_onnx"]
+__all__ = ["NodeCheck", "compare_onnx", "walk", "verify_onnx", "on_codes"]
 
 _SHOWN = 12
 #: Nodes on real numbers that nobody promises the last bit of: sums without an order, and functions of a library.
@@ -197,7 +197,7 @@ def compare_onnx(arguments):
 def _report(name, checks, trace, fused, numerics):
     count = {status: sum(check.status == status for check in checks) for status in STATUSES}
     outputs = sum(check.outputs for check in checks if check.status not in ("REAL", "UNKNOWN"))
-    if not any(_on_codes(check) for check in checks):
+    if not any(on_codes(check) for check in checks):
         raise ArgumentError(f"verify: {name} has no node on codes, so there is nothing to verify; give a quantized model, as onnxruntime.quantization writes it")
     print(f"{name}: {len(checks)} nodes as ONNX Runtime fused them, {outputs:,} values in between and outputs, under {numerics}")
     print(f"  the fused model, without further rewriting, gives {'the very outputs' if not trace.faithful else f'{trace.faithful:,} other outputs than those'} of a session with all optimizations")
@@ -218,7 +218,8 @@ def _report(name, checks, trace, fused, numerics):
     return 1 if failed else 0
 
 
-def _on_codes(check):
+def on_codes(check):
+    """Whether a node takes or gives codes."""
     arrays = [a for a in (*check.inputs, check.actual) if a is not None]
     return any(a.dtype in (np.uint8, np.int8) for a in arrays)
 

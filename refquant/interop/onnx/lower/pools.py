@@ -15,12 +15,23 @@ def pool_attrs(low, node, x, *, fill):
     before, after = padding_of(low, node, kernel, stride, dilation)
     if node.attrs.get("storage_order", 0):
         low.refuse(node, "counts in column order")
+    if before != after and _rounds_up(low, node, kernel, stride, dilation, before, after):
+        return x, {"kernel_size": kernel, "stride": stride, "padding": (0,) * dims, "ceil_mode": True}, dilation
     if before != after and fill is None:
         low.refuse(node, f"averages over a padding of {list(before)} before and {list(after)} behind")
     x, padding = padded(low, node, x, before, after, fill)
     if any(2 * p > k for p, k in zip(padding, kernel)):
         low.refuse(node, f"pads by more than half of its window {list(kernel)}")
     return x, {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": bool(node.attrs.get("ceil_mode", 0))}, dilation
+
+
+def _rounds_up(low, node, kernel, stride, dilation, before, after):
+    """Whether a padding behind does no more than let the last windows leave the input, which is what ceil_mode means."""
+    sides = low.shape(node, 0)[2:]
+    if any(before) or None in sides or node.attrs.get("count_include_pad", 0):
+        return False
+    room = [(n - d * (k - 1) - 1, a, s) for n, k, s, d, a in zip(sides, kernel, stride, dilation, after)]
+    return all(r >= 0 and (r + a) // s == -(-r // s) and -(-r // s) * s < r + d * (k - 1) + 1 for (r, a, s), k, d in zip(room, kernel, dilation))
 
 
 def _max_pool(low, node):

@@ -23,11 +23,14 @@ class Written(NamedTuple):
         Of codes; None says that they are real numbers.
     shape : tuple
         As far as it is known.
+    origin : Written or None
+        The codes that real numbers were dequantized from.
     """
 
     name: str
     qparams: QParams
     shape: tuple
+    origin: object = None
 
 
 class Emitter:
@@ -41,7 +44,7 @@ class Emitter:
     """
 
     def __init__(self, model, form):
-        self.form = form
+        self.form, self.model = form, model
         self.nodes, self.constants, self.biases = [], [], []
         self.shapes = model.shapes()
         self._taken = {n.name for n in model.nodes}

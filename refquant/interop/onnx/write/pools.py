@@ -6,6 +6,7 @@ import numpy as np
 
 from refquant.graph.shapes import pair
 from refquant.interop.onnx.write.emitter import MICROSOFT, Written
+from refquant.interop.onnx.write.shaping import moved
 
 __all__ = ["RULES"]
 
@@ -19,8 +20,7 @@ def _window(node, dims):
 
 def _max_pool(emit, node, x):
     dims = len(x.shape) - 2
-    name = emit.node("MaxPool", [x.name], node.name, **_window(node, dims), dilations=list(pair(node.attrs["dilation"], dims)))
-    return Written(name, x.qparams, emit.shapes.get(node.name))
+    return moved(emit, node, x, "MaxPool", **_window(node, dims), dilations=list(pair(node.attrs["dilation"], dims)))
 
 
 def _avg_pool(emit, node, x):

@@ -38,18 +38,17 @@ class BiasChange(NamedTuple):
     saturated: int
 
 
-def _int32_bias(emit, node, x, w):
-    """Add the layer's bias as int32; return (name, its scale), or None without one."""
+def _int32_bias(emit, node, x, w, out):
+    """Add the layer's bias as int32; return (name, its scale), or None without one. `x`, `w` and `out` are QParams."""
     bias = node.params.get("bias")
     if bias is None:
         return None
-    form = profiles.get("onnxruntime").conv
-    codes = integer_bias(form, np.asarray(bias), x.qparams, w.qparams)
-    unit = np.broadcast_to(np.float32(x.qparams.scale) * np.asarray(w.qparams.scale, np.float32), codes.shape)
+    codes = integer_bias(profiles.get("onnxruntime").conv, np.asarray(bias), x, w)
+    unit = np.broadcast_to(np.float32(x.scale) * np.asarray(w.scale, np.float32), codes.shape)
     if bias.dtype.kind == "f":
         off = np.abs(codes.astype(np.float64) * unit - bias)
         full = (codes == -(2**31)) | (codes == 2**31 - 1)
-        emit.biases.append(BiasChange(node.name, codes.size, int((off > 0).sum()), float(off.max(initial=0)) / node.attrs["out"].scale, int((full & (off > unit)).sum())))
+        emit.biases.append(BiasChange(node.name, codes.size, int((off > 0).sum()), float(off.max(initial=0)) / out.scale, int((full & (off > unit)).sum())))
     return emit.constant(f"{node.name}_bias", codes), unit
 
 
@@ -76,9 +75,10 @@ def _conv(emit, node, x, *others):
     dims = node.params["weight"].ndim - 2
     geometry = _geometry(node, dims)
     if x.qparams is None:
-        return on_reals(emit, node, lambda out: emit.node("Conv", [x.name, *_float_weights(emit, node)], out, **geometry), *others)
+        names = _real_weights(emit, node, x)
+        return on_reals(emit, node, lambda out: emit.node("Conv", [x.name, *names], out, **geometry), *others)
     w = _plain(emit, node)
-    bias = _int32_bias(emit, node, x, w)
+    bias = _int32_bias(emit, node, x.qparams, w.qparams, node.attrs["out"])
     if emit.form == "qoperator":
         names = [x.name, *emit.parameters(x.qparams), *emit.weight(node, w), *emit.parameters(node.attrs["out"]), *([bias[0]] if bias else [])]
         return on_codes(emit, node, lambda out: emit.node("QLinearConv", names, out, **geometry))
@@ -88,6 +88,25 @@ def _conv(emit, node, x, *others):
 
 def _float_weights(emit, node, weight=None):
     return [emit.constant(f"{node.name}_{key}", node.params[key] if weight is None or key == "bias" else weight) for key in ("weight", "bias") if node.params.get(key) is not None]
+
+
+def _real_weights(emit, node, x):
+    """Return weight and bias of a layer on real numbers; where it stands between codes, as PT2E leaves it, so that ONNX Runtime can fuse it."""
+    weight = node.params["weight"]
+    if isinstance(weight, np.ndarray):
+        return _float_weights(emit, node)
+    w, out = as_qtensor(weight, "weight", f"to_onnx: {node.name}")[0], _quantizer(emit, node)
+    if x.origin is None or out is None or node.params.get("bias") is None:
+        return [_dequantized(emit, node, w), *([] if node.params.get("bias") is None else [emit.constant(f"{node.name}_bias", node.params["bias"])])]
+    return [_dequantized(emit, node, w), *_dequantized_bias(emit, node, _int32_bias(emit, node, x.origin.qparams, w.qparams, out))]
+
+
+def _quantizer(emit, node):
+    """Return the parameters that a layer's real numbers are quantized to, perhaps behind a ReLU, or None."""
+    users = emit.model.users(node.name)
+    if len(users) == 1 and users[0].op == "relu" and node.name not in emit.model.outputs:
+        return _quantizer(emit, users[0])
+    return users[0].attrs["out"] if len(users) == 1 and users[0].op == "quantize" and node.name not in emit.model.outputs else None
 
 
 def _dequantized(emit, node, w):
@@ -107,6 +126,8 @@ def _conv_transpose(emit, node, x):
     dims = node.params["weight"].ndim - 2
     if x.qparams is not None:
         emit.refuse(node, "is a transposed convolution on codes, of which ONNX has float kernels alone")
+    if not isinstance(node.params["weight"], np.ndarray):
+        emit.refuse(node, "is a transposed convolution whose weights are codes", "leave its weights float")
     attributes = {**_geometry(node, dims), "output_padding": list(pair(node.attrs["output_padding"], dims))}
     return on_reals(emit, node, lambda out: emit.node("ConvTranspose", [x.name, *_float_weights(emit, node)], out, **attributes))
 
@@ -115,7 +136,7 @@ def _linear(emit, node, x, *others):
     if x.qparams is None:
         return on_reals(emit, node, lambda out: _float_linear(emit, node, x, out), *others)
     w = _plain(emit, node)
-    bias = _int32_bias(emit, node, x, w)
+    bias = _int32_bias(emit, node, x.qparams, w.qparams, node.attrs["out"])
     if emit.form == "qoperator":
         return on_codes(emit, node, lambda out: _with_rows(emit, node, x, out, lambda rows, y: _qgemm(emit, node, x, rows, w, bias, y)))
     if len(x.shape) == 2:
@@ -126,7 +147,9 @@ def _linear(emit, node, x, *others):
 
 def _float_linear(emit, node, x, out):
     if len(x.shape) == 2:
-        return emit.node("Gemm", [x.name, *_float_weights(emit, node)], out, transB=1)
+        return emit.node("Gemm", [x.name, *_real_weights(emit, node, x)], out, transB=1)
+    if not isinstance(node.params["weight"], np.ndarray):
+        emit.refuse(node, "multiplies rows of more axes by codes in real numbers", "lower the model first, so that the layer reads codes")
     weight, *bias = _float_weights(emit, node, np.asarray(node.params["weight"]).T)
     product = emit.node("MatMul", [x.name, weight], emit.fresh(f"{node.name}_product") if bias else out)
     return emit.node("Add", [product, *bias], out) if bias else product

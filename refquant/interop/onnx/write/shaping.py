@@ -5,13 +5,18 @@ import numpy as np
 from refquant.graph.shapes import pair
 from refquant.interop.onnx.write.emitter import Written
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "moved"]
 
 _FAR = 2**63 - 1
 
 
-def _moved(emit, node, x, op, inputs=(), **attributes):
-    return Written(emit.node(op, [x.name, *inputs], node.name, **attributes), x.qparams, emit.shapes.get(node.name))
+def moved(emit, node, x, op, inputs=(), **attributes):
+    """Write what moves numbers; real numbers that come out of codes are moved as codes, so that layers behind still follow a DequantizeLinear."""
+    shape = emit.shapes.get(node.name)
+    if x.origin is None:
+        return Written(emit.node(op, [x.name, *inputs], node.name, **attributes), x.qparams, shape)
+    codes = Written(emit.node(op, [x.origin.name, *inputs], emit.fresh(f"{node.name}_codes"), **attributes), x.origin.qparams, shape)
+    return Written(emit.node("DequantizeLinear", [codes.name, *emit.parameters(codes.qparams)], node.name), None, shape, codes)
 
 
 def _axes(emit, node, *numbers):
@@ -21,48 +26,48 @@ def _axes(emit, node, *numbers):
 def _flatten(emit, node, x):
     start = node.attrs["start_dim"] % max(len(x.shape), 1)
     if start == 1:
-        return _moved(emit, node, x, "Flatten", axis=1)
-    return _moved(emit, node, x, "Reshape", _axes(emit, node, ("shape", [0] * start + [-1])))
+        return moved(emit, node, x, "Flatten", axis=1)
+    return moved(emit, node, x, "Reshape", _axes(emit, node, ("shape", [0] * start + [-1])))
 
 
 def _reshape(emit, node, x):
     sides = list(node.attrs["shape"])
     if 0 in sides:
         emit.refuse(node, f"reshapes to the empty {tuple(sides)}")
-    return _moved(emit, node, x, "Reshape", _axes(emit, node, ("shape", [0 if n is None else n for n in sides])))
+    return moved(emit, node, x, "Reshape", _axes(emit, node, ("shape", [0 if n is None else n for n in sides])))
 
 
 def _permute(emit, node, x):
-    return _moved(emit, node, x, "Transpose", perm=[d % len(x.shape) for d in node.attrs["dims"]])
+    return moved(emit, node, x, "Transpose", perm=[d % len(x.shape) for d in node.attrs["dims"]])
 
 
 def _transpose(emit, node, x):
     order = list(range(len(x.shape)))
     a, b = node.attrs["dim0"], node.attrs["dim1"]
     order[a], order[b] = order[b], order[a]
-    return _moved(emit, node, x, "Transpose", perm=order)
+    return moved(emit, node, x, "Transpose", perm=order)
 
 
 def _squeeze(emit, node, x):
-    return _moved(emit, node, x, "Squeeze", _axes(emit, node, ("axes", node.attrs["dim"])))
+    return moved(emit, node, x, "Squeeze", _axes(emit, node, ("axes", node.attrs["dim"])))
 
 
 def _unsqueeze(emit, node, x):
-    return _moved(emit, node, x, "Unsqueeze", _axes(emit, node, ("axes", node.attrs["dim"])))
+    return moved(emit, node, x, "Unsqueeze", _axes(emit, node, ("axes", node.attrs["dim"])))
 
 
 def _slice(emit, node, x):
     a = node.attrs
     start, stop = 0 if a["start"] is None else a["start"], _FAR if a["stop"] is None else a["stop"]
-    return _moved(emit, node, x, "Slice", _axes(emit, node, ("start", start), ("stop", stop), ("axis", a["dim"]), ("step", a["step"])))
+    return moved(emit, node, x, "Slice", _axes(emit, node, ("start", start), ("stop", stop), ("axis", a["dim"]), ("step", a["step"])))
 
 
 def _select(emit, node, x):
-    return _moved(emit, node, x, "Gather", [emit.constant(f"{node.name}_index", np.int64(node.attrs["index"]))], axis=node.attrs["dim"])
+    return moved(emit, node, x, "Gather", [emit.constant(f"{node.name}_index", np.int64(node.attrs["index"]))], axis=node.attrs["dim"])
 
 
 def _expand(emit, node, x):
-    return _moved(emit, node, x, "Expand", _axes(emit, node, ("shape", [1 if n in (-1, None) else n for n in node.attrs["shape"]])))
+    return moved(emit, node, x, "Expand", _axes(emit, node, ("shape", [1 if n in (-1, None) else n for n in node.attrs["shape"]])))
 
 
 def _channel_shuffle(emit, node, x):
@@ -76,17 +81,18 @@ def _channel_shuffle(emit, node, x):
 
 
 def _pad(emit, node, x):
+    x = x._replace(origin=None)
     if x.qparams is not None:
         emit.refuse(node, "pads codes")
     given = list(node.attrs["pad"])
     sides = [(0, 0)] * (len(x.shape) - len(given) // 2) + [tuple(given[i : i + 2]) for i in range(len(given) - 2, -1, -2)]
     pads = [before for before, _ in sides] + [after for _, after in sides]
     value = emit.constant(f"{node.name}_value", np.float32(node.attrs["value"]))
-    return _moved(emit, node, x, "Pad", [*_axes(emit, node, ("pads", pads)), value])
+    return moved(emit, node, x, "Pad", [*_axes(emit, node, ("pads", pads)), value])
 
 
 def _interpolate(emit, node, x):
-    a, dims = node.attrs, len(x.shape) - 2
+    a, dims, x = node.attrs, len(x.shape) - 2, x._replace(origin=None)
     if x.qparams is not None:
         emit.refuse(node, "resizes codes, of which refquant does not know ONNX Runtime's form")
     attributes = _RESIZE.get((a["mode"], bool(a["align_corners"])))
@@ -98,7 +104,7 @@ def _interpolate(emit, node, x):
         axes = list(range(2, 2 + dims))
         scales, sizes = [""], _axes(emit, node, ("sizes", pair(a["size"], dims)))
         attributes = {**attributes, "axes": axes}
-    return _moved(emit, node, x, "Resize", ["", *scales, *sizes], **attributes)
+    return moved(emit, node, x, "Resize", ["", *scales, *sizes], **attributes)
 
 
 _LINEAR = {"mode": "linear"}

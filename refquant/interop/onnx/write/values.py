@@ -1,6 +1,7 @@
 """Inputs, constants, and the passage between real numbers and codes."""
 
 from refquant.interop.onnx.write.emitter import Written
+from refquant.interop.onnx.write.shaping import moved
 
 __all__ = ["RULES"]
 
@@ -17,7 +18,7 @@ def _embedding(emit, node, x):
 
 
 def _identity(emit, node, x):
-    return Written(emit.node("Identity", [x.name], node.name), x.qparams, x.shape)
+    return moved(emit, node, x, "Identity")
 
 
 def _quantize(emit, node, x):
@@ -26,7 +27,7 @@ def _quantize(emit, node, x):
 
 
 def _dequantize(emit, node, x):
-    return Written(emit.node("DequantizeLinear", [x.name, *emit.parameters(x.qparams)], node.name), None, x.shape)
+    return Written(emit.node("DequantizeLinear", [x.name, *emit.parameters(x.qparams)], node.name), None, x.shape, x)
 
 
 def _observe(emit, node, x):
