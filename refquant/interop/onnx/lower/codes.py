@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant.core.qtensor import QTensor
-from refquant.interop.onnx.lower.pools import average_attrs
+from refquant.interop.onnx.lower.pools import average_attrs, covers_all
 from refquant.interop.onnx.lower.products import conv_attrs
 from refquant.ops.pack_weights import pack_weights
 
@@ -119,7 +119,7 @@ def _pool(low, node):
     if node.attrs.get("channels_last", 0):
         low.refuse(node, "has its channels last")
     out, x = _out(low, node, 3), _input(low, node, 0)
-    if node.op == "QLinearGlobalAveragePool":
+    if node.op == "QLinearGlobalAveragePool" or covers_all(low, node):
         op, attrs = f"adaptive_avg_pool{len(low.shape(node, 0)) - 2}d", {"output_size": 1}
     else:
         op, x, attrs = average_attrs(low, node, x)

@@ -2,10 +2,10 @@
 
 from refquant.interop.onnx.lower.windows import padded, padding_of, positive
 
-__all__ = ["LOWERINGS", "pool_attrs"]
+__all__ = ["LOWERINGS", "average_attrs", "covers_all"]
 
 
-def pool_attrs(low, node, x, *, fill):
+def _pool_attrs(low, node, x, *, fill):
     """Return (input, settings, dilation) of a pool; `fill` is what may stand in an unequal padding, None refuses it."""
     kernel = tuple(node.attrs.get("kernel_shape", ()))
     if len(kernel) not in (1, 2, 3) or min(kernel) < 1:
@@ -36,13 +36,13 @@ def _rounds_up(low, node, kernel, stride, dilation, before, after):
 
 def _max_pool(low, node):
     x, qparams = low.any_value(node, 0)
-    x, attrs, dilation = pool_attrs(low, node, x, fill=float("-inf"))
+    x, attrs, dilation = _pool_attrs(low, node, x, fill=float("-inf"))
     return low.add(node.name, f"max_pool{len(dilation)}d", [x], {**attrs, "dilation": dilation}, qparams=qparams)
 
 
 def average_attrs(low, node, x):
     """Return (operation, input, settings) of an average pool."""
-    x, attrs, dilation = pool_attrs(low, node, x, fill=0.0 if node.attrs.get("count_include_pad", 0) else None)
+    x, attrs, dilation = _pool_attrs(low, node, x, fill=0.0 if node.attrs.get("count_include_pad", 0) else None)
     if max(dilation) > 1:
         low.refuse(node, "averages over a dilated window")
     attrs["count_include_pad"] = bool(node.attrs.get("count_include_pad", 0))
@@ -51,7 +51,19 @@ def average_attrs(low, node, x):
     return f"avg_pool{len(dilation)}d", x, attrs
 
 
+def covers_all(low, node):
+    """Whether the only window of an average sees the whole input, and its padding does not count."""
+    kernel, sides = tuple(node.attrs.get("kernel_shape", ())), low.shape(node, 0)[2:]
+    if None in sides or len(kernel) != len(sides) or node.attrs.get("count_include_pad", 0) or node.attrs.get("ceil_mode", 0) or max(node.attrs.get("dilations") or [1]) > 1:
+        return False
+    stride = positive(low, node, "strides", len(kernel))
+    before, after = padding_of(low, node, kernel, stride, (1,) * len(kernel))
+    return all(b + n <= k and b + n + a < k + s for n, k, s, b, a in zip(sides, kernel, stride, before, after))
+
+
 def _average_pool(low, node):
+    if covers_all(low, node):
+        return _global("avg")(low, node)
     op, x, attrs = average_attrs(low, node, low.value(node, 0))
     return low.add(node.name, op, [x], attrs)
 

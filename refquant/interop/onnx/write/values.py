@@ -34,7 +34,12 @@ def _observe(emit, node, x):
     emit.refuse(node, "is an observer", "convert the prepared model first, or export the float model")
 
 
+def _dynamic(emit, node, x, *_):
+    emit.refuse(node, "chooses its parameters from the data at run time", "quantize the model statically, or export the float model")
+
+
 RULES = {
     "constant": _constant, "embedding": _embedding, "dropout": _identity, "identity": _identity, "quantize": _quantize, "dequantize": _dequantize,
     "requantize": _quantize, "observe": _observe,
+    "quantize_dynamic": _dynamic, "linear_dynamic": _dynamic,
 }  # fmt: skip
