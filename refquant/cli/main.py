@@ -33,6 +33,7 @@ COMMANDS = (
     Command("verify", "refquant.cli.verify", "engines against the oracle, or the oracle against recorded bits"),
     Command("campaign", "refquant.cli.campaign", "long runs that keep a journal, survive being killed, and can be asked about"),
     Command("drift", "refquant.cli.drift", "where INT8 costs a network accuracy, layer by layer"),
+    Command("compare-paths", "refquant.cli.compare_paths", "FX, PT2E and ONNX Runtime's quantization of one network, side by side"),
     Command("audit", "refquant.cli.audit", "would an INT8 network saturate on a CPU without VNNI, and what hangs on a tie"),
     Command("bench", "refquant.cli.bench", "the oracle's speed beside the engines', in one run"),
     Command("diagnose", "refquant.cli.diagnose", "why bits differ: the smallest set of causes that explains a case file"),

@@ -13,8 +13,10 @@
 
 from refquant.drift.analyse import analyse
 from refquant.drift.causes import CAUSES
+from refquant.drift.compare_paths import compare_paths
 from refquant.drift.even_out import even_out
 from refquant.drift.measures import Error, sqnr
+from refquant.drift.paths_report import PathsReport
 from refquant.drift.report import Accuracy, LayerRecord, Report, Step, Verdict
 
-__all__ = ["analyse", "even_out", "Report", "LayerRecord", "Accuracy", "Step", "Verdict", "Error", "CAUSES", "sqnr"]
+__all__ = ["analyse", "compare_paths", "PathsReport", "even_out", "Report", "LayerRecord", "Accuracy", "Step", "Verdict", "Error", "CAUSES", "sqnr"]

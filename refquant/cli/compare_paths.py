@@ -1,0 +1,94 @@
+"""Quantize one network by FX, by PT2E and by ONNX Runtime's rules, and show where and why they differ."""
+
+import os
+import shutil
+
+from refquant.cli.console import Progress
+from refquant.cli.drift import load_images, load_network, progress_line
+from refquant.errors import ArgumentError, RangeError, choose
+
+__all__ = ["EXAMPLES", "add_arguments", "run"]
+
+EXAMPLES = """examples:
+  refquant compare-paths digits_resnet                      a bundled network, on its own images
+  refquant compare-paths glyphs_net --limit 512 --html paths.html
+  refquant compare-paths digits_mobilenet --simulate        also INT8 beside fake-quantized float, layer by layer
+  refquant compare-paths model.onnx --data images.npz --json paths.json
+  refquant compare-paths resnet18 --width 0.25 --size 64    a published architecture with seeded weights, on noise
+
+FILE.npz holds x, float32 as the network takes it; labels, integers (N,), unless --no-labels; and perhaps calibration.
+"""
+
+_PATHS = ("fx", "pt2e", "ort")
+_NOISE = 32
+
+
+def add_arguments(parser):
+    """Declare the options."""
+    parser.add_argument("model", metavar="MODEL", help="a bundled network, an ONNX file, or an architecture of refquant zoo")
+    parser.add_argument("--data", metavar="FILE.npz", help="test inputs and labels; a bundled network has its own")
+    parser.add_argument("--no-labels", action="store_true", help="compare predictions only")
+    parser.add_argument("--limit", type=int, metavar="N", help="take the first N test inputs (default: all)")
+    parser.add_argument("--calibrate", type=int, default=200, metavar="N", help="calibrate on the first N inputs (default: 200)")
+    parser.add_argument("--layer-images", type=int, default=64, metavar="N", help="look at the tensors with the first N (default: 64)")
+    parser.add_argument("--paths", default=",".join(_PATHS), metavar="LIST", help="fx, pt2e, ort (default: all)")
+    parser.add_argument("--no-bridges", action="store_true", help="do not exchange one choice at a time")
+    parser.add_argument("--simulate", action="store_true", help="compare each path with its fake-quantized float form")
+    parser.add_argument("--size", type=int, metavar="N", help="of a published architecture: height and width")
+    parser.add_argument("--width", type=float, default=1.0, metavar="F", help="of a published architecture: factor of all channels")
+    out = parser.add_argument_group("report")
+    out.add_argument("--html", metavar="FILE", help="write a page that needs nothing else")
+    out.add_argument("--json", metavar="FILE", help="write all numbers")
+
+
+def run(arguments):
+    """Compare, print, write; exit status 0."""
+    from refquant.core.files import check_writable
+    from refquant.drift import compare_paths
+
+    paths = [choose("compare-paths", "--paths", name.strip(), _PATHS) for name in arguments.paths.split(",")]
+    for name in ("limit", "calibrate", "layer_images"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise RangeError(f"compare-paths: --{name.replace('_', '-')} {value} must be at least 1; give a number of inputs, or leave it out")
+    written = [path for path in (arguments.html, arguments.json) if path]
+    for path in written:
+        check_writable(path)
+    if len({os.path.abspath(path) for path in written}) < len(written):
+        raise ArgumentError(f"compare-paths: {' and '.join(written)} name one file twice; give each output a file of its own")
+    model, x, labels, calibration = _network_and_data(arguments)
+    x, labels = x[: arguments.limit], None if labels is None else labels[: arguments.limit]
+    line = Progress()
+    try:
+        report = compare_paths(
+            model, [calibration[i : i + 50] for i in range(0, min(len(calibration), arguments.calibrate), 50)], x, labels, paths=paths,
+            bridges=not arguments.no_bridges, simulate=arguments.simulate, layer_images=arguments.layer_images,
+            progress=lambda done, total, what: line.show(progress_line(done, total, what)),
+        )  # fmt: skip
+    finally:
+        line.clear()
+    if arguments.html:
+        report.to_html(arguments.html)
+    if arguments.json:
+        report.to_json(arguments.json)
+    print(report.to_text(min(max(shutil.get_terminal_size((110, 24)).columns, 90), 140)), end="")
+    print(*(f"written: {path}" for path in written), sep="\n", end="\n" if written else "")
+    return 0
+
+
+def _network_and_data(arguments):
+    """Return (model, x, labels, calibration)."""
+    import numpy as np
+
+    from refquant import zoo
+
+    published = arguments.model in zoo.architectures()
+    if not published and (arguments.size is not None or arguments.width != 1):
+        raise ArgumentError(f"compare-paths: --size and --width go with an architecture of refquant zoo, but {arguments.model} is none; leave them out")
+    model = zoo.build(arguments.model, size=arguments.size, width=arguments.width) if published else load_network(arguments.model)
+    if published and arguments.data is None:
+        shape = model.node(model.inputs[0]).attrs["shape"]
+        noise = np.random.default_rng(0).standard_normal((2 * _NOISE, *shape[1:])).astype(np.float32)
+        return model, noise[:_NOISE], None, noise[_NOISE:]
+    x, labels, calibration, _ = load_images(arguments)
+    return model, x, labels, x if calibration is None else calibration
