@@ -7,7 +7,7 @@ from torch.nn import functional
 from refquant.backends.torch_special import SPECIAL_CALLS
 from refquant.backends.torch_tensors import TYPES, quantized, to_numpy, to_torch
 
-__all__ = ["CALLS", "dynamic_input"]
+__all__ = ["CALLS", "call_in_turn", "dynamic_input"]
 
 _ops = torch.ops.quantized
 
@@ -35,8 +35,12 @@ def dynamic_input(x):
     return real.astype(np.float32)
 
 
-def _linear(problem):
-    packed = _ops.linear_prepack(quantized(problem["w"]), _bias(problem))
+def _pack_linear(problem):
+    return _ops.linear_prepack(quantized(problem["w"]), _bias(problem))
+
+
+def _linear(problem, packed=None):
+    packed = _pack_linear(problem) if packed is None else packed
     out, activation = problem.get("out"), problem.get("activation")
     if isinstance(activation, tuple):
         return _ops.linear_leaky_relu(quantized(problem["x"]), packed, out.scale, out.zero_point, activation[1])
@@ -46,11 +50,15 @@ def _linear(problem):
     return _relu("linear", problem)(quantized(problem["x"]), packed, out.scale, out.zero_point)
 
 
-def _conv(problem):
+def _pack_conv(problem):
     dims = int(problem.op[4])
     geometry = [_sides(problem.get(name, usual), dims) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))]
     pack = getattr(_ops, f"{problem.op}_prepack")
-    packed = pack(quantized(problem["w"]), _bias(problem), *geometry, problem.get("groups", 1))
+    return pack(quantized(problem["w"]), _bias(problem), *geometry, problem.get("groups", 1))
+
+
+def _conv(problem, packed=None):
+    packed = _pack_conv(problem) if packed is None else packed
     out, other = problem["out"], problem.get("other")
     if other is not None:
         accumulated = quantized(other).clone(memory_format=torch.channels_last)
@@ -144,6 +152,16 @@ _TABLE = {
     "adaptive_avg_pool2d": lambda problem: functional.adaptive_avg_pool2d(quantized(problem["x"]), problem["output_size"]),
     "cat": _cat,
 }
+
+_PACKED = {"linear": (_pack_linear, _linear), **{f"conv{dims}d": (_pack_conv, _conv) for dims in (1, 2, 3)}}
+
+
+def call_in_turn(problems):
+    """Return the last result of linear layers or convolutions that are computed one after the other, by one and the same packed weights."""
+    pack, call = _PACKED[problems[0].op]
+    packed = pack(problems[0])
+    return to_numpy([call(problem, packed) for problem in problems][-1])
+
 
 #: Each operator's kernel as a function of a problem, which returns an ndarray.
 CALLS = {**{name: (lambda problem, call=call: to_numpy(call(problem))) for name, call in _TABLE.items()}, **SPECIAL_CALLS}

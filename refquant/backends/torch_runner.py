@@ -73,6 +73,11 @@ class TorchRunner:
         with self._tensors.engine(self.name, problem.get("threads", 1)):
             return self._calls.CALLS[problem.op](problem)
 
+    def run_in_turn(self, problems):
+        """Return the last result of layers that are computed one after the other by the same packed weights."""
+        with self._tensors.engine(self.name, 1):
+            return self._calls.call_in_turn(problems)
+
     def _refuse_types(self, problem):
         for q in problem.quantized():
             if q.dtype not in self._tensors.TYPES:

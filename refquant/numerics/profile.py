@@ -107,6 +107,9 @@ class Numerics:
         It says how products add up, where the x86 engine sends convolutions, and which of `by_level` holds.
     by_level : tuple of (tuple of str, dict)
         Levels on which other kernels run, and what changes there, as `replace` takes it.
+    keeps : {"nothing", "output_scale", "post_operation"}
+        What packed weights keep of their first use and later ones get, whatever they ask for: ``output_scale`` for as long as the input has
+        the same scale, ``post_operation`` for ever.
     """
 
     name: str
@@ -149,9 +152,11 @@ class Numerics:
     pairing: Pairing = Pairing.by("unknown")
     isa: str | None = None
     by_level: tuple = ()
+    keeps: str = "nothing"
 
     def __post_init__(self):
         check_level(self.isa, f"Numerics[{self.name}]")
+        choose(f"Numerics[{self.name}]", "keeps", self.keeps, ["nothing", "output_scale", "post_operation"])
         for section, types in section_types().items():
             value = getattr(self, section)
             if value is not None and not isinstance(value, types):
@@ -183,7 +188,7 @@ class Numerics:
         known_fields = {f.name for types in sections.values() for t in types if t is not Dispatch for f in fields(t)}
         new = {"name": self.name if self.name.endswith("*") else self.name + "*"}
         for name, value in changes.items():
-            if name in ("name", "engine", "source", "pairing", "isa", "by_level"):
+            if name in ("name", "engine", "source", "pairing", "isa", "by_level", "keeps"):
                 new[name] = value
             elif name in sections:
                 new[name] = _changed(self, name, value)
@@ -247,6 +252,8 @@ class Numerics:
             rows += [(section, k, mine.get(k), theirs.get(k)) for k in sorted({*mine, *theirs}) if mine.get(k) != theirs.get(k)]
         mine, theirs = _flat(self.pairing), _flat(other.pairing)
         rows += [("pairing", k, mine[k], theirs[k]) for k in mine if mine[k] != theirs[k]]
+        if self.keeps != other.keeps:
+            rows.append(("packed weights", "keeps", self.keeps, other.keeps))
         return rows if self.isa == other.isa else [*rows, ("isa", "level", self.isa, other.isa)]
 
 

@@ -111,6 +111,30 @@ VARIANTS = (
         """,
     ),
     Variant(
+        "stale_multipliers", ("qnnpack",), "defect", {"keeps": "output_scale"},
+        "Packed weights keep their requantization multipliers for as long as the input has the same scale, whatever scale the output is asked for.",
+        """
+        >>> x, w = rq.QTensor(np.uint8([[200]]), rq.QParams(0.5, 0, "uint8")), rq.QTensor(np.int8([[20]]), rq.QParams(0.25, 0, "int8"))
+        >>> for name in ("qnnpack", "qnnpack+stale_multipliers"):
+        ...     packed = rq.ops.pack_weights(w)
+        ...     print([rq.ops.linear(x, packed, out=rq.QParams(scale, 3, "uint8"), numerics=name).values.item() for scale in (10.0, 40.0)])
+        [53, 15]
+        [53, 53]
+        """,
+    ),
+    Variant(
+        "first_post_operation", ("onednn",), "defect", {"keeps": "post_operation"},
+        "Packed weights keep the first post-operation that they are used with: after conv2d_add, conv2d_add_relu has no ReLU.",
+        """
+        >>> x, w = rq.QTensor(np.uint8([[[[1]]]]), rq.QParams(1.0, 2, "uint8")), rq.QTensor(np.int8([[[[5]]]]), rq.QParams(1.0, 0, "int8"))
+        >>> for name in ("onednn", "onednn+first_post_operation"):
+        ...     packed = rq.ops.pack_weights(w)
+        ...     print([rq.ops.conv2d(x, packed, out=rq.QParams(1.0, 9, "uint8"), numerics=name, activation=a).values.item() for a in (None, "relu")])
+        [4, 9]
+        [4, 4]
+        """,
+    ),
+    Variant(
         "defective_transpose", ("x86",), "defect", {"conv_transpose": {"yes": _SHUFFLED, "no": _OVERLAPPING}},
         "Transposed convolutions are those of onednn+shuffled_transpose where oneDNN takes them, and else those of fbgemm+overlapping_transpose.",
         _MIXED_WEIGHTS + """

@@ -19,6 +19,7 @@ from refquant.numerics.dispatch import resolve
 from refquant.numerics.tail_forms import DepthwiseTailForm
 from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
+from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_product, halved, has_vnni
 from refquant.ops.post_operations import post_operations
@@ -230,18 +231,20 @@ def conv_reference(
     x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None, other=None
 ):  # fmt: skip
     """Same result as `conv1d`, `conv2d` and `conv3d`, in NumPy."""
-    dims = w.ndim - 2
+    dims, asked = w.ndim - 2, out
+    if "+" in getattr(numerics, "name", numerics):
+        out, activation = kept(numerics, x, w, out, activation)
     if not (activation in (None, "relu") and other is None):
         settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         y = _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings, _real_values)
-        return y if out is None else QTensor(y, out)
+        return y if out is None else QTensor(y, asked)
     plan = _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profiles.get(numerics), activation, isa)
     acc = np.moveaxis(_accumulate(plan, plan.x.values), 1, -1)
     y = empty_channels_last((acc.shape[0], acc.shape[-1], *acc.shape[1:-1]), plan.dtype)
     np.moveaxis(y, 1, -1)[...] = apply_epilogue(acc, plan.epilogue, plan.dtype)
     if plan.tail is not None:
         y[:, plan.tail[0] :] = np.moveaxis(apply_epilogue(acc, plan.tail[1], plan.dtype), -1, 1)[:, plan.tail[0] :]
-    return y if out is None else QTensor(y, out)
+    return y if out is None else QTensor(y, asked)
 
 
 def _real_values(plan):
@@ -250,6 +253,8 @@ def _real_values(plan):
 
 
 def _compute(dims, x, w, bias, out, numerics, activation, isa, other, settings):
+    if "+" in getattr(numerics, "name", numerics):
+        out, activation = kept(numerics, x, w, out, activation)
     if activation in (None, "relu") and other is None:
         return bind_convolution(dims, x, w, bias, out=out, numerics=numerics, isa=isa, activation=activation, **settings)(x.values)
     return _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings, lambda plan: _bind(plan)(plan.x.values))

@@ -17,6 +17,7 @@ from refquant.kernels.pairs import bind_gemm_s16pair, pack_pairs
 from refquant.kernels.requantize import requantize
 from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
+from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
 from refquant.ops.post_operations import post_operations
@@ -157,11 +158,14 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa
     >>> [int(rq.ops.linear(x, w, numerics="onednn", isa=isa)[0, 0] * 8) for isa in ("avx512_vnni", "avx2")]
     [32258, 255]
     """
+    asked = out
+    if "+" in getattr(numerics, "name", numerics):
+        out, activation = kept(numerics, x, w, out, activation)
     if activation in (None, "relu") and other is None:
         y = bind_linear(x, w, bias, out=out, numerics=numerics, activation=activation, isa=isa)(x.values)
     else:
         y = _with_post(x, w, bias, out, numerics, activation, isa, other, lambda plan: _bind(plan)(plan.x.values))
-    return y if out is None else QTensor(y, out)
+    return y if out is None else QTensor(y, asked)
 
 
 def _with_post(x, w, bias, out, numerics, activation, isa, other, real_values):
@@ -174,10 +178,13 @@ def _with_post(x, w, bias, out, numerics, activation, isa, other, real_values):
 
 def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None, other=None):
     """Same result as `linear`, in NumPy."""
+    asked = out
+    if "+" in getattr(numerics, "name", numerics):
+        out, activation = kept(numerics, x, w, out, activation)
     if not (activation in (None, "relu") and other is None):
         stage = lambda plan: apply_epilogue(_accumulate(plan, plan.x.values), plan.epilogue, plan.dtype)  # noqa: E731
         y = _with_post(x, w, bias, out, numerics, activation, isa, other, stage)
-        return y if out is None else QTensor(y, out)
+        return y if out is None else QTensor(y, asked)
     plan = _plan(x, w, bias, out, profiles.get(numerics), activation, isa)
     y = apply_epilogue(_accumulate(plan, plan.x.values), plan.epilogue, plan.dtype)
-    return y if out is None else QTensor(y, out)
+    return y if out is None else QTensor(y, asked)

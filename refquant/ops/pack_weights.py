@@ -30,13 +30,15 @@ class PackedWeights:
         Whether they are those of a transposed convolution.
     memo : Memo
         What operators have worked out for these weights.
+    kept : dict
+        What a variant such as ``qnnpack+stale_multipliers`` keeps of an earlier call; see `refquant.ops.kept`.
     """
 
-    __slots__ = ("values", "qparams", "groups", "packed", "transposed", "_tensor", "memo")
+    __slots__ = ("values", "qparams", "groups", "packed", "transposed", "_tensor", "memo", "kept")
 
     def __init__(self, values, qparams, groups, packed, transposed=False):
         tensor = None if qparams is None else QTensor(values, qparams)
-        for name, value in zip(self.__slots__, (values, qparams, groups, packed, transposed, tensor, Memo(_MOST_PLANS))):
+        for name, value in zip(self.__slots__, (values, qparams, groups, packed, transposed, tensor, Memo(_MOST_PLANS), {})):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):

@@ -6,8 +6,9 @@ import numpy as np
 
 from refquant import numerics
 from refquant.errors import BackendMissing
+from refquant.ops.pack_weights import pack_weights
 from refquant.verify.compare import compare
-from refquant.verify.problem import oracle
+from refquant.verify.problem import Problem, oracle
 
 __all__ = ["Shown", "show"]
 
@@ -38,7 +39,7 @@ class Shown(NamedTuple):
         return self.live is None or compare(self.live, self.here, nan_equal=True).exact
 
 
-def show(problem, profile, runner=None):
+def show(problem, profile, runner=None, earlier=None):
     """Compute a call under a profile, and ask an engine.
 
     Parameters
@@ -48,6 +49,8 @@ def show(problem, profile, runner=None):
         The profile that gives the engine's bits on the processor that it describes, or one of its variants.
     runner : Runner, optional
         None asks no engine.
+    earlier : Problem, optional
+        What the same packed weights have computed before, where an engine keeps something of it.
 
     Returns
     -------
@@ -67,12 +70,20 @@ def show(problem, profile, runner=None):
     >>> shown.oracle.shape, shown.agrees
     ((2, 3), True)
     """
-    described = oracle(problem, profile)
+    described = _by_oracle(problem, profile, earlier)
     if runner is None:
         return Shown(described, described)
     reason = runner.supports(problem)
     if reason is not None:
         raise BackendMissing(f"engine {runner.name}: cannot be asked on this processor ({reason}); run it on the machine that the profile describes")
     level = "" if numerics.get(profile).isa else str(getattr(runner.profile, "isa", None) or str(runner.profile).partition("@")[2])
-    here = oracle(problem, numerics.get(profile).on(level or None, f"engine {runner.name}")) if level else described
-    return Shown(described, here, np.asarray(runner.run(problem)), level)
+    here = _by_oracle(problem, numerics.get(profile).on(level, f"engine {runner.name}"), earlier) if level else described
+    live = runner.run(problem) if earlier is None else runner.run_in_turn([earlier, problem])
+    return Shown(described, here, np.asarray(live), level)
+
+
+def _by_oracle(problem, profile, earlier):
+    if earlier is None:
+        return oracle(problem, profile)
+    packed = pack_weights(problem["w"], groups=problem.get("groups", 1))
+    return [oracle(Problem(one.op, {**one.arguments, "w": packed}), profile) for one in (earlier, problem)][-1]

@@ -39,6 +39,8 @@ class Finding:
         By which reading; follows "expected ".
     numerics : str
         The profile that gives the engine's bits; of a defect a named variant, while the engine's own profile says what is right.
+    earlier : callable, optional
+        Without arguments; returns the `Problem` that the same packed weights compute first, where the engine keeps something of it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Finding:
     expect: Callable
     expected_by: str
     numerics: str = ""
+    earlier: Callable = None
 
     @property
     def profile(self):
@@ -118,7 +121,7 @@ def reproduce(finding, runner=None):
         The engine does not compute the call on this processor.
     """
     problem = finding.problem()
-    return Reproduction(show(problem, finding.profile, runner), np.asarray(finding.expect(problem)))
+    return Reproduction(show(problem, finding.profile, runner, None if finding.earlier is None else finding.earlier()), np.asarray(finding.expect(problem)))
 
 
 def case(line):

@@ -30,6 +30,15 @@ _OVERLAPPING = of(
 )
 
 
+def _scaled(scale):
+    return of("linear", x=codes([[10, 20, 200]], 0.5), w=codes([[10, 20, 30], [1, 2, 3]], 0.25, 0, "int8"), out=QParams(scale, 3, "uint8"))
+
+
+def _added(activation):
+    x, w = codes(np.full((1, 1, 2, 2), 1), 1.0, 2), codes([[[[5]]]], 1.0, 0, "int8")
+    return of("conv2d", x=x, w=w, out=QParams(1.0, 9, "uint8"), other=codes(np.full((1, 1, 2, 2), 3), 1.0, 3), activation=activation)
+
+
 def _as_conv(engine):
     profile = numerics.get(engine)
     return by(profile.replace(linear=profile.conv))
@@ -119,6 +128,20 @@ PRODUCTS = (
         title="FBGEMM's direct transposed convolution writes rows over each other for a stride of 2",
         text="Kernels of 2x1 to 2x6 with IC and OC multiples of 8, such as ConvTranspose2d(64, 32, 2, 2), place each row of the input right below the one before.",
         problem=_OVERLAPPING, expect=by("fbgemm"), expected_by="of the definition",
+    ),
+    Finding(
+        name="stale-multipliers", engine="qnnpack", numerics="qnnpack+stale_multipliers",
+        title="QNNPACK's packed weights keep the multipliers of their first output scale",
+        text="Multipliers are made again only when the input's scale changes. A second call with the same input scale and another output scale is requantized "
+        "by the first one's, with the zero point of its own: codes of a scale that nobody asked for. Whoever calibrates anew must pack anew.",
+        problem=_scaled(40.0), earlier=_scaled(10.0), expect=by("qnnpack"), expected_by="of the scale that is asked for",
+    ),
+    Finding(
+        name="the-first-post-operation-stays", engine="onednn", numerics="onednn+first_post_operation",
+        title="oneDNN's packed weights keep the first post-operation that they are used with",
+        text="A convolution called without a ReLU and then, by the same packed weights, with one: the second result has negative numbers. The primitive is made "
+        "at the first call and is asked for by the shape alone after that.",
+        problem=_added("relu"), earlier=_added(None), expect=by("onednn"), expected_by="of a ReLU",
     ),
     Finding(
         name="three-resolvers-fixed-point", engine="tflite_opt",
