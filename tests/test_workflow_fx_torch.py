@@ -164,12 +164,29 @@ STRUCTURES = {
     "a mean": (lambda m, x: m.head(m.conv(x).mean((2, 3))), (8, 4, 6, 6)),
     "means that keep": (lambda m, x: torch.mean(m.conv(x), (2, 3), keepdim=True), (8, 4, 6, 6)),
     "resizing": (lambda m, x: m.conv2(F.interpolate(m.conv(x), scale_factor=2.0, mode="nearest")), (8, 4, 6, 6)),
+    "a sum in place": (lambda m, x: m.last(in_place(m.fc(x), m.fc2(x))), (8, 12)),
+    "a part of a value": (lambda m, x: (lambda y: m.last(torch.cat([y.chunk(2, 1)[1], y[:, :4]], 1)) + y)(m.fc(x)), (8, 12)),
+    "a parameter is added": (lambda m, x: m.last(m.fc(x) + m.table), (8, 12)),
+    "functions without a form on codes": (lambda m, x: m.last(F.silu(F.gelu(m.fc(x)))) + F.softmax(m.fc2(x), -1), (8, 12)),
+    "nothing is quantized": (lambda m, x: (F.gelu(x), m.fc(F.relu(x))), (8, 12)),
+    "limits": (lambda m, x: m.last(torch.clamp(m.fc(x), -0.5, 0.75)), (8, 12)),
+    "a flatten module": (lambda m, x: m.fc3(m.flat(m.conv(x))), (8, 4, 6, 6)),
+    "sequences": (lambda m, x: F.relu(m.norm1(m.seq(x))) + F.avg_pool1d(F.relu(m.seq(x)), 3, 1, 1), (8, 4, 15)),
+    "volumes": (lambda m, x: F.adaptive_avg_pool3d(m.relu(m.norm3(m.vol(x))) + m.relu(m.norm3b(x)), 1), (8, 4, 5, 6, 7)),
+    "pooled volumes": (lambda m, x: m.vol(F.avg_pool3d(x, 2)), (8, 4, 8, 8, 8)),
     "an identity and a dropout": (lambda m, x: m.drop(m.identity(m.conv(x))), (8, 4, 6, 6)),
 }
 
 
+def in_place(a, b):
+    a += b
+    return a
+
+
 def layers():
     rows = {"fc": nn.Linear(12, 8), "fc2": nn.Linear(12, 8), "bn": nn.BatchNorm1d(8), "last": nn.Linear(8, 8), "last2": nn.Linear(8, 8), "relu": nn.ReLU()}
+    rows |= {"seq": nn.Conv1d(4, 4, 3, padding=1), "norm1": nn.BatchNorm1d(4), "vol": nn.Conv3d(4, 4, 3, padding=1), "norm3": nn.BatchNorm3d(4), "norm3b": nn.BatchNorm3d(4)}
+    rows |= {"flat": nn.Flatten(), "fc3": nn.Linear(144, 5), "table": nn.Parameter(torch.randn(8, 8))}
     return {**rows, "conv": nn.Conv2d(4, 4, 3, padding=1), "conv2": nn.Conv2d(4, 4, 1), "head": nn.Linear(4, 3), "drop": nn.Dropout(), "identity": nn.Identity()}
 
 
@@ -178,6 +195,22 @@ def layers():
 def test_structures_agree(name, engine_name):
     forward, shape = STRUCTURES[name]
     same(Net(forward, **layers()), engine_name, images(*shape))
+
+
+@pytest.mark.parametrize("engine_name", ["fbgemm", "qnnpack"])
+def test_two_inputs_agree(engine_name):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.left, self.right, self.last = nn.Linear(12, 8), nn.Linear(10, 8), nn.Linear(8, 4)
+
+        def forward(self, x, y):
+            both = self.left(x) + self.right(y)
+            return self.last(F.relu(both)), torch.cat([both, y], 1)
+
+    batches = list(zip(images(8, 12), images(8, 10, seed=1)))
+    same(Two().eval(), engine_name, batches)
 
 
 # One module, several calls: PyTorch swaps the module, so that the last call decides for all.

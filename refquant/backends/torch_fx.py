@@ -143,12 +143,13 @@ def quantized_module(prepared, backend, backend_config=None):
 
 
 def placement(prepared):
-    """Return where PyTorch's observers sit, as ``refquant.workflow.Prepared.placement`` does."""
+    """Return where PyTorch's observers sit, as ``refquant.workflow.Prepared.placement`` does; a module's parameter is called ``"parameter"``."""
     numbers, rows = {}, []
     modules = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith("activation_post_process") and not _of_weight(node):
-            rows.append((_observed(node).name, numbers.setdefault(id(modules[node.target]), len(numbers))))
+            value = _observed(node)
+            rows.append(("parameter" if value.op == "get_attr" else value.name, numbers.setdefault(id(modules[node.target]), len(numbers))))
     return rows
 
 

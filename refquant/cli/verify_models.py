@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant import backends, zoo
-from refquant.cli.console import Progress, paint, table
+from refquant.cli.console import Progress, paint
 from refquant.errors import BackendMissing, RefquantError, choose
 
 __all__ = ["ENGINES", "NETWORKS", "Parity", "compare_models", "compare_network", "numerics_here"]
 
 ENGINES = ("fbgemm", "onednn", "x86", "qnnpack")
+_ROW = "{:<18} {:<8} {:>9} {:>6} {:>7} {:>11} {:>14} {:>13}"
 _ZOO = (("resnet18", 32), ("squeezenet1_1", 48), ("mobilenet_v2", 32), ("bert_base_layer", 8))
 NETWORKS = (*zoo.names(), *(f"{name}@{size}" for name, size in _ZOO), *(f"plain-{seed}" for seed in range(16)), *(f"wide-{seed}" for seed in range(32)))
 """Bundled networks, published ones at small sizes, and random ones: ``plain`` of image classifiers' layers, ``wide`` of most of what PyTorch quantizes."""
@@ -146,7 +147,9 @@ def _structure(prepared, theirs):
     from refquant.backends import torch_fx
 
     fused = [(n.name, n.target.rpartition(".")[2]) for n in prepared.model.nodes if n.is_module]
-    pairs = (("fused otherwise", fused, torch_fx.module_calls(theirs)), ("observers elsewhere", prepared.placement, torch_fx.placement(theirs)))
+    constants = {n.name: "parameter" for n in prepared.model.nodes if n.op == "constant"}
+    placement = [(constants.get(name, name), number) for name, number in prepared.placement]
+    pairs = (("fused otherwise", fused, torch_fx.module_calls(theirs)), ("observers elsewhere", placement, torch_fx.placement(theirs)))
     for text, a, b in pairs:
         if a != b:
             at = next((i for i, (p, q) in enumerate(zip(a, b)) if p != q), min(len(a), len(b)))
@@ -178,14 +181,17 @@ def compare_models(networks=None, engines=None, *, minutes=None):
     networks = tuple(choose("verify --models", "network", n, NETWORKS) for n in networks or NETWORKS)
     engines = tuple(choose("verify --models", "engine", e, ENGINES) for e in engines or ENGINES)
     progress, start, rows = Progress(), time.monotonic(), []
+    print("refquant beside PyTorch's prepare_fx and convert_fx: observers, fusions, scales, zero points and codes of every layer")
+    print(_ROW.format("network", "engine", "observers", "fused", "layers", "codes", "scales differ", "codes differ"))
     for number, network in enumerate(networks):
         if minutes is not None and time.monotonic() - start > 60 * minutes:
             break
         for engine in engines:
             progress.show(f"{number + 1} of {len(networks)}: {network} on {engine}")
             rows.append(_guarded(network, engine))
-    progress.clear()
-    return _report(rows, len({r.network for r in rows}), len(networks))
+            progress.clear()
+            _show(rows[-1])
+    return _summary(rows, len({r.network for r in rows}), len(networks))
 
 
 def _guarded(network, engine):
@@ -195,16 +201,14 @@ def _guarded(network, engine):
         return Parity(network, engine, 0, 0, 0, 0, 0, 0, f"{type(error).__name__}: {error}")
 
 
-def _report(rows, done, asked):
-    cells = [("network", "engine", "observers", "fused", "layers", "outputs", "parameters differ", "codes differ")]
-    for r in rows:
-        numbers = (r.observers, r.fused, r.layers, r.outputs, r.parameters, r.differing)
-        cells.append((r.network, r.engine, *("differ" if n < 0 else f"{n:,}" for n in numbers)))
-    print("refquant beside PyTorch's prepare_fx and convert_fx: observers, fusions, scales, zero points and codes of every layer")
-    print(*table(cells, right={2, 3, 4, 5, 6, 7}), sep="\n")
+def _show(row):
+    numbers = (row.observers, row.fused, row.layers, row.outputs, row.parameters, row.differing)
+    text = _ROW.format(row.network, row.engine, *("differ" if n < 0 else f"{n:,}" for n in numbers))
+    print(text if row.exact else paint(f"{text}\n  {row.first}", "red"), flush=True)
+
+
+def _summary(rows, done, asked):
     wrong = [r for r in rows if not r.exact]
-    for r in wrong:
-        print(f"{r.network} on {r.engine}: {r.first}")
     layers, outputs = sum(r.layers for r in rows), sum(r.outputs for r in rows)
     text = f"{done} of {asked} networks, {len(rows)} comparisons, {layers:,} layers, {outputs:,} codes; {len(wrong)} comparisons differ"
     print(paint(text, "red" if wrong else "green"))
