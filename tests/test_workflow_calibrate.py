@@ -108,6 +108,19 @@ def test_a_resumed_calibration_ends_like_one_in_one_go(tmp_path, activation):
     assert parameters(again) == parameters(whole)
 
 
+def test_the_pt2e_front_resumes_too(tmp_path):
+    from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, prepare_pt2e
+
+    b = Builder(seed=0)
+    model = b.build(b.input(shape=(None, 3, 8, 8)).conv2d(8, 3, padding=1).relu())
+    quantizer = X86InductorQuantizer().set_global(get_default_x86_inductor_quantization_config())
+    whole, resumed = prepare_pt2e(model, quantizer), prepare_pt2e(model, quantizer)
+    calibrate(whole, [batch(k) for k in range(4)], state=tmp_path / "state.npz")
+    assert calibrate(resumed, [batch(k) for k in range(4)], state=tmp_path / "state.npz") == (4, False)
+    a, b = (convert_pt2e(p) for p in (whole, resumed))
+    np.testing.assert_array_equal(a(batch(9))[0], b(batch(9))[0])
+
+
 def test_a_killed_run_loses_no_more_than_since_the_last_write(tmp_path):
     path = tmp_path / "state.npz"
 

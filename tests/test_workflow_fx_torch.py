@@ -128,6 +128,26 @@ def test_other_tables_place_as_torchs(name):
     same(Net(forward, **CONV), name, backend_config=tables(name))
 
 
+@pytest.mark.parametrize("engine_name, count", [("fbgemm", 2), ("onednn", 0)])
+def test_a_table_of_ones_own(engine_name, count):
+    """Linear layers alone, and only with seven bits, which oneDNN's default does not keep to."""
+    kinds = importlib.import_module("torch.ao.quantization.backend_config")
+    reference = importlib.import_module("torch.ao.nn.quantized.reference")
+    seven = kinds.DTypeWithConstraints(dtype=torch.quint8, quant_min_lower_bound=0, quant_max_upper_bound=127)
+    config = kinds.DTypeConfig(input_dtype=seven, output_dtype=seven, weight_dtype=torch.qint8, bias_dtype=torch.float)
+    row = kinds.BackendPatternConfig(nn.Linear).set_dtype_configs([config]).set_root_module(nn.Linear).set_reference_quantized_module(reference.Linear)
+    theirs = kinds.BackendConfig("own").set_backend_pattern_config(row)
+    small, weight = workflow.DTypeWithConstraints("uint8", 0, 127), workflow.DTypeWithConstraints("int8")
+    ours = workflow.BackendConfig("own", [workflow.BackendPatternConfig("nn.Linear", (workflow.DTypeConfig(small, small, weight, "float32"),), weighted=True)])
+    module, batches = Net(lambda m, x: m.last(F.relu(m.fc(x))), **layers()), images(8, 12)
+    model = interop.from_torch(module, (batches[0],))
+    prepared = workflow.prepare_fx(model, workflow.get_default_qconfig_mapping(engine_name), (batches[0],), backend_config=ours)
+    reference = torch_fx.prepared_module(module, engine_name, batches, backend_config=theirs, order="float64")
+    assert prepared.placement == torch_fx.placement(reference) and len(prepared.observed) == count
+    if count:
+        same(module, engine_name, batches, backend_config=(ours, theirs))
+
+
 def test_symmetric_int8_activations_are_qnnpacks_alone():
     """Its table takes int8 activations with scales of 2**-12 and more; others leave such layers float."""
     make, weight = {"reduce_range": False, "eps": 2**-12}, {"quant_min": -127, "quant_max": 127, "eps": 2**-12}

@@ -67,8 +67,9 @@ def load_state(prepared, path):
 
 
 def _observers(prepared):
-    """Return the observers, each once, in order."""
-    return list({id(n.attrs["observer"]): n.attrs["observer"] for n in prepared.model.nodes if n.op == "observe"}.values())
+    """Return the observers of values, and of parameters where the front observes them as the model runs, each once, in order."""
+    found = [n.attrs["observer"] for n in prepared.model.nodes if n.op == "observe"] + [p.observer for p in getattr(prepared, "parameters", ())]
+    return list({id(observer): observer for observer in found}.values())
 
 
 def _is_number(value):
