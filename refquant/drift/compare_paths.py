@@ -89,7 +89,7 @@ def compare_paths(model, calibration, x=None, labels=None, *, paths=None, bridge
     >>> x, labels = load_split("digits", "test")
     >>> report = compare_paths(zoo.load("digits_resnet"), seen[:64], x[:64], labels[:64], bridges=False)
     >>> [(name, q.qparams.qmax + 1, q.qparams.scale) for name, q in report.tensors[0].seen.items() if name != "ort"]
-    [('fx', 128, 0.007874015718698502), ('pt2e', 256, 0.003921568859368563)]
+    [('fx', 128, 0.007870171219110489), ('pt2e', 256, 0.003919653594493866)]
     >>> print(report.tensors[0].why[0])
     codes: fx 128 (7 bits, reduce_range), pt2e 256, ort 256
     """
