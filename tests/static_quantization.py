@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["MODELS", "batches_of", "quantize_with_onnxruntime", "differences", "float_values"]
+__all__ = ["MODELS", "alive", "batches_of", "quantize_with_onnxruntime", "differences", "float_values"]
 
 
 def _model(nodes, constants, inputs, outputs, opset=17):
@@ -92,6 +92,19 @@ def shared():
 
 
 MODELS = {"convolutional": convolutional, "passing": passing, "attention": attention, "shared": shared}
+
+
+def alive(proto):
+    """Return a model without the nodes that its outputs do not need, which `from_onnx` does not even look at."""
+    proto = onnx.ModelProto.FromString(proto.SerializeToString())
+    needed, kept = {o.name for o in proto.graph.output}, []
+    for node in reversed(proto.graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept[::-1])
+    return proto
 
 
 def batches_of(model, count=4, seed=5):

@@ -6,9 +6,10 @@ from refquant import numerics as profiles
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.graph.model import Model
 from refquant.workflow.ort.calibrate import calibrate, calibrated_names
-from refquant.workflow.ort.from_model import graph_of_model, separate_activations
+from refquant.workflow.ort.from_model import graph_of_model, with_plain_layers
 from refquant.workflow.ort.onnx_graph import OnnxGraph, OpNode
 from refquant.workflow.ort.options import QuantizationOptions
+from refquant.workflow.ort.preprocess import preprocessed
 from refquant.workflow.ort.qdq import place_qdq
 from refquant.workflow.ort.qdq_rules import QDQ_RULES
 from refquant.workflow.ort.qoperator import place_operators
@@ -23,7 +24,7 @@ _OPERATORS = tuple(sorted({*QDQ_RULES, *OPERATOR_RULES}))
 def quantize_static(
     model, calibration_batches=None, *, quant_format="QDQ", op_types_to_quantize=None, per_channel=False, reduce_range=False, activation_type="int8",
     weight_type="int8", nodes_to_quantize=None, nodes_to_exclude=None, calibrate_method="MinMax", extra_options=None, tensor_ranges=None,
-    numerics="onnxruntime", fuse_qdq=None,
+    preprocess=False, numerics="onnxruntime", fuse_qdq=None,
 ):  # fmt: skip
     """Quantize a float model as ``onnxruntime.quantization.quantize_static`` does.
 
@@ -50,7 +51,10 @@ def quantize_static(
     extra_options : dict, optional
         By ONNX Runtime's names, see `refquant.workflow.ort.options.EXTRA_OPTIONS`.
     tensor_ranges : dict of str to (low, high), optional
-        In place of calibration, such as the content of ONNX Runtime's calibration cache.
+        In place of calibration, such as the content of ONNX Runtime's calibration cache. A tensor of an `OnnxModel` that is not among them is
+        taken for integers and left alone; a `Model` needs them all.
+    preprocess : bool
+        Fold batch norms into convolutions before, as ONNX Runtime's ``quant_pre_process`` does; without, they are quantized as layers of their own.
     numerics : str or Numerics
         Whose arithmetic the result follows.
     fuse_qdq : bool, optional
@@ -96,7 +100,7 @@ def quantize_static(
     )  # fmt: skip
     profile = profiles.get(numerics)
     if isinstance(model, Model):
-        return _quantize_graph(model, calibration_batches, tensor_ranges, options, profile, fuse_qdq)
+        return _quantize_graph(model, calibration_batches, tensor_ranges, options, profile, fuse_qdq, preprocess)
     if not hasattr(model, "requantized"):
         kind = type(model).__name__
         raise ArgumentError(f"quantize_static: model is a {kind} but must be a refquant Model or OnnxModel; load files with refquant.interop.from_onnx")
@@ -104,20 +108,28 @@ def quantize_static(
         (OpNode(n.name, n.op, list(n.inputs), list(n.outputs), dict(n.attrs), n.domain, n) for n in model.nodes), model.constants, model.inputs,
         model.outputs, max((n.opset for n in model.nodes if not n.domain), default=13),
     )  # fmt: skip
+    if preprocess:
+        graph = preprocessed(graph)
+        model = model.requantized(graph.nodes, graph.constants, model.numerics, False)
     ranges = _ranges(graph, calibration_batches, tensor_ranges, options, lambda batch, see: _run_onnx(model, batch, see))
     place = place_qdq if options.quant_format == "QDQ" else place_operators
     quantized = place(graph, ranges, options)
     return model.requantized(quantized.nodes, quantized.constants, profile, fuse_qdq)
 
 
-def _quantize_graph(model, batches, ranges, options, profile, fuse):
+def _quantize_graph(model, batches, ranges, options, profile, fuse, preprocess):
     if options.quant_format == "QOperator":
         raise UnsupportedError("quantize_static: a Model takes quant_format='QDQ', whose layers run on codes as well; load the ONNX file with as_graph=False for QOperator")
     if model.quantized:
         raise ArgumentError(f"quantize_static: model {model.name!r} is quantized already; pass the float model")
-    model = separate_activations(model)
+    model = with_plain_layers(model)
     graph = graph_of_model(model)
+    if preprocess:
+        graph = preprocessed(graph)
+        model = model_of_graph(graph, model, model.numerics, fuse=False)
+        graph = graph_of_model(model)
     ranges = _ranges(graph, batches, ranges, options, lambda batch, see: _run_model(model, batch, see))
+    _check_ranges(graph, model, ranges, options)
     return model_of_graph(place_qdq(graph, ranges, options), model, profile, profile.name.startswith("onnxruntime") if fuse is None else fuse)
 
 
@@ -132,6 +144,14 @@ def _ranges(graph, batches, given, options, run):
         run(batch, lambda name, x: see(name, x) if name in wanted and x.dtype == np.float32 else None)
 
     return calibrate(only_wanted, batches, options)
+
+
+def _check_ranges(graph, model, ranges, options):
+    """Refuse ranges that lack a value, which would stay float without a word. What is no float is the input of a table alone."""
+    indices = {name for n in model.nodes if n.op == "embedding" for name in n.inputs}
+    missing = [name for name in calibrated_names(graph, options) if name not in ranges and name not in indices]
+    if missing:
+        raise ArgumentError(f"quantize_static: tensor_ranges lacks {', '.join(map(repr, missing[:5]))}{' …' if len(missing) > 5 else ''}; give the range of every value, or calibrate")
 
 
 def _inputs(model, batch):

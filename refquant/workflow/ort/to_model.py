@@ -12,9 +12,9 @@ from refquant.workflow.ort.scales import codes_of
 __all__ = ["model_of_graph"]
 
 _PRODUCTS = ("conv1d", "conv2d", "linear")
-_FUSED = (*_PRODUCTS, "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d", "sigmoid", "softmax", "leaky_relu", "matmul")
+_FUSED = (*_PRODUCTS, "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d", "sigmoid", "leaky_relu")
 # These give the same codes as the codes that go in, whoever computes them.
-_PASSING = ("max_pool2d", "flatten", "reshape", "permute", "dropout", "identity")
+_PASSING = ("max_pool1d", "max_pool2d", "flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "slice", "select", "dropout", "identity")
 
 
 def model_of_graph(graph, model, numerics, fuse=True):
@@ -81,16 +81,38 @@ class _Building:
         self.place[node.outputs[0]] = node.name
 
     def _operation(self, node):
-        source, count = node.source, len(node.source.inputs)
+        source, form, count = node.source, onnx_form(node.source), len(node.source.inputs)
         params, codes = dict(source.params), {}
-        for key, name in zip([k for k in onnx_form(source).params if source.params.get(k) is not None], node.inputs[count:]):
+        arrays, values = (node.inputs[:-count], node.inputs[-count:]) if form.first else (node.inputs[count:], node.inputs[:count])
+        for key, name in zip([k for k in form.params if source.params.get(k) is not None], arrays):
             if name in self.constants:
-                codes[key] = self.constants[name]
+                codes[key] = _turned(self.constants[name]) if node.op == "MatMul" else self.constants[name]
                 params[key] = np.asarray(ops.dequantize(codes[key], numerics="onnxruntime"))
         self.codes[node.name] = codes
         sources = [*source.sources, *node.merged]
-        self.nodes.append(source.replace(inputs=[self.place[n] for n in node.inputs[:count]], params=params, sources=sources))
+        self.nodes.append(source.replace(inputs=[self._value(n) for n in values], params=params, sources=sources))
         self.place[node.outputs[0]] = node.name
+
+    def _value(self, name):
+        """Return the node that makes a value; constants become nodes, quantized ones on their grid."""
+        if name in self.place:
+            return self.place[name]
+        if name in self.constants:
+            q, base = self.constants[name], name.removesuffix("_DequantizeLinear_Output")
+            self.nodes.append(Node(base, "constant", (), {}, {"value": np.asarray(ops.dequantize(q, numerics="onnxruntime"))}))
+            self.nodes.append(Node(f"{base}_QuantizeLinear", "quantize", [base], {"out": q.qparams}))
+            self.nodes.append(Node(f"{base}_DequantizeLinear", "dequantize", [f"{base}_QuantizeLinear"]))
+            self.place[name] = f"{base}_DequantizeLinear"
+        else:
+            self.nodes.append(Node(name, "constant", (), {}, {"value": self.graph.constants[name]}))
+            self.place[name] = name
+        return self.place[name]
+
+
+def _turned(q):
+    """Return a matrix of codes the other way round."""
+    p = q.qparams
+    return QTensor(np.ascontiguousarray(q.values.T), QParams(p.scale, p.zero_point, p.dtype, None if p.axis is None else 1 - p.axis))
 
 
 def _fused(model, codes):
@@ -109,6 +131,9 @@ def _fused(model, codes):
             continue
         behind = users.get(name, [])
         quantize = nodes[behind[0]] if len(behind) == 1 and name not in model.outputs and nodes[behind[0]].op == "quantize" else None
+        # ONNX Runtime lays a constant along the other side of a sum; the operation on codes wants sides of one shape.
+        if node.op == "add" and any(_is_constant(nodes, b) for b in before):
+            continue
         xs = [_qparams_of(nodes, b.inputs[0]) for b in before]
         layer = _on_codes(node, codes[name], xs, None if quantize is None else quantize.attrs["out"])
         if layer is None:
@@ -128,6 +153,11 @@ def _fused(model, codes):
         if node.name in alive:
             alive.update(node.inputs)
     return model.with_nodes([nodes[n] for n in order if n in nodes and (n in alive or nodes[n].op == "input")])
+
+
+def _is_constant(nodes, dequantize):
+    source = nodes[dequantize.inputs[0]]
+    return source.op == "quantize" and nodes[source.inputs[0]].op == "constant"
 
 
 def _qparams_of(nodes, name):
