@@ -220,3 +220,9 @@ def test_the_command(tmp_path, capsys):
 def test_wrong_usage(command, wrong, capsys):
     assert main(command.split()) == 2
     assert wrong in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", [("digits_resnt",), ("nosuch.onnx",), ("digits_resnet", "--data", "nosuch.npz")])
+def test_errors_name_the_command(capsys, asked):
+    assert main(["audit", *asked]) == 2
+    assert capsys.readouterr().err.startswith("refquant: audit: ")

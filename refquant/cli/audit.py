@@ -72,8 +72,8 @@ def _networks(arguments):
 
     quantized = quantized_network(arguments.model) if os.path.isfile(arguments.model) else None
     recipe = None if quantized else recipe_of(arguments, "audit")
-    model = None if quantized else load_network(arguments.model)
-    x, labels, calibration, _ = load_images(arguments)
+    model = None if quantized else load_network(arguments.model, "audit")
+    x, labels, calibration, _ = load_images(arguments, "audit")
     if arguments.limit is not None:
         x, labels = x[: arguments.limit], None if labels is None else labels[: arguments.limit]
     if quantized:

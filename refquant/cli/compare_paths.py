@@ -85,10 +85,10 @@ def _network_and_data(arguments):
     published = arguments.model in zoo.architectures()
     if not published and (arguments.size is not None or arguments.width != 1):
         raise ArgumentError(f"compare-paths: --size and --width go with an architecture of refquant zoo, but {arguments.model} is none; leave them out")
-    model = zoo.build(arguments.model, size=arguments.size, width=arguments.width) if published else load_network(arguments.model)
+    model = zoo.build(arguments.model, size=arguments.size, width=arguments.width) if published else load_network(arguments.model, "compare-paths")
     if published and arguments.data is None:
         shape = model.node(model.inputs[0]).attrs["shape"]
         noise = np.random.default_rng(0).standard_normal((2 * _NOISE, *shape[1:])).astype(np.float32)
         return model, noise[:_NOISE], None, noise[_NOISE:]
-    x, labels, calibration, _ = load_images(arguments)
+    x, labels, calibration, _ = load_images(arguments, "compare-paths")
     return model, x, labels, x if calibration is None else calibration

@@ -170,34 +170,34 @@ def _write(report, arguments):
         report.plot(arguments.plot)
 
 
-def load_network(name):
-    """Return a bundled float network, or that of an ONNX file."""
+def load_network(name, place="drift"):
+    """Return a bundled float network, or that of an ONNX file; `place` is the command, for messages."""
     from refquant import data, interop, zoo
 
     if os.path.exists(name) or name.endswith(".onnx"):
         if not os.path.isfile(name):
-            raise RefquantError(f"drift: model {name} must be a readable file, but there is none; correct the path")
+            raise RefquantError(f"{place}: model {name} must be a readable file, but there is none; correct the path")
         model = interop.from_onnx(name, as_graph=True)
         return model.with_nodes(model.nodes, name=Path(name).stem)
-    return zoo.load(choose("drift", "model", name, data.NETWORKS))
+    return zoo.load(choose(place, "model", name, data.NETWORKS))
 
 
-def load_images(arguments):
+def load_images(arguments, place="drift"):
     """Return (x, labels, calibration, notes)."""
     from refquant import data
 
     if arguments.data is not None:
-        x, labels, calibration = read_data(arguments.data, labels=not arguments.no_labels)
+        x, labels, calibration = read_data(arguments.data, labels=not arguments.no_labels, place=place)
     elif arguments.model in data.NETWORKS:
         x, labels = data.load_split(arguments.model, "test")
         calibration, _ = data.load_split(arguments.model, "calibration")
     else:
-        raise ArgumentError(f"drift: {arguments.model} is no bundled network, so it needs test images; give --data FILE.npz with arrays x and labels")
+        raise ArgumentError(f"{place}: {arguments.model} is no bundled network, so it needs test images; give --data FILE.npz with arrays x and labels")
     notes = () if calibration is not None else ("the network was calibrated on the test images themselves; add an array calibration to the data",)
     return x, None if arguments.no_labels else labels, calibration, notes
 
 
-def read_data(path, *, labels=True):
+def read_data(path, *, labels=True, place="drift"):
     """Read test images from a file of arrays.
 
     Parameters
@@ -206,6 +206,8 @@ def read_data(path, *, labels=True):
         An ``.npz`` file with ``x``, ``labels`` and perhaps ``calibration``.
     labels : bool
         Whether it must have labels.
+    place : str
+        The command, for messages.
 
     Returns
     -------
@@ -217,7 +219,7 @@ def read_data(path, *, labels=True):
     ArgumentError
         A file that is missing or damaged, an array that is missing.
     """
-    place, remedy = f"drift: data file {path}", "write it anew with numpy.savez"
+    place, remedy = f"{place}: data file {path}", "write it anew with numpy.savez"
     members = read_archive(path, place, lambda name: name.endswith(".npy"), most_entries=1000, most_bytes=_MOST_BYTES, remedy=remedy)
     names = [name[:-4] for name in members]
     arrays = {name: read_array(members[f"{name}.npy"], name, place) for name in ("x", "labels", "calibration") if name in names}

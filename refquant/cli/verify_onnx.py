@@ -167,7 +167,7 @@ def _feeds(signature, data):
     if data is not None:
         if len(signature) != 1:
             raise ArgumentError(f"verify: --data feeds one input but the model has {len(signature)}: {[s.name for s in signature]}; leave --data out")
-        x, _, _ = read_data(data, labels=False)
+        x, _, _ = read_data(data, labels=False, place="verify --model")
         (wanted,) = signature
         fixed = wanted.shape[0] if wanted.shape else None
         return {wanted.name: x[: fixed or 4]}
