@@ -93,7 +93,7 @@ def to_onnx(model, path, *, format=None):
     >>> from refquant import zoo
     >>> export = to_onnx(zoo.load("digits_resnet"), os.path.join(tempfile.mkdtemp(), "digits.onnx"))
     >>> export.form, export.nodes, len(export.biases)
-    ('float', 25, 0)
+    ('float', 30, 0)
     """
     if not isinstance(model, Model):
         raise ArgumentError(f"to_onnx: model is a {type(model).__name__} but must be a refquant Model; convert PyTorch modules with refquant.interop.from_torch")
