@@ -8,6 +8,10 @@ from refquant.core.epilogue import (
     BIAS,
     CLAMP,
     DST_MUL,
+    FIXED_GEMMLOWP,
+    FIXED_HALF_UP,
+    FLOAT32,
+    FLOAT64,
     PRE_BIAS,
     RELU,
     SCALE1,
@@ -21,7 +25,7 @@ from refquant.kernels.gemm import gemm_requantize
 from refquant.kernels.jit import get_num_threads, jit_disabled, set_num_threads
 from refquant.kernels.pack import pack_b
 from refquant.kernels.requantize import requantize
-from refquant.kernels.stage import BYTES, LINE_LONG, LINE_NONE, LINE_SHORT, make_stage
+from refquant.kernels.stage import BYTES, LINE_LONG, LINE_NONE, LINE_SHORT, NARROW, WORDS, make_stage, output_kind
 from refquant.kernels.tile import PLAIN, choose_rung
 
 DTYPES = list(LIMITS)
@@ -110,6 +114,45 @@ def test_small_near_ties():
             ep = make_epilogue(2, s2=[0.5, 0.25], zi=zi, rounding=mode, qlo=0, qhi=255)
             assert_same(apply_epilogue(acc, ep, np.uint8), requantize(acc, ep, np.uint8), mode)
             assert_same(apply_epilogue(acc[:1], ep, np.uint8), fused(acc[0], ep, np.uint8, 1), mode)
+
+
+EDGES = np.array([s * v + d for v in (0, 2**30, 2**31) for s in (1, -1) for d in range(-3, 4) if -(2**31) <= s * v + d < 2**31])
+
+
+@pytest.mark.parametrize("ends", ["narrow", "multipliers at -2**31", "exponents beyond 31"])
+@pytest.mark.parametrize("kind", [FIXED_GEMMLOWP, FIXED_HALF_UP])
+def test_fixed_point_at_the_ends(kind, ends):
+    """Sums, multipliers and exponents around the powers of two, with ties of both roundings: on 32 bits where they suffice."""
+    rng, n = np.random.default_rng(9), 37
+    beyond = ends.startswith("exp")
+    for case in range(30):
+        low = -(2**31) if ends.startswith("mul") else -(2**31) + 1
+        mult = np.maximum(rng.choice(np.concatenate([EDGES, rng.integers(2**30, 2**31, 60)]), n), low)
+        if ends.startswith("mul"):
+            mult[case] = -(2**31)
+        shift = rng.integers(-34, 35, n) if beyond else rng.choice([-31, -30, -9, -2, -1, 0, 1, 30, 31], n)
+        shift[case] = 32 if beyond else 0
+        odd = (rng.integers(-500, 500, 100) * 2 + 1) << rng.integers(0, 20, 100)
+        acc = rng.choice(np.concatenate([EDGES, odd, rng.integers(-2000, 2000, 100)]), (11, n)).astype(np.int32)
+        for dtype, zi in ((np.uint8, 3), (np.int8, -128), (np.int32, 0), (np.int32, 255)):
+            info = np.iinfo(dtype)
+            ep = make_epilogue(n, kind=kind, mult=mult, shift=shift, zi=zi, qlo=info.min, qhi=info.max)
+            found = make_stage(ep, output_kind(dtype), True)[: 2 * len(WORDS)].view(np.int64)[WORDS.index("kind")]
+            assert found == (kind + NARROW if ends == "narrow" else kind)
+            assert_same(apply_epilogue(acc, ep, dtype), requantize(acc, ep, dtype), (kind, ends, case))
+
+
+@pytest.mark.parametrize("kind, number, vector", [(FLOAT32, np.float32, "s2"), (FLOAT64, np.float64, "m64")])
+def test_ties_and_their_neighbours(kind, number, vector):
+    base = np.array([0.5, 0.25, 1.5, 2.5, 0.1], number)
+    scales = np.concatenate([base, np.nextafter(base, number(0)), np.nextafter(base, number(9)), -base])
+    acc = np.concatenate([np.arange(-600, 600), 2 ** np.arange(31), 2 ** np.arange(31) - 1, -(2 ** np.arange(32))]).astype(np.int32)
+    acc = acc[:, None].repeat(scales.size, axis=1)
+    for mode in Round:
+        for dtype in (np.uint8, np.int32):
+            info = np.iinfo(dtype)
+            ep = make_epilogue(scales.size, kind=kind, rounding=mode, qlo=info.min, qhi=info.max, **{vector: scales})
+            assert_same(apply_epilogue(acc, ep, dtype), requantize(acc, ep, dtype), mode)
 
 
 def test_small_fused_multiply_add_is_one_rounding():

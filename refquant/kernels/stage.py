@@ -16,6 +16,9 @@ order, and the limits are whole numbers, so limits commute with them:
 * RELU: a lower limit, the code of 0. Without CLAMP only where that limit is there already, for a positive overflow becomes
   ``-2**31`` too.
 * A step that the form does not have: its neutral element, ``v * 1``, ``v + -0.0``, ``min(v, inf)``.
+
+A fixed-point form whose multipliers are not ``-2**31`` and whose exponents are -31 to 31 has a kind `NARROW` higher: all that it needs
+but the product fits into 32 bits.
 """
 
 import numpy as np
@@ -24,11 +27,12 @@ from refquant.core import epilogue as form
 from refquant.kernels.jit import kernel
 
 __all__ = [
-    "RAW", "BYTES", "CODES32", "REALS32", "LINE_NONE", "LINE_SHORT", "LINE_LONG", "WORDS", "VECTORS", "REALS",
+    "RAW", "BYTES", "CODES32", "REALS32", "NARROW", "LINE_NONE", "LINE_SHORT", "LINE_LONG", "WORDS", "VECTORS", "REALS",
     "make_stage", "read_header", "RAW_STAGE", "output_kind",
 ]  # fmt: skip
 
 RAW, BYTES, CODES32, REALS32 = range(4)
+NARROW = 2
 LINE_NONE, LINE_SHORT, LINE_LONG = range(3)
 WORDS = "start_bias out_kind kind flags rounding low zi high line zi16 low8 high8 flip".split()
 VECTORS = "bias_i pre_b s2 b mult shift m64".split()
@@ -171,6 +175,8 @@ def make_stage(ep, out_kind, fused, repeat=1):
     if repeat > 1:
         vectors = [vector for vector in vectors for _ in range(repeat)]
     stage = np.concatenate([_BLANK, *vectors, _SLACK])
+    if kind > _FLOAT64 and not np.any(mult == -(2**31)) and not np.any(np.abs(shift.astype(np.int64)) > 31):
+        kind += NARROW
     numbers = (kind, flags, rounding, pre_k, s1, d, zf, lo, hi, zi, qlo, qhi)
     _fill_header(stage, bias_i.shape[0] * repeat, numbers, out_kind, fused)
     return stage

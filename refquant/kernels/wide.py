@@ -7,7 +7,7 @@ are one on the whole, bit for bit.
 from refquant.kernels.jit import cpu_features
 from refquant.kernels.vector_ir import I8, I16, I32, vector
 
-__all__ = ["wide_vectors_run_here", "wide"]
+__all__ = ["halves_run_here", "wide_vectors_run_here", "wide"]
 
 _WORDS = vector(I32, 16)
 _OPERATIONS = {
@@ -25,7 +25,12 @@ def _on_512_bits():
 
 def wide_vectors_run_here():
     """Whether the processor has the instructions, and fused multiply-adds, on whole registers or halves."""
-    return _on_512_bits() or cpu_features().issuperset(("avx2", "fma"))
+    return _on_512_bits() or halves_run_here()
+
+
+def halves_run_here():
+    """Whether instructions on 512 bits are two on 256."""
+    return not _on_512_bits() and cpu_features().issuperset(("avx2", "fma"))
 
 
 def wide(e, operation, *args):
