@@ -171,13 +171,15 @@ def _write(report, arguments):
 
 
 def load_network(name, place="drift"):
-    """Return a bundled float network, or that of an ONNX file; `place` is the command, for messages."""
+    """Return a bundled network, or that of an ONNX file or of refquant's own (.npz)."""
     from refquant import data, interop, zoo
 
-    if os.path.exists(name) or name.endswith(".onnx"):
+    if os.path.exists(name) or name.endswith((".onnx", ".npz")):
         if not os.path.isfile(name):
             raise RefquantError(f"{place}: model {name} must be a readable file, but there is none; correct the path")
-        model = interop.from_onnx(name, as_graph=True)
+        if name.endswith(".npz"):
+            return interop.load(name)
+        model = interop.from_onnx(name, as_graph=True, fuse_qdq=True)
         return model.with_nodes(model.nodes, name=Path(name).stem)
     return zoo.load(choose(place, "model", name, data.NETWORKS))
 
@@ -207,7 +209,7 @@ def read_data(path, *, labels=True, place="drift"):
     labels : bool
         Whether it must have labels.
     place : str
-        The command, for messages.
+        Who asks, for messages.
 
     Returns
     -------

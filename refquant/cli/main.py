@@ -32,6 +32,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("verify", "refquant.cli.verify", "engines against the oracle, or the oracle against recorded bits"),
     Command("campaign", "refquant.cli.campaign", "long runs that keep a journal, survive being killed, and can be asked about"),
+    Command("convert", "refquant.cli.convert", "models in and out: quantize, ONNX files, refquant's own"),
     Command("drift", "refquant.cli.drift", "where INT8 costs a network accuracy, layer by layer"),
     Command("compare-paths", "refquant.cli.compare_paths", "FX, PT2E and ONNX Runtime's quantization of one network, side by side"),
     Command("audit", "refquant.cli.audit", "would an INT8 network saturate on a CPU without VNNI, and what hangs on a tie"),

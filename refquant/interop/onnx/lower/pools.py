@@ -58,7 +58,7 @@ def covers_all(low, node):
         return False
     stride = positive(low, node, "strides", len(kernel))
     before, after = padding_of(low, node, kernel, stride, (1,) * len(kernel))
-    return all(b + n <= k and b + n + a < k + s for n, k, s, b, a in zip(sides, kernel, stride, before, after))
+    return all(b + n <= k <= b + n + a < k + s for n, k, s, b, a in zip(sides, kernel, stride, before, after))
 
 
 def _average_pool(low, node):
