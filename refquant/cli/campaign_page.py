@@ -76,7 +76,7 @@ def _matrix(rows):
     legend = "".join(
         f'<span><i style="background:var(--{var})"></i>{name}</span>' for var, name in (("good", "every bit agrees"), ("fair", "differs for a named cause"), ("poor", "differs"))
     )
-    note = '<p class="soft">Outputs compared; · where the engine has no such operator, … where nothing was compared yet.</p>'
+    note = '<p class="soft">Outputs compared; · where the engine has no such operator or cannot be asked on this processor, … where nothing was compared yet.</p>'
     return f'<h2>Whose bits</h2>{note}<div class="legend">{legend}</div><div class="scroll"><table class="matrix"><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
