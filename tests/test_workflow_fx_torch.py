@@ -189,6 +189,7 @@ STRUCTURES = {
     "a parameter is added": (lambda m, x: m.last(m.fc(x) + m.table), (8, 12)),
     "functions without a form on codes": (lambda m, x: m.last(F.silu(F.gelu(m.fc(x)))) + F.softmax(m.fc2(x), -1), (8, 12)),
     "nothing is quantized": (lambda m, x: (F.gelu(x), m.fc(F.relu(x))), (8, 12)),
+    "a product of two values": (lambda m, x: (lambda y: m.last(torch.matmul(F.relu(y), y)))(m.fc(x)), (8, 12)),
     "limits": (lambda m, x: m.last(torch.clamp(m.fc(x), -0.5, 0.75)), (8, 12)),
     "a flatten module": (lambda m, x: m.fc3(m.flat(m.conv(x))), (8, 4, 6, 6)),
     "sequences": (lambda m, x: F.relu(m.norm1(m.seq(x))) + F.avg_pool1d(F.relu(m.seq(x)), 3, 1, 1), (8, 4, 15)),
@@ -375,7 +376,6 @@ def test_attributes_are_preserved():
         (lambda: _converted(Net(lambda m, x: m.conv(x), **CONV), prepare_custom_config=workflow.PrepareCustomConfig().set_output_quantized_indexes([1])), ArgumentError, "index 1 but there are 1"),
         (lambda: _converted(Net(lambda m, x: m.conv(x), **CONV), prepare_custom_config=workflow.PrepareCustomConfig().set_preserved_attributes(["a"])), ArgumentError, "no attribute 'a'"),
         (lambda: _converted(Net(lambda m, x: m.conv(x), **CONV), backend_config=3), ArgumentError, "backend_config is a int but must be a BackendConfig"),
-        (lambda: _converted(Net(lambda m, x: torch.matmul(m.conv(x), x), **CONV)), UnsupportedError, r"set_object_type\('torch.matmul', None\)"),
     ],
 )  # fmt: skip
 def test_errors_say_what_to_do(call, error, message):

@@ -123,6 +123,7 @@ CONDITIONS = (
     Note("linear", "onednn inductor", "the post-operations tanh, gelu and swish rest on libm: a result beside a rounding boundary may come out one code off; their float32 outputs are refused"),
     Note("conv2d", "inductor", "the post-operation swish rests on libm: a result beside a rounding boundary may come out one code off; its float32 outputs are refused"),
     Note("conv2d", "onednn", "weights packed anew for each post-operation: the engine goes on with the first one that packed weights were used with"),
+    Note("clamp hardtanh relu6", "qnnpack", "what is meant: of uint8 images in channels-last memory the engine limits the codes as they lie there and takes them for channels-first ones"),
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
     Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),

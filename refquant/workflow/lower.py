@@ -88,7 +88,7 @@ class _Lowering:
         if layer.target not in _BINARY or layer.name in self.skipped or not self._on_codes(layer):
             return False
         if layer.op == "matmul":
-            raise UnsupportedError(f"convert: {layer.name!r} is a product of two values, which refquant has on float32 alone; leave it float: set_object_type('torch.matmul', None)")
+            return False  # PyTorch's kernel dequantizes, multiplies in float32 and quantizes: just what stands there
         self._replace(layer, quantize, relu, {"activation": "relu"} if relu else {}, late=True)
         return True
 
