@@ -183,3 +183,27 @@ def test_what_an_engine_does_not_compute_is_refused():
     ):
         with pytest.raises(UnsupportedError):
             call()
+
+
+def test_rows_that_a_linear_layer_quantizes_by_itself():
+    """One weight of 1 and the scale 1: the layer returns what is left of the number after quantization, row by row."""
+    w = rq.QTensor(np.array([[1, 0]], np.int8), rq.QParams(1.0, 0, "int8"))
+    compute = lambda rows, name, **more: rq.ops.linear_dynamic(np.float32(rows), w, numerics=name, **more).ravel().tolist()  # noqa: E731
+    # The range -127 … 128 has scale 1; 2.5 goes away from zero in TensorFlow Lite, to even in XNNPACK. Another row has another scale.
+    rows = [[2.5, 128.0], [2.5, -127.0], [5.0, 255.0]]
+    wide = np.float32(rows)
+    for name, code in (("tflite_ref", 3.0), ("xnnpack", 2.0)):
+        four = rq.QTensor(np.array([[1, 0, 0, 0]], np.int8), rq.QParams(1.0, 0, "int8"))
+        assert rq.ops.linear_dynamic(np.float32([[2.5, 0, -127, 128]]), four, numerics=name).tolist() == [[code]]
+    assert compute(wide, "tflite_ref")[2] == 5.0
+    assert compute([[2.5, 127.0]], "tflite_ref", symmetric=True) == [3.0]
+    assert compute([[0.0, 0.0]], "tflite_ref") == compute([[0.0, 0.0]], "xnnpack") == [0.0]
+
+
+def test_what_a_layer_that_quantizes_rows_refuses():
+    w = rq.QTensor(np.ones((1, 2), np.int8), rq.QParams(1.0, 0, "int8"))
+    for x, more, numerics in (([[1e-38, 0]], {}, "xnnpack"), ([[1.0, 0]], {"reduce_range": True}, "tflite_ref"), ([[1.0, 0]], {"symmetric": True}, "fbgemm")):
+        with pytest.raises(UnsupportedError):
+            rq.ops.linear_dynamic(np.float32(x), w, numerics=numerics, **more)
+    with pytest.raises(UnsupportedError, match="inside of a linear layer|no such operation"):
+        rq.ops.choose_qparams([1.0], numerics="tflite_ref")

@@ -90,6 +90,14 @@ def _interpolate(evaluate, problem):
     return to_channels_last(np.moveaxis(y, -1, 1))
 
 
+def _linear_dynamic(evaluate, problem):
+    x, w, bias = np.asarray(problem["x"], np.float32), problem["w"], problem.get("bias")
+    fields = {"fusedActivationFunction": int(problem.get("activation") == "relu"), "asymmetricQuantizeInputs": not problem.get("symmetric", False)}
+    constants = [(w.values, *_scales(w), 0)] + ([] if bias is None else [(np.asarray(bias, np.float32), None, None, 0)])
+    shape = (*x.shape[:-1], w.shape[0])
+    return evaluate("FULLY_CONNECTED", 12 if w.qparams.per_channel else 9, ("FullyConnectedOptions", fields), [(x, (None, None))], constants, (shape, "float32", None, None))
+
+
 def refuse_special(problem):
     """Return why TensorFlow Lite cannot be asked for a problem of these operators, or None."""
     op = problem.op
@@ -97,6 +105,10 @@ def refuse_special(problem):
         return _refuse_transposed(problem)
     if op == "hardtanh" and (problem.get("min_val", -1.0), problem.get("max_val", 1.0)) != (-1.0, 1.0):
         return "RELU_N1_TO_1 has the limits -1 and 1 alone"
+    if op == "linear_dynamic" and (problem["w"].dtype != "int8" or np.any(problem["w"].qparams.zero_point) or problem.get("reduce_range")):
+        return "weights must be int8 with zero point 0, and the range whole"
+    if op == "linear_dynamic" and problem["w"].size and problem["w"].values.min() == -128:
+        return "hybrid weights lie in -127 … 127; of -128 the kernels take the wrong sign"
     if op == "softmax" and (problem["dim"] not in (-1, problem["x"].ndim - 1) or problem.get("out") is not None):
         return "SOFTMAX has the last axis and its own output parameters alone"
     if op == "interpolate" and problem.get("size") is None:
@@ -125,6 +137,7 @@ def _refuse_transposed(problem):
 SPECIAL_CALLS = {
     "conv_transpose1d": lambda evaluate, problem: _conv_transpose2d(evaluate, as_images(problem))[:, :, 0],
     "conv_transpose2d": _conv_transpose2d,
+    "linear_dynamic": _linear_dynamic,
     "relu6": _elementwise("RELU6", 2),
     "hardtanh": _elementwise("RELU_N1_TO_1"),
     "prelu": _prelu,

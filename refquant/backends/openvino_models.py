@@ -37,6 +37,20 @@ def _dequantize(problem):
     return g.model(np.float32)
 
 
+def _fake_quantize(problem):
+    g, p = ModelBuilder(), problem["qparams"]
+    parameters = g.parameters("q", p)
+    g.node("QuantizeLinear", [g.feed("x", np.asarray(problem["x"], np.float32)), *parameters], "codes", **_axis(p))
+    g.node("DequantizeLinear", ["codes", *parameters], **_axis(p))
+    return g.model(np.float32)
+
+
+def _requantize(problem):
+    g, x, out = ModelBuilder(), problem["x"], problem["out"]
+    g.node("QuantizeLinear", [_real(g, "x", x), *g.parameters("y", out)])
+    return g.model(out.storage)
+
+
 def _real_bias(problem):
     bias, w = problem["bias"], problem["w"].qparams
     if bias.dtype != np.int32:
@@ -124,6 +138,8 @@ def _pool(op, window, **attributes):
 QDQ_MODELS = {
     "quantize": _quantize,
     "dequantize": _dequantize,
+    "fake_quantize": _fake_quantize,
+    "requantize": _requantize,
     "linear": _linear,
     "conv1d": _conv,
     "conv2d": _conv,

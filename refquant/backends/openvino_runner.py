@@ -80,6 +80,8 @@ def _refuse(problem):
         return "codes must be of 8 bits"
     if problem.op in _PRODUCTS:
         return _refuse_product(problem)
+    if problem.op == "fake_quantize" and (problem["qparams"].qmin, problem["qparams"].qmax) != (problem["qparams"]._type.qmin, problem["qparams"]._type.qmax):
+        return "QuantizeLinear has no narrower range of codes"
     if problem.op in ("add", "mul", "cat"):
         inputs = problem["tensors"] if problem.op == "cat" else (problem["a"], problem["b"])
         if {q.dtype for q in inputs} != {problem["out"].dtype}:

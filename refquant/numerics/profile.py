@@ -11,7 +11,7 @@ from refquant.numerics.forms import (
     RealForm, TransposedForm, UnaryForm,
 )  # fmt: skip
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
-from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, ScalarForm, SoftmaxForm, SummedPoolForm
+from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, RowDynamicForm, ScalarForm, SoftmaxForm, SummedPoolForm
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
@@ -70,7 +70,7 @@ class Numerics:
         What it is called, which version of what it describes, and where that stands.
     quantize, quantize_channel, quantize_int32 : QuantizeForm
         Per tensor and per channel; the last for per-tensor codes of 32 bits.
-    fake_quantize, fake_quantize_channel : QuantizeForm
+    fake_quantize, fake_quantize_channel : QuantizeForm or RangeForm
     dequantize, dequantize_channel : DequantizeForm
     linear, conv : ProductForm or Dispatch
     linear_int8 : ProductForm or None
@@ -85,11 +85,11 @@ class Numerics:
     unary : UnaryForm or None
     avg_pool, adaptive_avg_pool : PoolForm, RealsForm or None
     cat : CatForm
-    dynamic : DynamicForm or None
+    dynamic : DynamicForm, RowDynamicForm or None
         This and what follows may be left out where a profile is written down: few engines have it.
     clamp : QuantizeForm or None
         How a limit becomes a code.
-    requantize : RequantizeForm or None
+    requantize : RequantizeForm, RangeForm or None
         From codes to codes of another scale; None: by way of real numbers.
     scalar : ScalarForm or None
     prelu : ProductForm, FixedPreluForm, RealsForm or None
@@ -264,8 +264,8 @@ def section_types():
         "quantize": (QuantizeForm, RangeForm),
         "quantize_channel": (QuantizeForm, RangeForm),
         "quantize_int32": (QuantizeForm,),
-        "fake_quantize": (QuantizeForm,),
-        "fake_quantize_channel": (QuantizeForm,),
+        "fake_quantize": (QuantizeForm, RangeForm),
+        "fake_quantize_channel": (QuantizeForm, RangeForm),
         "dequantize": (DequantizeForm,),
         "dequantize_channel": (DequantizeForm,),
         "linear": product,
@@ -281,9 +281,9 @@ def section_types():
         "avg_pool": (PoolForm, RangeForm, RealsForm),
         "adaptive_avg_pool": (PoolForm, RangeForm, RealsForm),
         "cat": (CatForm, RangeForm),
-        "dynamic": (DynamicForm,),
+        "dynamic": (DynamicForm, RowDynamicForm),
         "clamp": (QuantizeForm,),
-        "requantize": (RequantizeForm,),
+        "requantize": (RequantizeForm, RangeForm),
         "scalar": (ScalarForm,),
         "prelu": (ProductForm, FixedPreluForm, RealsForm),
         "batch_norm": (BatchNormForm, RealsForm),

@@ -6,7 +6,7 @@ from typing import Literal
 from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
 
-__all__ = ["RealsForm", "DynamicForm", "RequantizeForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "CodeBilinearForm", "BoxPoolForm", "SummedPoolForm", "EmbeddingForm"]
+__all__ = ["RealsForm", "DynamicForm", "RowDynamicForm", "RequantizeForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "CodeBilinearForm", "BoxPoolForm", "SummedPoolForm", "EmbeddingForm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,20 @@ class DynamicForm(Form):
     parameters: Literal["aten", "decomposed", "specification", "runtime"]
     reduced: Literal["halved", "ignored", "refused"]
     linear_input: Literal["quantize", "reciprocals"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowDynamicForm(Form):
+    """Dynamic quantization inside of a linear layer, each row to int8 with parameters of its own, see `refquant.ops.row_dynamic`.
+
+    Attributes
+    ----------
+    style
+        ``tensor_utils``: TensorFlow Lite's hybrid kernels: with a zero point or symmetric, half away, the scales multiplied first; ``xnnpack``: with a
+        zero point, half to even, scaled by the row and then by the channel.
+    """
+
+    style: Literal["tensor_utils", "xnnpack"]
 
 
 @dataclass(frozen=True, kw_only=True)

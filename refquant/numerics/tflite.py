@@ -3,7 +3,7 @@
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
 from refquant.numerics.profile import Numerics
-from refquant.numerics.special_forms import CodeBilinearForm, RequantizeForm, SoftmaxForm
+from refquant.numerics.special_forms import CodeBilinearForm, RequantizeForm, RowDynamicForm, SoftmaxForm
 from refquant.numerics.tail_forms import DepthwiseTailForm, NarrowProductForm, TransposedTailForm, VectorQuantizeForm
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
@@ -91,6 +91,7 @@ TFLITE_REF = Numerics(
     softmax=SoftmaxForm(style="gemmlowp", vector=0),
     mean=FixedMeanForm(general="centred", images="centred", vector=0),
     bilinear=CodeBilinearForm(style="ten_bits"),
+    dynamic=RowDynamicForm(style="tensor_utils"),
     **_SHARED,
 )
 
@@ -114,6 +115,7 @@ TFLITE_OPT = Numerics(
     softmax=_LOOKUP,
     mean=FixedMeanForm(general="centred", images="raw", vector=16),
     bilinear=CodeBilinearForm(style="ten_bits"),
+    dynamic=RowDynamicForm(style="tensor_utils"),
     **_SHARED,
 )
 
@@ -137,5 +139,6 @@ XNNPACK = Numerics(
     softmax=_LOOKUP,
     mean=FixedMeanForm(general="float", images="float", vector=0),
     bilinear=CodeBilinearForm(style="eleven_bits"),
+    dynamic=RowDynamicForm(style="xnnpack"),
     **_SHARED,
 )

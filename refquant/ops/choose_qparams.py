@@ -8,6 +8,7 @@ from refquant.core.choose_qparams import choose_qparams as aten_qparams
 from refquant.core.qparams import QParams
 from refquant.core.rounding import Round, round_real
 from refquant.errors import ShapeError, UnsupportedError, choose
+from refquant.numerics.special_forms import RowDynamicForm
 from refquant.ops.quantize import real_array
 
 __all__ = ["choose_qparams"]
@@ -65,6 +66,8 @@ def choose_qparams(x, *, numerics="fbgemm", dtype="uint8", symmetric=False, redu
     profile = profiles.get(numerics)
     place = f"choose_qparams[{profile.name}]"
     form = profile.section("dynamic", "choose_qparams")
+    if isinstance(form, RowDynamicForm):
+        raise UnsupportedError(f"{place}: {profile.engine} has no such operation: it quantizes rows inside of a linear layer; call linear_dynamic")
     choose(place, "dtype", dtype, _LIMITS)
     x = real_array(x, place)
     if not x.size:

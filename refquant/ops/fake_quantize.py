@@ -7,8 +7,10 @@ from refquant.core.affine import code_of_nan, dequantize_codes, quantize_real
 from refquant.core.qparams import QParams
 from refquant.errors import ArgumentError
 from refquant.kernels import affine as kernels
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.memory_order import around_axis, memory_order, restored
 from refquant.ops.quantize import channel_vectors, check_axis, quantizer, real_array
+from refquant.ops.range_elementwise import range_fake_quantize
 
 __all__ = ["fake_quantize", "fake_quantize_reference"]
 
@@ -32,7 +34,7 @@ def fake_quantize(x, qparams, *, numerics="fbgemm"):
 
     Exactness
     ---------
-    Bit-exact to the profile's ``fake_quantize`` (or ``fake_quantize_channel``) form, then ``f32(q - z) * s``.
+    Bit-exact to the profile's ``fake_quantize`` (or ``fake_quantize_channel``) form, then ``f32(q - z) * s``; OpenVINO's is `refquant.ops.range_elementwise.range_fake_quantize`.
 
     Examples
     --------
@@ -41,6 +43,8 @@ def fake_quantize(x, qparams, *, numerics="fbgemm"):
     [0.0, 2.0, 2.0]
     """
     x, form = _plan(x, qparams, numerics)
+    if isinstance(form, RangeForm):
+        return range_fake_quantize(form, x, qparams)
     how = quantizer(form)
     if how is None:
         return fake_quantize_reference(x, qparams, numerics=numerics)
@@ -65,6 +69,8 @@ def _plan(x, qparams, numerics):
 def fake_quantize_reference(x, qparams, *, numerics="fbgemm"):
     """Same result as `fake_quantize`, in NumPy."""
     x, form = _plan(x, qparams, numerics)
+    if isinstance(form, RangeForm):
+        return range_fake_quantize(form, x, qparams)
     scale, zero = qparams.along(x.ndim)
     codes = quantize_real(
         x, scale, zero, qparams.qmin, qparams.qmax,

@@ -4,12 +4,19 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
+from refquant.core.choose_qparams import check_range
 from refquant.core.qtensor import QTensor
+from refquant.errors import ShapeError, UnsupportedError, choose
+from refquant.numerics.special_forms import RowDynamicForm
+from refquant.ops.arguments import check_eight_bit, check_qtensor, check_weight
 from refquant.ops.choose_qparams import choose_qparams
 from refquant.ops.conv import conv1d, conv2d, conv3d, conv_reference
 from refquant.ops.dequantize import dequantize
 from refquant.ops.linear import linear, linear_reference
+from refquant.ops.output_stage import check_bias
+from refquant.ops.pack_weights import as_qtensor
 from refquant.ops.quantize import quantize, real_array
+from refquant.ops.row_dynamic import LEAST, row_dynamic
 
 __all__ = ["linear_dynamic", "linear_dynamic_reference", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic", "conv_dynamic_reference"]
 
@@ -28,7 +35,7 @@ def _quantized(x, numerics, reduce_range, place):
     return QTensor(codes.astype(qparams.storage), qparams)
 
 
-def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False, isa=None):
+def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False, symmetric=False, isa=None):
     """Compute a fully connected layer whose input is quantized at run time: ``torch.ops.quantized.linear_dynamic``.
 
     Parameters
@@ -42,6 +49,8 @@ def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduc
     activation : {None, "relu"}
     reduce_range : bool
         Use the codes 0 … 127.
+    symmetric : bool
+        Of TensorFlow Lite: without zero points, ``asymmetric_quantize_inputs=False``.
     isa : str, optional
         The processor level of the engine, as for `refquant.ops.linear`.
 
@@ -51,7 +60,7 @@ def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduc
 
     Exactness
     ---------
-    Bit-exact: `choose_qparams`, the form's quantization, and `linear` with ``out=None``.
+    Bit-exact: `choose_qparams`, the form's quantization, and `linear` with ``out=None``; TensorFlow Lite and XNNPACK quantize row by row, see `refquant.ops.row_dynamic`.
 
     Examples
     --------
@@ -60,12 +69,40 @@ def linear_dynamic(x, w, bias=None, *, numerics="fbgemm", activation=None, reduc
     >>> linear_dynamic(np.float32([[1.0, -0.5]]), w).tolist()
     [[0.375, -0.75]]
     """
-    return linear(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation, isa=isa)
+    return _linear_dynamic(linear, x, w, bias, numerics, activation, reduce_range, symmetric, isa)
 
 
-def linear_dynamic_reference(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False, isa=None):
+def _linear_dynamic(layer, x, w, bias, numerics, activation, reduce_range, symmetric, isa):
+    profile = profiles.get(numerics)
+    place = f"linear_dynamic[{profile.name}]"
+    form = profile.section("dynamic", "linear_dynamic")
+    if isinstance(form, RowDynamicForm):
+        return _by_rows(form, profile, x, w, bias, activation, reduce_range, symmetric, place)
+    if symmetric:
+        raise UnsupportedError(f"{place}: symmetric=True, but {profile.engine} always has a zero point; leave it out")
+    return layer(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation, isa=isa)
+
+
+def _by_rows(form, profile, x, w, bias, activation, reduce_range, symmetric, place):
+    choose(place, "activation", activation, [None, "relu"])
+    w, _ = as_qtensor(w, "w", place)
+    check_weight(check_eight_bit(check_qtensor(w, "w", place, per_channel=True), "w", place), place, 2)
+    if reduce_range or w.dtype != "int8" or np.any(w.qparams.zero_point):
+        raise UnsupportedError(f"{place}: reduce_range={reduce_range} and weights of {w.dtype}, but {profile.engine} has the whole range and int8 weights with zero point 0 alone")
+    x, bias = real_array(x, place), check_bias(bias, w.shape[0], place)
+    if x.ndim < 1 or x.shape[-1] != w.shape[1] or not x.size:
+        raise ShapeError(f"{place}: w has K={w.shape[1]} but x has shape {x.shape}; x must be (..., K), and not empty")
+    check_range(x.min(), x.max(), place)
+    most = np.abs(x).max(-1)
+    if np.any((most > 0) & (most < LEAST)):
+        raise UnsupportedError(f"{place}: x has a row whose greatest number is {most[most > 0].min():.3g}, where {profile.engine} loses its scale; scale the data to 2**-100 and more")
+    y = row_dynamic(form, x.reshape(-1, x.shape[-1]), w, bias, symmetric).reshape(*x.shape[:-1], w.shape[0])
+    return np.maximum(y, np.float32(0)) if activation == "relu" else y
+
+
+def linear_dynamic_reference(x, w, bias=None, *, numerics="fbgemm", activation=None, reduce_range=False, symmetric=False, isa=None):
     """Same result as `linear_dynamic`, in NumPy."""
-    return linear_reference(_quantized(x, numerics, reduce_range, "linear_dynamic"), w, bias, numerics=numerics, activation=activation, isa=isa)
+    return _linear_dynamic(linear_reference, x, w, bias, numerics, activation, reduce_range, symmetric, isa)
 
 
 def _conv_dynamic(conv, x, w, bias, numerics, reduce_range, isa, geometry):

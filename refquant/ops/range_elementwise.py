@@ -17,7 +17,7 @@ import numpy as np
 from refquant.core.fma import fma32
 from refquant.core.range_steps import range_codes, range_of, steps_of
 
-__all__ = ["range_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_mean", "range_global_mean"]
+__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_mean", "range_global_mean"]
 
 _F = np.float32
 
@@ -27,6 +27,18 @@ def range_quantize(form, x, qparams):
     scale, zero = qparams.along(np.ndim(x))
     steps = steps_of(*range_of(scale, zero, qparams.qmin, qparams.qmax), form.shift)
     return range_codes(x, steps, qparams.qmin, qparams.qmax, contraction=form.contraction, reduced=form.reduced)
+
+
+def range_fake_quantize(form, x, qparams):
+    """Return real numbers on the grid: without zero points a FakeQuantize alone, ``fma(step, f((high − low) / 255), low)``, else dequantized apart."""
+    scale, zero = qparams.along(np.ndim(x))
+    low, high = range_of(scale, zero, qparams.qmin, qparams.qmax)
+    codes = range_codes(x, steps_of(low, high, form.shift), qparams.qmin, qparams.qmax, contraction=form.contraction, reduced=form.reduced)
+    with np.errstate(all="ignore"):
+        if np.any(zero):
+            return (codes - zero).astype(_F) * scale.astype(_F)
+        steps = (codes - qparams.qmin).astype(_F)
+        return fma32(steps, np.broadcast_to((high - low) / _F(255), steps.shape), np.broadcast_to(low, steps.shape))
 
 
 def _codes(form, real, out, divisor, relu=False):

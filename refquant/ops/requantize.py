@@ -12,11 +12,13 @@ from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.kernels.requantize import requantize as requantize_kernel
 from refquant.numerics.profile import Dispatch
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.dequantize import dequantize_reference
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.output_stage import check_bias, output_stage, quantized_multiplier
 from refquant.ops.quantize import quantize_reference
+from refquant.ops.range_elementwise import range_copy
 
 __all__ = ["requantize", "requantize_reference", "requantize_sums", "requantize_sums_reference"]
 
@@ -41,6 +43,8 @@ def _by_integers(how, x, out, codes):
 
 
 def _codes(profile, x, out, codes, tail):
+    if isinstance(profile.requantize, RangeForm):
+        return range_copy(profile.requantize, x.qparams, out, codes).astype(out.storage)
     how = profile.requantize.tail if tail else profile.requantize.body
     if how != "reals":
         return _by_integers(how, x, out, codes)
@@ -51,7 +55,7 @@ def _codes(profile, x, out, codes, tail):
 def _requantized(x, out, numerics, convert):
     """Take codes apart as the engine's loop does, and convert the parts."""
     profile = _plan(x, out, numerics)
-    vector = profile.requantize.vector
+    vector = getattr(profile.requantize, "vector", 0)
     if not vector:
         return QTensor(convert(profile, x, out, x.values, False), out)
     flat = np.ascontiguousarray(x.values).reshape(-1)

@@ -11,7 +11,7 @@ from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.fixed_forms import FixedMeanForm
 from refquant.numerics.profile import Dispatch
 from refquant.numerics.range_forms import RangeForm
-from refquant.numerics.special_forms import RealsForm
+from refquant.numerics.special_forms import RealsForm, RowDynamicForm
 from refquant.verify.case import Case
 from refquant.verify.case_streams import ELEMENTWISE as _ELEMENTWISE
 from refquant.verify.case_streams import LARGE as _LARGE
@@ -180,6 +180,8 @@ def _offered(op, profile, options):
         form = getattr(profile, op.removesuffix("2d"))
         own = {*GLOBAL_ALONE, "sequential", "spec"}
         return form is not None and (isinstance(form, (RangeForm, RealsForm)) or {form.contiguous, form.channels_last} <= own)
+    if "symmetric" in options:
+        return isinstance(profile.dynamic, RowDynamicForm) and profile.dynamic.style == "tensor_utils"
     if "rescale" in options and op == "mean":
         return isinstance(profile.mean, (FixedMeanForm, RealsForm))
     return True

@@ -65,8 +65,24 @@ def build_linear_dynamic(case, rng):
     """Return the problem of a case of ``linear_dynamic``: the weights of ``linear``, and an input of its own range."""
     made = build_linear(_usual(case), rng)
     bias = made["bias"]
-    x = _ranged(case, rng, (case["m"], case["k"]))
-    return Problem("linear_dynamic", {"x": x, "w": made["w"], "bias": bias, "activation": made["activation"], **_reduced(case)})
+    if case.has("int8"):  # engines that quantize each row by itself
+        draw = _symmetric_row if case.has("symmetric") and case.strategy != "edges" else lambda rng, k: _ranged(case, rng, (1, k))
+        x = np.concatenate([draw(rng, case["k"]) for _ in range(case["m"])])
+        bias = None if bias is None else (bias * made["x"].qparams.scale * np.asarray(made["w"].qparams.scale)).astype(np.float32)
+    else:
+        x = _ranged(case, rng, (case["m"], case["k"]))
+    more, w = {"symmetric": True} if case.has("symmetric") else {}, made["w"]
+    if case.has("int8") and w.dtype == "int8" and rng.random() < 0.9:
+        w = QTensor(np.maximum(w.values, np.int8(-127)), w.qparams)
+    return Problem("linear_dynamic", {"x": x, "w": w, "bias": bias, "activation": made["activation"], **more, **_reduced(case)})
+
+
+def _symmetric_row(rng, k):
+    """Draw a row whose codes around zero lie on ties, or beside."""
+    scale = draw_scale(rng)
+    x = (rng.integers(-254, 255, (1, k)) / 2 * scale).astype(np.float32)
+    x[0, int(rng.integers(k))] = rng.choice([-127, 127]) * scale
+    return _nudged(rng, x)
 
 
 def build_conv_dynamic(case, rng):

@@ -28,7 +28,7 @@ SPECIAL_STREAMS = {
     "quantize_dynamic": make_stream(ELEMENTWISE, LARGE, "edges edges edges random", ", int8, narrow, channels_last, int8 narrow"),
     "linear_dynamic": make_stream(
         "m5k64n17 m1k2n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333", "neartie random edges saturate",
-        "per_channel, nobias, per_channel relu, relu, per_channel nobias, asymmetric, narrow, narrow per_channel",
+        "per_channel, nobias, per_channel relu, relu, per_channel nobias, asymmetric, narrow, narrow per_channel, symmetric, symmetric per_channel nobias, symmetric relu",
     ),
     "conv1d_dynamic": make_stream(_CONV1D, "n4c32w256-oc64k3p1", "neartie random edges", _DYNAMIC_CONV),
     "conv2d_dynamic": make_stream(_CONV2D, "n2c16h28w28-oc64k3p1", "neartie random edges", _DYNAMIC_CONV),
