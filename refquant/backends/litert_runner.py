@@ -234,10 +234,16 @@ def _unary(builtin, options=lambda problem: None):
     return call
 
 
+def _in_memory_order(compute, x):
+    return np.moveaxis(compute(_nhwc(x)), -1, 1) if is_channels_last(x) else compute(x)
+
+
 def _quantize(evaluate, problem):
     p = problem["qparams"]
     x = np.asarray(problem["x"], np.float32)
-    return evaluate("QUANTIZE", 1, ("QuantizeOptions", {}), [(x, (None, None))], [], (x.shape, "int8", p.scale, p.zero_point))
+    compute = lambda x: evaluate("QUANTIZE", 1, ("QuantizeOptions", {}), [(x, (None, None))], [], (x.shape, "int8", p.scale, p.zero_point))  # noqa: E731
+    # Which numbers are the last ones, which fill no vector, is a matter of memory.
+    return _in_memory_order(compute, x)
 
 
 def _requantize(evaluate, problem):
@@ -248,7 +254,7 @@ def _requantize(evaluate, problem):
 
 def _dequantize(evaluate, problem):
     q = problem["q"]
-    return evaluate("DEQUANTIZE", 2, ("DequantizeOptions", {}), [(q.values, _scales(q))], [], (q.shape, "float32", None, None))
+    return _in_memory_order(lambda x: evaluate("DEQUANTIZE", 2, ("DequantizeOptions", {}), [(x, _scales(q))], [], (x.shape, "float32", None, None)), q.values)
 
 
 _CALLS = {

@@ -68,7 +68,6 @@ NOT_OFFERED = (
 #: Cells that a profile describes, but not to the last bit: what still differs. Nobody calls these exact; a line goes when its cell agrees.
 OPEN = (
     Note("avg_pool2d", "openvino", "a mean in a thousand beside a tie, one code off"),
-    Note("quantize", "tflite_opt", "a number in a million beside a tie, one code off"),
 )
 
 #: Differing outputs of `refquant.verify.unary_sweep` with its defaults, on torch 2.13.0 and onnxruntime 1.32.0: (operator, engine): (differing, outputs).

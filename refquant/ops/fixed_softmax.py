@@ -7,6 +7,7 @@ import numpy as np
 
 from refquant.core.epilogue import gemmlowp_multiply
 from refquant.core.rounding import Round, round_shift
+from refquant.errors import UnsupportedError
 from refquant.ops.output_stage import quantized_multiplier
 
 __all__ = ["softmax_by_gemmlowp", "softmax_by_table"]
@@ -52,7 +53,7 @@ def _inverse_of_one_and(a):
 
 
 def softmax_by_gemmlowp(codes, scale):
-    """Return softmax along the last axis of (R, N).
+    """Return softmax along the last axis of (R, N); refuse rows of which the engine dies.
 
     Source: tensorflow/lite/kernels/internal/reference/softmax.h, Softmax; gemmlowp fixedpoint.h, exp_on_negative_values, one_over_one_plus_x_for_x_in_0_1.
     """
@@ -64,6 +65,8 @@ def softmax_by_gemmlowp(codes, scale):
     e = np.where(inside, _exponential(_times(_shift(np.where(inside, steps, 0), left), mult)), 0)
     total = round_shift(e, 12, Round.HALF_AWAY)
     total = np.where(inside, total, 0).sum(1, keepdims=True)
+    if np.any(total >= 1 << 28):
+        raise UnsupportedError("softmax: exponentials of a row add up to 512 and more, where the kernel shifts by more than 31 bits and ends the process; make rows shorter or scales larger")
     zeros = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
     inverse = _inverse_of_one_and((total << zeros) - (1 << 31))
     y = round_shift(_times(inverse, e), 12 - zeros + 31 - 8, Round.HALF_AWAY)
