@@ -43,6 +43,7 @@ COMMANDS = (
     Command("check", "refquant.cli.check", "that program's results, from a pipe, against the oracle"),
     Command("findings", "refquant.cli.findings", "what engines do that one would not expect, shown on the engine"),
     Command("zoo", "refquant.cli.zoo", "published networks: parameters, multiply-adds, layers"),
+    Command("pt2e", "refquant.cli.pt2e", "PyTorch's PT2E path beside refquant's: annotations, scales and bits of many networks"),
     Command("profiles", "refquant.cli.profiles", "what a profile says, or how two differ"),
 )
 
