@@ -253,3 +253,13 @@ def test_a_network_layer_by_layer(capsys, name):
 
 def test_a_case_line_builds_what_the_failure_was():
     assert build("add/fbgemm/n2c5/neartie/seed=3")["a"].shape == (2, 5)
+
+
+def test_pt2e_on_both_sides(capsys):
+    pytest.importorskip("torchao")
+    from refquant.cli import pt2e_networks
+
+    status, out, _ = call(capsys, "pt2e", "--networks", "2", "--lowered", "0")
+    assert status == 0 and "2 of 2 networks agree; 0 of 172,416 numbers differ" in out
+    names = [n.name for n in pt2e_networks.networks(40, 0)]
+    assert len(set(names)) == 40 and "densenet121" in names and "random-0" in names

@@ -7,17 +7,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchao")
+pytestmark = pytest.mark.engine
 
 import record_workflow_vectors as recorded  # noqa: E402
 import torchao.quantization.pt2e as ao  # noqa: E402
 import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as x86  # noqa: E402
-from test_workflow_random_torch import RandomNet  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torchao.quantization.pt2e import quantizer as ao_quantizer  # noqa: E402
 
 from refquant import interop, observers, workflow, zoo  # noqa: E402
 from refquant.backends import torch_pt2e  # noqa: E402
+from refquant.backends.torch_networks import RandomNetwork  # noqa: E402
 from refquant.cli import pt2e_parity  # noqa: E402
 from refquant.data import architectures_torch  # noqa: E402
 from refquant.ops.quantize import quantize_reference  # noqa: E402
@@ -32,7 +33,7 @@ def one_thread():
 
 
 def random_case(seed):
-    module = RandomNet(seed)
+    module = RandomNetwork(seed)
     rng = np.random.default_rng(1000 + seed)
     batches = [rng.standard_normal((20, module.in_channels, 8, 8)).astype(np.float32) * (1 + i) for i in range(2)]
     return module, interop.from_torch(module, (torch.from_numpy(batches[0]),)), batches
@@ -177,6 +178,21 @@ def test_setters_mean_the_same(change):
     assert found.verdict == "equal", found
 
 
+@pytest.mark.parametrize("name", ["linear layers", "linear layers with sums", "sum and relu"])
+def test_parameters_chosen_at_run_time(name):
+    forward, layers = CASES[name]
+    quantizers = tuple(q.set_global(c(is_dynamic=True)) for q, c in pair())
+    found = pt2e_parity.compare_eager(*case(forward, **layers), quantizers=quantizers)
+    assert found.verdict == "equal" and found.counts["codes"] > 3000, found
+
+
+def test_dynamic_linear_layers_as_inductor_lowers_them():
+    layers = {"a": nn.Linear(288, 24), "act": nn.ReLU(), "b": nn.Linear(24, 16)}
+    quantizers = tuple(q.set_global(c(is_dynamic=True)) for q, c in pair())
+    found = pt2e_parity.compare_lowered(*case(lambda m, x: m.b(m.act(m.a(x.flatten(1)))), **layers), quantizers=quantizers)
+    assert found.verdict == "equal" and found.counts["layers"] == 2, found
+
+
 # A user's own quantizer, on both sides; with powers of two for scales every float32 sum is exact, so PyTorch runs as it is.
 
 
@@ -223,11 +239,8 @@ def test_a_users_own_quantizer_with_pytorch_as_it_is():
     for batch in batches:
         ours(batch)
     y, rows = pt2e_parity._run_quantized(workflow.convert_pt2e(ours), ours.graph, batches[0], "torch_avx512")
-    converted = torch_pt2e.converted_module(theirs)
-    with torch.no_grad():
-        plain = converted(torch.from_numpy(batches[0]))
-    assert np.array_equal(y[0], plain.numpy())
-    _, their_rows = torch_pt2e.run_quantized(theirs, batches[0], order="torch_avx512")
+    plain, their_rows = torch_pt2e.run_quantized(theirs, batches[0], order="torch_avx512")
+    assert np.array_equal(y[0], plain[0])
     assert len(rows) == len(their_rows) == 6
     assert all(a[:3] == b[:3] and np.array_equal(a[3], b[3]) for a, b in zip(rows, their_rows))
 

@@ -77,10 +77,10 @@ def prepared_module(module, calibration, *, quantizer=None, strict=False, order=
 
 
 def converted_module(prepared):
-    """Return torchao's converted module of a calibrated one; the prepared one stays as it is."""
+    """Return torchao's converted module of a calibrated one, which is used up: a copy's annotations would point to the nodes of the original."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return convert_pt2e(copy.deepcopy(prepared))
+        return convert_pt2e(prepared)
 
 
 class _Float64Sums(torch.fx.Interpreter):
@@ -184,7 +184,8 @@ def _qparams(observer):
 
 def run_quantized(prepared, *inputs, order=None):
     """Convert a calibrated module, run it and return ``(outputs, its quantized values sorted by place)``."""
-    converted, places, rows = converted_module(prepared), _operations(prepared.graph), []
+    places, rows = _operations(prepared.graph), []
+    converted = converted_module(prepared)
 
     class Recorder(_Float64Sums if (order or real_order()) == "float64" else torch.fx.Interpreter):
         def run_node(self, node):

@@ -1,4 +1,4 @@
-"""Networks for `refquant pt2e`: the bundled ones, published ones at an eighth of their width, and random programs."""
+"""Networks for `refquant pt2e`: the bundled ones, published ones at an eighth of their width, and random ones."""
 
 from typing import Callable, NamedTuple
 
@@ -13,6 +13,7 @@ _PUBLISHED = (
     "alexnet", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "squeezenet1_1", "densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small",
     "mnasnet0_5", "shufflenet_v2_x0_5", "efficientnet_b0", "regnet_x_400mf", "regnet_y_400mf",
 )  # fmt: skip
+_DEEP = ("densenet121", "efficientnet_b0", "regnet_x_400mf", "regnet_y_400mf", "resnet50", "resnext50_32x4d")
 _BATCH = 4
 
 
@@ -40,7 +41,7 @@ def networks(count, seed):
     Examples
     --------
     >>> [n.name for n in networks(20, 5)][::9]
-    ['digits_resnet', 'resnext50_32x4d', 'random-5']
+    ['digits_resnet', 'densenet121', 'random-5']
     """
     fixed = [PT2ENetwork(name, lambda name=name: _bundled(name)) for name in zoo.names()]
     fixed += [PT2ENetwork(name, lambda name=name: _published(name, seed)) for name in _PUBLISHED]
@@ -61,7 +62,7 @@ def _bundled(name):
 
 
 def _published(name, seed):
-    model = zoo.build(name, seed=seed, size=64, width=0.125)
+    model = zoo.build(name, seed=seed, size=32 if name in _DEEP else 64, width=0.125)
     return model, _batches((_BATCH, *model.node("x").attrs["shape"][1:]), seed)
 
 
@@ -81,7 +82,7 @@ def random_model(seed, steps=8):
     Examples
     --------
     >>> random_model(3).shapes()["x"]
-    (None, 3, 8, 8)
+    (None, 8, 8, 8)
     """
     rng = np.random.default_rng(seed)
     builder = Builder(seed=seed, name=f"random-{seed}")

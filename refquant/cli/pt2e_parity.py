@@ -4,14 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refquant import numerics
-from refquant.backends.machine import has_vnni
+from refquant.backends.machine import profile_here
 from refquant.core.qtensor import QTensor
 from refquant.errors import RefquantError
 from refquant.ops import PackedWeights
 from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, lower_pt2e, prepare_pt2e
 
-__all__ = ["Parity", "compare_eager", "compare_lowered", "our_annotations", "our_placement", "this_processor"]
+__all__ = ["Parity", "compare_eager", "compare_lowered", "our_annotations", "our_placement"]
 
 
 class Parity(NamedTuple):
@@ -34,12 +33,6 @@ class Parity(NamedTuple):
     def equal(self):
         """Whether both sides did the same, refusing included."""
         return self.verdict in ("equal", "both refuse")
-
-
-def this_processor():
-    """Return the profile of Inductor's kernels on this processor."""
-    profile = numerics.get("inductor")
-    return profile.on("avx2", "pt2e") if has_vnni() is False else profile
 
 
 def our_quantizer(strict=False):
@@ -104,10 +97,10 @@ def _qparams(observer):
 
 def _run_quantized(model, graph, x, order):
     places, rows = _places(graph), []
-    source = {n.name: n.inputs[0] for n in model.nodes if n.op in ("quantize", "dequantize")}
+    source = {n.name: n.inputs[0] for n in model.nodes if n.op in ("quantize", "quantize_dynamic", "dequantize")}
 
     def record(node, value):
-        if node.op == "quantize":
+        if node.op in ("quantize", "quantize_dynamic"):
             name = node.inputs[0]
             while name in source:
                 name = source[name]
@@ -218,7 +211,7 @@ def run_our_layers(lowered, x):
             kind = "conv" if node.op.startswith("conv") else "linear"
             rows.append((weight.qparams.scale.astype(np.float32).tobytes(), kind, activation, len(node.inputs) == 2, scale, zero, np.array(value.values if codes else value)))
 
-    return lowered.run(x, hooks=record, real="float64", numerics=this_processor()), rows
+    return lowered.run(x, hooks=record, real="float64", numerics=profile_here("inductor")), rows
 
 
 def _verdict(counts, pairs, y, their_y):

@@ -34,7 +34,8 @@ def _quantize(ctx, node, x):
 
 
 def _quantize_dynamic(ctx, node, x):
-    return ops.quantize_dynamic(only_real(node, x), reduce_range=node.attrs["reduce_range"], numerics=ctx.numerics)
+    x = only_real(node, x)
+    return ops.quantize(x, ops.choose_qparams(x, **node.attrs, numerics=ctx.numerics), numerics=ctx.numerics)
 
 
 def _dequantize(ctx, node, x):
@@ -63,7 +64,7 @@ VALUES = (
     GraphOp("dropout", (1, 1), {}, {}, ("nn.Dropout", "F.dropout", "nn.Dropout2d", "F.dropout2d"), _identity, shapes.same),
     GraphOp("identity", (1, 1), {}, {}, ("nn.Identity", ".contiguous"), _identity, shapes.same),
     GraphOp("quantize", (1, 1), {"out": REQUIRED}, {}, ("quantize",), _quantize, shapes.same),
-    GraphOp("quantize_dynamic", (1, 1), {"reduce_range": False}, {}, ("quantize_dynamic",), _quantize_dynamic, shapes.same),
+    GraphOp("quantize_dynamic", (1, 1), {"dtype": "uint8", "symmetric": False, "reduce_range": False, "eps": 2.0**-23}, {}, ("quantize_dynamic",), _quantize_dynamic, shapes.same),
     GraphOp("dequantize", (1, 1), {}, {}, ("dequantize",), _dequantize, shapes.same),
     GraphOp("requantize", (1, 1), {"out": REQUIRED}, {}, ("requantize",), _requantize, shapes.same),
     GraphOp("fake_quantize", (1, 1), {"out": REQUIRED}, {}, ("fake_quantize",), _fake_quantize, shapes.same),

@@ -78,8 +78,9 @@ def convert_pt2e(prepared, numerics="inductor"):
 def _conversion(node, taken):
     """Return what takes the place of an observer: a quantize and a dequantize node, or nothing where the value stays float."""
     observer, value = node.attrs["observer"], node.inputs[0]
+    base = value if f"{value}_quantize" not in taken else node.name
     if observer.is_dynamic:
-        raise UnsupportedError(f"convert_pt2e: {value!r} is to get its parameters at run time, which is not supported yet")
+        return _pair(node, base, "quantize_dynamic", _dynamic_settings(observer, value))
     if plain_name(observer.dtype) not in _CODES:
         if plain_name(observer.dtype) == "float32":
             return []
@@ -87,11 +88,24 @@ def _conversion(node, taken):
     qparams = _qparams(observer, value)
     if qparams.per_channel:
         raise UnsupportedError(f"convert_pt2e: {type(observer).__name__} of {value!r} gives parameters per channel, but values are quantized per tensor; observe it with another observer")
-    base = value if f"{value}_quantize" not in taken else node.name
-    return [
-        Node(f"{base}_quantize", "quantize", [value], {"out": qparams}, path=node.path),
-        Node(f"{base}_dequantize", "dequantize", [f"{base}_quantize"], path=node.path),
-    ]
+    return _pair(node, base, "quantize", {"out": qparams})
+
+
+def _pair(node, base, op, settings):
+    quantize = Node(f"{base}_quantize", op, node.inputs, settings, path=node.path)
+    return [quantize, Node(f"{base}_dequantize", "dequantize", [quantize.name], path=node.path)]
+
+
+def _dynamic_settings(observer, value):
+    """Return how parameters are chosen at run time: from all codes of the dtype."""
+    dtype, scheme = plain_name(observer.dtype), plain_name(observer.qscheme)
+    whole = {"uint8": (0, 255), "int8": (-128, 127)}.get(dtype)
+    if whole is None or (observer.quant_min, observer.quant_max) != whole or not scheme.startswith("per_tensor"):
+        raise UnsupportedError(
+            f"convert_pt2e: {value!r} is to be quantized at run time to {dtype} {observer.quant_min} … {observer.quant_max}, {scheme};"
+            " parameters are chosen per tensor, from all codes of uint8 or int8: leave reduce_range out"
+        )
+    return {"dtype": dtype, "symmetric": scheme.endswith("symmetric"), "eps": float(observer.eps)}
 
 
 def _qparams(observer, name):

@@ -29,7 +29,7 @@ def pack_layers(graph, passes):
         if name not in passes or len(node.inputs) != 1 or not _per_channel(node.params["weight"]):
             continue
         before = graph.input(node)
-        if before.op != "dequantize" or not graph.alone(before):
+        if before.op != "dequantize" or not graph.alone(before) or name == "qconv" and graph.input(before).op == "quantize_dynamic":
             continue
         params = {"weight": ops.pack_weights(node.params["weight"], groups=node.attrs.get("groups", 1))}
         bias = node.params.get("bias")

@@ -75,11 +75,11 @@ def values_on_codes(graph, passes):
 
 
 def _parameters(graph, node):
-    """Return the QParams of a node's codes."""
-    while "out" not in node.attrs or node.attrs["out"] is None:
+    """Return the QParams of a node's codes, None where they are chosen at run time."""
+    while node.op != "quantize_dynamic" and node.attrs.get("out") is None:
         node = graph.input(node)
-    return node.attrs["out"]
+    return node.attrs.get("out")
 
 
 def _close(a, b):
-    return a.zero_point == b.zero_point and math.isclose(a.scale, b.scale, rel_tol=1e-5)
+    return a is not None and a.zero_point == b.zero_point and math.isclose(a.scale, b.scale, rel_tol=1e-5)
