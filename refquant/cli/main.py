@@ -42,6 +42,7 @@ COMMANDS = (
     Command("gen", "refquant.cli.gen", "cases made to hurt, into a pipe, for a program in any language"),
     Command("check", "refquant.cli.check", "that program's results, from a pipe, against the oracle"),
     Command("findings", "refquant.cli.findings", "what engines do that one would not expect, shown on the engine"),
+    Command("calibrators", "refquant.cli.calibrators", "which range each calibrator finds on one distribution, and what that costs"),
     Command("zoo", "refquant.cli.zoo", "published networks: parameters, multiply-adds, layers"),
     Command("pt2e", "refquant.cli.pt2e", "PyTorch's PT2E path beside refquant's: annotations, scales and bits of many networks"),
     Command("profiles", "refquant.cli.profiles", "what a profile says, or how two differ"),

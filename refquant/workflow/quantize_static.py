@@ -77,6 +77,10 @@ def quantize_static(
     From the same ranges come the same nodes, scales, zero points, weights and biases, bit for bit, as ONNX Runtime's tool makes of the ONNX model.
     Ranges come from the model's own float32 run, whose sums round in another order than ONNX Runtime's: they can differ in the last bits.
 
+    The result runs as ONNX Runtime runs it, except where it computes in float32: there each keeps an order of its own. In a `Model` those are also
+    products of two activations, softmax, and sums with a constant, which have no form on codes there and ONNX Runtime fuses; an `OnnxModel` has them.
+    A batch norm that is not folded (`preprocess`) is float32 in both.
+
     Source
     ------
     onnxruntime 1.32, python/tools/quantization: quantize.py, calibrate.py, qdq_quantizer.py, onnx_quantizer.py, base_quantizer.py, quant_utils.py.
