@@ -1,6 +1,7 @@
 """Named variants: reachable by name, different from their base, and their examples run."""
 
 import doctest
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from refquant import numerics
 from refquant.errors import ArgumentError
 from refquant.numerics import variants
 from refquant.numerics.variants import KINDS, Variant
-from refquant.verify import Case
+from refquant.verify import Case, build, case_stream, oracle
 
 PLANTED = Variant(
     "half_away", ("onnx", "onnxruntime"), "version", {"linear": {"rounding": "half_away"}}, "A product's ties go away from zero.",
@@ -59,3 +60,26 @@ def test_an_unknown_variant_is_refused_with_the_nearest(planted):
         numerics.get("onnx+half_awy")
     with pytest.raises(ArgumentError, match="choose one of"):
         numerics.get("fbgemm+half_away")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("op", ("add", "mul", "avg_pool2d"))
+def test_an_unfused_graph_of_onnx_runtime_is_the_variant(op):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from refquant.backends.openvino_models import QDQ_MODELS
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    outputs = fused = 0
+    for case in islice(case_stream(op, "onnxruntime", seed=9), 60):
+        problem = build(case)
+        counted = problem.get("padding") and problem.get("count_include_pad", True)
+        if counted or problem.get("divisor_override") is not None or problem.get("ceil_mode"):
+            continue  # the model of OpenVINO's runner has no such attributes
+        small = QDQ_MODELS[op](problem)
+        (bits,) = onnxruntime.InferenceSession(small.model, options, providers=["CPUExecutionProvider"]).run(None, small.feeds)
+        np.testing.assert_array_equal(oracle(problem, "onnxruntime+unfused"), small.finish(bits))
+        outputs, fused = outputs + bits.size, fused + np.count_nonzero(oracle(problem, "onnxruntime") != bits)
+    assert outputs > 100_000 and fused > 100

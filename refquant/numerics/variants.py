@@ -8,11 +8,13 @@ same engine does on one and the same machine, so that `refquant.verify` takes th
 from typing import NamedTuple
 
 from refquant.errors import ArgumentError, choose
+from refquant.numerics.onnx import ONNX
+from refquant.numerics.special_forms import RealsForm
 from refquant.numerics.torch_x86 import FBGEMM, ONEDNN
 
 __all__ = ["EXPLAINING", "KINDS", "Variant", "VARIANTS", "variant_names", "variants_of", "make_variant"]
 
-KINDS = ("defect", "kernel", "version", "processor")
+KINDS = ("defect", "kernel", "version", "processor", "graph")
 EXPLAINING = ("defect", "kernel")
 
 
@@ -27,7 +29,7 @@ class Variant(NamedTuple):
         The profiles that it can change.
     kind : str
         ``defect``: the engine computes what nobody meant; ``kernel``: another kernel of the engine, where its choice has no simple rule;
-        ``version``: another release of the engine; ``processor``: another CPU.
+        ``version``: another release of the engine; ``processor``: another CPU; ``graph``: the same operators, but for the rewriting of the graph around them.
     changes : dict
         As `Numerics.replace` takes them.
     explanation : str
@@ -65,6 +67,15 @@ _DIVIDED = """
 """
 
 VARIANTS = (
+    Variant(
+        "unfused", ("onnxruntime",), "graph", {"add": ONNX.add, "mul": ONNX.mul, "avg_pool": RealsForm(order="runtime")},
+        "Sums, products and average pools between DequantizeLinear and QuantizeLinear where graph optimization is off, so that nothing fuses to QLinearAdd, QLinearMul and QLinearAveragePool.",
+        """
+        >>> a, b = (rq.QTensor(np.array([code], np.uint8), rq.QParams(0.5, 0, "uint8")) for code in (1, 2))
+        >>> [rq.ops.add(a, b, out=rq.QParams(1.0, 1, "uint8"), numerics=name).values.tolist() for name in ("onnxruntime", "onnxruntime+unfused")]
+        [[2], [3]]
+        """,
+    ),
     Variant(
         "before_2_13", ("fbgemm", "onednn", "x86", "qnnpack"), "version", {"quantize": {"zero_point": "after"}},
         "quantize_per_tensor of PyTorch before 2.13, as its source has it: rounded before the zero point is added, as fake quantization does; huge values aside.",
