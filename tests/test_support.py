@@ -134,3 +134,15 @@ def test_a_sweep_finds_a_code_that_differs():
 
 def test_every_engine_of_a_count_exists():
     assert {engine for _, engine in coverage.LIBM_COUNTS} <= set(backends.names())
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["fbgemm"], indirect=True)
+def test_the_command_that_counts_tells_another_count(engine, capsys, monkeypatch):
+    from refquant.backends.libm_counts import main
+
+    assert main(["--op", "gelu", "--engine", "fbgemm", "--sets", "20"]) == 0
+    assert "0 of 6,144 outputs differ" in capsys.readouterr().out
+    monkeypatch.setitem(coverage.LIBM_SETS, "fbgemm", 2)
+    assert main(["--op", "gelu", "--engine", "fbgemm"]) == 1
+    assert "recorded: 1 of 1,228,800" in capsys.readouterr().out

@@ -10,7 +10,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = """examples:
   refquant profiles                     every profile, and the engine that it describes; and named variants
-  refquant profiles onednn              every field of one
+  refquant profiles onednn              every field of one, and its named variants, with an example each
   refquant profiles fbgemm onednn       where two differ
 """
 
@@ -62,6 +62,17 @@ def _one(profile):
         lines = [("", "not offered")] if form is None else list(_form(form))
         rows += [(section if not i else "", *line) for i, line in enumerate(lines)]
     yield from table(rows)
+    yield from _variants(profile.name)
+
+
+def _variants(name):
+    """Yield the variants of a profile, or the variant that it is, each with its example."""
+    for base, variant in ((base, variant) for variant in numerics.VARIANTS for base in variant.bases):
+        full = f"{base}+{variant.name}"
+        if name in (base, full):
+            yield ""
+            yield f"{paint(full, 'bold')}  {variant.kind}: {variant.explanation}"
+            yield from (f"  {line.strip()}" for line in variant.example.strip().splitlines())
 
 
 def _two(mine, theirs):
