@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   refquant verify --recorded                             golden vectors alone, no engine is asked
   refquant verify --case linear/fbgemm/m5k64n17/neartie/seed=7/per_channel
   refquant verify --model digits_resnet --engine x86     a network, layer by layer
-  refquant verify --models                               51 networks under PyTorch's four engines: observers, fusions, scales, codes
+  refquant verify --models                               59 networks under PyTorch's four engines: observers, fusions, scales, codes
   refquant verify --models wide-3 wide-4 --engine x86    two of the random ones
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
