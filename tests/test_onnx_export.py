@@ -168,8 +168,10 @@ def test_the_file_is_the_same_each_time(tmp_path):
     assert len(contents) == 1
 
 
-def test_every_operation_has_a_rule():
-    assert {op.name for op in OPS} - {"input"} <= set(RULES)
+def test_operations_without_a_rule_are_few():
+    """They are refused by name: observers of training, and what is about data that come later."""
+    assert {op.name for op in OPS} - set(RULES) <= {"input", "fake_quantize"}
+
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.interop.onnx.write.emitter import MICROSOFT, Written
 
-__all__ = ["RULES", "on_reals", "on_codes"]
+__all__ = ["RULES", "on_reals", "on_codes", "between"]
 
 
 def on_reals(emit, node, function, *others):
@@ -103,11 +103,10 @@ def _clip(least, most):
 
 
 def _prelu(emit, node, x):
-    if x.qparams is not None:
-        emit.refuse(node, "is a PReLU on codes, which ONNX Runtime does not describe")
     weight, shape = np.asarray(node.params["weight"]), emit.shapes[node.name]
     slope = weight.reshape(-1, *[1] * max(len(shape) - 2, 0)) if weight.size > 1 else weight
-    return Written(emit.node("PRelu", [x.name, emit.constant(f"{node.name}_slope", slope)], node.name), None, shape)
+    name = emit.constant(f"{node.name}_slope", slope)
+    return between(emit, node, x, lambda real, out: emit.node("PRelu", [real, name], out), node.attrs.get("out"))
 
 
 def _gelu(emit, node, x):
@@ -122,9 +121,9 @@ def _silu(emit, node, x):
 
 def _softmax(op):
     def rule(emit, node, x):
-        if x.qparams is not None:
-            emit.refuse(node, "is a softmax on codes, of which refquant does not know ONNX Runtime's form")
-        return Written(emit.node(op, [x.name], node.name, axis=node.attrs["dim"]), None, emit.shapes.get(node.name))
+        if x.qparams is not None and node.attrs.get("out") is None:
+            emit.refuse(node, "leaves the parameters of its output to the engine, which ONNX does not", "give the node out=QParams")
+        return between(emit, node, x, lambda name, out: emit.node(op, [name], out, axis=node.attrs["dim"]), node.attrs.get("out"))
 
     return rule
 

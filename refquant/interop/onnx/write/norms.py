@@ -1,16 +1,17 @@
-"""Norms, on real numbers alone."""
+"""Norms. On codes they compute between DequantizeLinear and QuantizeLinear."""
 
 import numpy as np
 
-from refquant.interop.onnx.write.activations import on_reals
+from refquant.interop.onnx.write.activations import on_codes, on_reals
+from refquant.interop.onnx.write.emitter import Written
 
 __all__ = ["RULES"]
 
 
 def _norm(write):
     def rule(emit, node, x):
-        if x.qparams is not None:
-            emit.refuse(node, "is a norm on codes, which ONNX Runtime has no operator for")
+        if x.qparams is not None:  # ONNX Runtime has no operator on codes: between DequantizeLinear and QuantizeLinear
+            return on_codes(emit, node, real=lambda out: write(emit, node, Written(emit.real(x), None, x.shape), out), out=node.attrs.get("out") or x.qparams)
         return on_reals(emit, node, lambda out: write(emit, node, x, out))
 
     return rule

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from refquant.graph.shapes import pair
+from refquant.interop.onnx.write.activations import between
 from refquant.interop.onnx.write.emitter import MICROSOFT, Written
 from refquant.interop.onnx.write.shaping import moved
 
@@ -60,10 +61,8 @@ def _adaptive(op, integer, window):
 
 
 def _mean(emit, node, x):
-    if x.qparams is not None:
-        emit.refuse(node, "is a mean of codes, of which refquant does not know ONNX Runtime's form")
     axes = emit.constant(f"{node.name}_axes", np.int64(node.attrs["dim"]).reshape(-1))
-    return Written(emit.node("ReduceMean", [x.name, axes], node.name, keepdims=int(node.attrs["keepdim"])), None, emit.shapes.get(node.name))
+    return between(emit, node, x, lambda name, out: emit.node("ReduceMean", [name, axes], out, keepdims=int(node.attrs["keepdim"])), node.attrs.get("out"))
 
 
 RULES = {
