@@ -36,7 +36,9 @@ def test_every_bit_of_an_engine_under_a_wrong_profile_is_explained(engine, wrong
         runner = load(engine)
     except BackendMissing as error:
         pytest.skip(str(error))
-    row = under_profile(runner, wrong, op, cases=1)
+    row = under_profile(runner, wrong_profiles.on_this_processor(engine, wrong), op, cases=1)
+    if not row.outputs:
+        pytest.skip(f"this processor has no case that {engine} takes")
     assert row.diagnosed == row.explained == 1 and row.differing and row.cause, row
 
 

@@ -1,13 +1,14 @@
 """``refquant diagnose --wrong-profiles``: real engines held against profiles that are not theirs."""
 
 from refquant import backends, numerics
+from refquant.backends.machine import profile_here
 from refquant.cli.console import Progress, paint
 from refquant.cli.gallery import load_runner
 from refquant.errors import ArgumentError, BackendMissing
 from refquant.verify import STREAMS
 from refquant.verify.mistaken import under_profile
 
-__all__ = ["WRONG", "explain_engines"]
+__all__ = ["WRONG", "explain_engines", "on_this_processor"]
 
 _PRODUCTS = ("linear", "conv2d")
 _SUMS = ("add", "mul")
@@ -50,6 +51,17 @@ def _pairs(arguments):
     return table
 
 
+def on_this_processor(engine, wrong):
+    """Return a wrong profile on the level that the engine runs on, so that what is found is what was mistaken; a held engine is taken for a free one.
+
+    Examples
+    --------
+    >>> on_this_processor("onednn@avx2", "onednn"), on_this_processor("xnnpack", "tflite_ref")
+    ('onednn', 'tflite_ref')
+    """
+    return wrong if "@" in engine + wrong else profile_here(wrong)
+
+
 def _versions():
     """Yield the engines under other versions of their own profile, where the table of variants has some."""
     for name in backends.names():
@@ -71,9 +83,10 @@ def explain_engines(arguments):
         except BackendMissing as error:
             missing[engine] = str(error)
             continue
+        taken_for = on_this_processor(engine, wrong)
         for op in ops:
-            progress.show(f"{engine} under {wrong}: {op}")
-            row = under_profile(runner, wrong, op, cases=arguments.cases, seconds=arguments.seconds)
+            progress.show(f"{engine} under {taken_for}: {op}")
+            row = under_profile(runner, taken_for, op, cases=arguments.cases, seconds=arguments.seconds)
             progress.clear()
             rows.append(row)
             _print(row)
