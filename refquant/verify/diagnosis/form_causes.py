@@ -100,7 +100,7 @@ WORDS = {
         "contiguous": {"quantize": "dequantizes and quantizes", "copy": "copies codes"}, "channels_last": {"quantize": "dequantizes and quantizes", "vector": "takes PyTorch's channels-last vector body"},
         "copy_equal": {True: "copies inputs that have the output's parameters", False: "converts inputs that have the output's parameters"},
     },
-    **{form: {**fields, **({"rounding": _ROUNDING} if form in ("ScalarForm", "BatchNormForm", "BoxPoolForm") else {})} for form, fields in SPECIAL_WORDS.items()},
+    **{form: {**fields, **({"rounding": _ROUNDING} if form in ("ScalarForm", "BatchNormForm", "BoxPoolForm", "SummedPoolForm") else {})} for form, fields in SPECIAL_WORDS.items()},
 }  # fmt: skip
 WORDS["VectorQuantizeForm"] = {**WORDS["QuantizeForm"], "tail": {"body": "quantizes its last elements like all others", "float64": "quantizes its last elements in float64, half away from zero"}}
 WORDS["DepthwiseTailForm"] = {
@@ -115,6 +115,7 @@ WORDS["TransposedForm"] = {
         "fbgemm_direct_rows": "sets one row of the kernel below the other as FBGEMM's direct kernel does", "onednn_blocks": "takes the weights' blocks in another order",
     },
 }  # fmt: skip
+WORDS["TransposedTailForm"] = {**WORDS["TransposedForm"], "tail": {k: v.replace("depthwise", "transposed") for k, v in WORDS["DepthwiseTailForm"]["tail"].items()}}
 WORDS["PostForm"] = {"other_scale": {k: v.replace("the input", "the addend") for k, v in _SCALES["x_scale"].items()}}
 WORDS["FixedUnaryForm"] = {
     **{f: {r: f"{words} in {f}'s table" for r, words in _ROUNDING.items()} for f in ("sigmoid", "elu", "gelu")}, "zero_point": _ZERO,

@@ -36,11 +36,32 @@ SPECIAL_WORDS = {
         "inner": {"raw": "averages raw codes", "centred": "averages codes less the zero point"},
         "images": {"inner": "averages images as any last axes", "global": "averages images as A * f(s / f(s*n)), then z"},
     },
-    "SoftmaxForm": {"style": {"real": "takes softmax of real numbers", "table": "takes integer exponentials from a table"}},
+    "SoftmaxForm": {"style": {
+        "real": "takes softmax of real numbers", "table": "takes integer exponentials from a table", "float64": "takes softmax in float64, rounded once",
+        "mlas": "takes exponentials from a table and divides in float64 (MLAS)", "gemmlowp": "takes softmax in integers alone (gemmlowp)",
+        "lookup": "takes exponentials from a table and multiplies by the inverse of their sum",
+    }},
+    "RealsForm": {"order": {
+        "aten": "adds real numbers in the order of PyTorch's float kernels", "runtime": "adds real numbers in the order of ONNX Runtime's float kernels",
+        "float64": "adds real numbers in float64",
+    }},
+    "CodeBilinearForm": {"style": {
+        "ten_bits": "interpolates codes with weights of 10 bits, half away from zero", "eleven_bits": "interpolates codes with weights of 11 bits, half up",
+        "truncated": "interpolates codes in float32 and cuts off what is behind the point",
+    }},
+    "FixedPreluForm": {"multiply": {k: _MULTIPLIERS[k] for k in ("gemmlowp", "half_up")}},
+    "FixedMeanForm": {
+        "general": {"centred": "averages centred codes by an integer multiplier", "float": "averages codes in float32"},
+        "images": {
+            "centred": "averages images as centred codes by an integer multiplier", "raw": "averages images as raw codes by an integer multiplier",
+            "float": "averages images as codes in float32",
+        },
+    },
     "BilinearForm": {
         "contiguous": _pairs("contiguous images"), "body": _pairs("whole steps of channels"), "tail": _pairs("the last channels"),
         "index": _fused("where points of channels-last images lie"),
     },
     "BoxPoolForm": {"body": {"product": "averages boxes as A*m rounded, then z", "fused": "averages boxes as fma(A, m, z)"}},
+    "SummedPoolForm": {},
     "EmbeddingForm": {"order": {"bias_first": "adds a row's bias before its codes", "row_first": "adds whole rows"}},
 }  # fmt: skip
