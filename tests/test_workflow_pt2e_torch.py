@@ -21,6 +21,7 @@ from refquant.backends import torch_pt2e  # noqa: E402
 from refquant.backends.torch_networks import RandomNetwork  # noqa: E402
 from refquant.cli import pt2e_parity  # noqa: E402
 from refquant.data import architectures_torch  # noqa: E402
+from refquant.errors import ArgumentError, UnsupportedError  # noqa: E402
 from refquant.ops.quantize import quantize_reference  # noqa: E402
 
 
@@ -278,6 +279,27 @@ def test_codes_keep_within_the_limits_of_the_observer():
         theirs = torch.ops.quantized_decomposed.quantize_per_tensor(torch.from_numpy(x), p.scale, p.zero_point, p.qmin, p.qmax, getattr(torch, p.dtype))
         for function in (ops.quantize, quantize_reference):
             assert np.array_equal(function(x, p, numerics="inductor").values, theirs.numpy())
+
+
+# Exported programs.
+
+
+@pytest.mark.parametrize("name", ["digits_resnet", "linear layers", "product", "cat of one value twice", "one-dimensional convolutions", "dropout"])
+def test_exported_programs_are_read(name):
+    module, model, batches = bundled(name) if name in zoo.names() else case(CASES[name][0], **CASES[name][1])
+    read = interop.from_export(torch.export.export(module, (torch.from_numpy(batches[0]),)))
+    assert np.array_equal(read.run(batches[0], real="float64")[0], model.run(batches[0], real="float64")[0])
+    assert pt2e_parity.compare_eager(module, read, batches).verdict == "equal"
+
+
+def test_what_an_exported_program_may_not_have():
+    x = torch.zeros(2, 3)
+    with pytest.raises(UnsupportedError, match="'sin' is aten.sin.default, which is not read"):
+        interop.from_export(torch.export.export(Net(lambda m, v: torch.sin(v)), (x,)))
+    with pytest.raises(UnsupportedError, match="reads the constant 1"):
+        interop.from_export(torch.export.export(Net(lambda m, v: v + 1), (x,)))
+    with pytest.raises(ArgumentError, match="program is a Net"):
+        interop.from_export(Net(lambda m, v: v))
 
 
 # The comparison itself.

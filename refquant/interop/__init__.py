@@ -1,18 +1,19 @@
 """Models in and out: ONNX, PyTorch, and refquant's own files. Each optional package is imported when its function is called.
 
 >>> sorted(__all__)
-['RefquantBackend', 'from_onnx', 'from_torch', 'load', 'save', 'to_onnx']
+['RefquantBackend', 'from_export', 'from_onnx', 'from_torch', 'load', 'save', 'to_onnx']
 """
 
 from importlib import import_module
 
 from refquant.errors import BackendMissing
+from refquant.interop.from_export import from_export
 from refquant.interop.from_torch import from_torch
 from refquant.interop.native import load, save
 
 _LAZY = {"from_onnx": "refquant.interop.onnx.load", "to_onnx": "refquant.interop.onnx.export", "RefquantBackend": "refquant.interop.onnx.backend"}
 
-__all__ = ["from_torch", "load", "save", *_LAZY]
+__all__ = ["from_export", "from_torch", "load", "save", *_LAZY]
 
 
 def __getattr__(name):
