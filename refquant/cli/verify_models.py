@@ -13,7 +13,7 @@ from refquant.errors import BackendMissing, RefquantError, choose
 __all__ = ["ENGINES", "NETWORKS", "Parity", "compare_models", "compare_network", "numerics_here"]
 
 ENGINES = ("fbgemm", "onednn", "x86", "qnnpack")
-_ROW = "{:<18} {:<8} {:>9} {:>6} {:>7} {:>11} {:>14} {:>13}"
+_ROW = "{:<22} {:<8} {:>9} {:>6} {:>7} {:>11} {:>14} {:>13}"
 _ZOO = (("resnet18", 32), ("squeezenet1_1", 48), ("mobilenet_v2", 32), ("mobilenet_v3_small", 32), ("shufflenet_v2_x0_5", 64), ("mnasnet0_5", 64), ("densenet121", 32), ("bert_base_layer", 8))
 NETWORKS = (*zoo.names(), *(f"{name}@{size}" for name, size in _ZOO), *(f"plain-{seed}" for seed in range(16)), *(f"wide-{seed}" for seed in range(32)))
 """Bundled networks, published ones at small sizes, and random ones: ``plain`` of image classifiers' layers, ``wide`` of most of what PyTorch quantizes."""
