@@ -81,10 +81,14 @@ LIBM_COUNTS = {
     ("tanh", "openvino"): (0, 18_432),
     ("elu", "openvino"): (0, 18_432),
     ("gelu", "openvino"): (0, 36_864),
+    ("sigmoid", "inductor"): (0, 614_400),
+    ("tanh", "inductor"): (0, 614_400),
+    ("elu", "inductor"): (0, 307_200),
+    ("gelu", "inductor"): (0, 614_400),
 }
 
 #: Sets of parameters in the sweep, where an engine compiles a model for each and fewer must do.
-LIBM_SETS = {"openvino": 60}
+LIBM_SETS = {"openvino": 60, "inductor": 1000}
 
 
 #: Differing outputs of 4,000 softmaxes of random codes under random parameters, on torch 2.13.0: (differing, outputs).
@@ -131,7 +135,9 @@ CONDITIONS = (
     Note("sigmoid", "onnxruntime", f"libm: the function in float64, rounded once, where MLAS takes a rational approximation; {_counted('onnxruntime')}"),
     Note("tanh elu gelu", "onnxruntime", "between DequantizeLinear and QuantizeLinear; libm: the function in float64, rounded once, where float kernels approximate"),
     Note("hardsigmoid hardswish", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
-    Note(_FUNCTIONS, "inductor onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
+    Note(_FUNCTIONS, "onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
+    Note(_SMOOTH, "inductor", f"libm: dequantize, the function in float64 rounded once, quantize, where ATen takes SLEEF's; {_counted('inductor')}"),
+    Note("hardsigmoid hardswish leaky_relu celu threshold", "inductor", "as the exported graph computes them, between dequantize and quantize; TorchInductor's generated C++ is not asked"),
     Note("avg_pool3d", _TORCH, "ATen's AVX-512 build, whose kernel takes 16 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note("mean adaptive_avg_pool3d layer_norm group_norm instance_norm interpolate batch_norm", _TORCH, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("threshold", _ATEN, "ATen's AVX2 or AVX-512 build, on one thread"),
@@ -156,12 +162,12 @@ CONDITIONS = (
     Note("adaptive_avg_pool2d", _TFLITE, "as MEAN over height and width: the global pool alone"),
     Note("leaky_relu", "xnnpack", "where the delegate takes it: ratios of the scales in [2**-8, 2**7]"),
     Note("conv1d", _TFLITE, "as CONV_2D of height 1, which a converter writes for it"),
-    Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX-512; depthwise convolutions whose channels fill whole steps of eight"),
+    Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX2 or AVX-512; depthwise convolutions whose channels fill whole steps of eight"),
     Note(f"linear {_CONVOLUTIONS}", "openvino", f"{_OPENVINO}, on a CPU with AVX512-VNNI; int8 weights with zero point 0; convolutions of int8 with a zero point, which run in float32, where sums stay below 2**24 and groups are 1 or depthwise; no stride at a kernel of 1"),
     Note("avg_pool2d adaptive_avg_pool2d", "openvino", f"{_OPENVINO}; without padding; the global pool alone"),
     Note("add mul cat hardsigmoid hardswish leaky_relu fake_quantize requantize", "openvino", _OPENVINO),
     Note(_SMOOTH, "openvino", f"{_OPENVINO}; libm: the function in float64, rounded once, where its JIT code approximates; {_counted('openvino')}"),
-    Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX-512, whose NEON code runs through NEON_2_SSE"),
+    Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX2 or AVX-512, where NEON code runs through NEON_2_SSE"),
 )
 
 

@@ -97,7 +97,7 @@ TFLITE_REF = Numerics(
 
 TFLITE_OPT = Numerics(
     name="tflite_opt",
-    engine="LiteRT 2.3.0 with BUILTIN_WITHOUT_DEFAULT_DELEGATES, int8, x86-64 with AVX512",
+    engine="LiteRT 2.3.0 with BUILTIN_WITHOUT_DEFAULT_DELEGATES, int8, x86-64 with AVX2 or AVX512",
     source="tensorflow/lite/kernels/internal/optimized (integer_ops), ruy kernel_avx512.cc, NEON_2_SSE",
     quantize=_QUANTIZE_OPT_TENSOR,
     quantize_channel=_QUANTIZE_OPT,
