@@ -287,7 +287,7 @@ def test_codes_keep_within_the_limits_of_the_observer():
 @pytest.mark.parametrize("name", ["digits_resnet", "linear layers", "product", "cat of one value twice", "one-dimensional convolutions", "dropout"])
 def test_exported_programs_are_read(name):
     module, model, batches = bundled(name) if name in zoo.names() else case(CASES[name][0], **CASES[name][1])
-    read = interop.from_export(torch.export.export(module, (torch.from_numpy(batches[0]),)))
+    read = interop.from_torch(torch.export.export(module, (torch.from_numpy(batches[0]),)))
     assert np.array_equal(read.run(batches[0], real="float64")[0], model.run(batches[0], real="float64")[0])
     assert pt2e_parity.compare_eager(module, read, batches).verdict == "equal"
 

@@ -11,13 +11,13 @@ from refquant.interop.torch_layers import LAYERS, array_of
 __all__ = ["from_torch", "Reader"]
 
 
-def from_torch(module, example_inputs, *, numerics=None):
-    """Convert a module.
+def from_torch(module, example_inputs=None, *, numerics=None):
+    """Convert a module, or a program that ``torch.export`` captured.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        In eval mode, with float32 parameters, of layers that `refquant.graph.OPS` has.
+    module : torch.nn.Module or torch.export.ExportedProgram
+        In eval mode, with float32 parameters, of layers that `refquant.graph.OPS` has. A program needs no inputs, see `from_export`.
     example_inputs : tuple of (torch.Tensor or ndarray)
         Their shapes become those of the inputs, the first axis (the batch) open.
     numerics : str or Numerics, optional
@@ -49,8 +49,11 @@ def from_torch(module, example_inputs, *, numerics=None):
         import torch
     except ImportError as error:
         raise BackendMissing(f"from_torch: needs PyTorch, which cannot be imported ({error}); pip install 'refquant[torch]'") from error
+    from refquant.interop.from_export import from_export
     from refquant.interop.from_quantized import QuantizedReader, is_quantized
 
+    if isinstance(module, torch.export.ExportedProgram):
+        return from_export(module)
     if not isinstance(module, torch.nn.Module):
         raise ArgumentError(f"from_torch: module is a {type(module).__name__} but must be a torch.nn.Module; pass the network itself")
     if module.training:
