@@ -63,5 +63,8 @@ SPECIAL_WORDS = {
     },
     "BoxPoolForm": {"body": {"product": "averages boxes as A*m rounded, then z", "fused": "averages boxes as fma(A, m, z)"}},
     "SummedPoolForm": {},
+    "RowDynamicForm": {"style": {
+        "tensor_utils": "quantizes each row as TensorFlow Lite's hybrid kernels do", "xnnpack": "quantizes each row as XNNPACK does",
+    }},
     "EmbeddingForm": {"order": {"bias_first": "adds a row's bias before its codes", "row_first": "adds whole rows"}},
 }  # fmt: skip
