@@ -11,6 +11,7 @@ import pytest
 from refquant import QParams, QTensor, backends, numerics
 from refquant.errors import BackendMissing, RefquantError
 from refquant.verify import build, case_stream, compare, diagnose, oracle
+from refquant.verify.held import profile_here
 
 pytestmark = pytest.mark.engine
 
@@ -23,7 +24,7 @@ def load(name):
 
 
 def differences(runner, wrong, op, wanted):
-    """Yield (case, problem, bits) of some cases where an engine's bits are not the wrong profile's."""
+    """Yield (case, problem, bits) of some cases where an engine's bits are not the wrong profile's on this processor."""
     for case in islice(case_stream(op, runner.profile), 80):
         problem = build(case)
         if not wanted:
@@ -40,6 +41,7 @@ def differences(runner, wrong, op, wanted):
             yield case, problem, bits
 
 
+PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d")
 PAIRS = (
     ("onnxruntime", "onnx", ("linear", "conv2d", "add", "avg_pool2d", "adaptive_avg_pool2d")),
     ("fbgemm", "onednn", ("linear", "conv2d", "conv3d")),
@@ -51,10 +53,11 @@ PAIRS = (
 
 @pytest.mark.parametrize("name, wrong, op", [(e, w, op) for e, w, ops in PAIRS for op in ops])
 def test_bits_under_the_wrong_profile_are_explained(name, wrong, op):
-    runner, found = load(name), 0
+    runner, found, wrong = load(name), 0, profile_here(wrong)
     for case, problem, bits in differences(runner, wrong, op, 4):
         d = diagnose(op, actual=bits, numerics=wrong, **problem.arguments)
-        assert d.explained and name in d.profiles, (case, str(d))
+        # Without VNNI the engines' levels join the search, and saturation alone may explain what else a whole profile would.
+        assert d.explained and ({name, runner.profile} & set(d.profiles) or runner.profile != name and op in PRODUCTS), (case, str(d))
         if not d.transformations:
             assert compare(oracle(problem, d.numerics), bits, nan_equal=True).exact, case
         found += 1
@@ -66,9 +69,9 @@ def test_whole_profiles_are_recognized(name, wrong):
     runner = load(name)
     for seed in range(20):
         problem = build(f"linear/any/m400k64n64/neartie/seed={seed}/per_channel")
-        d = diagnose("linear", actual=runner.run(problem), numerics=wrong, **problem.arguments)
-        if d.names == (f"profile[{name}]",):
-            assert d.numerics.name == name and len(d.means) > 1, str(d)
+        d = diagnose("linear", actual=runner.run(problem), numerics=profile_here(wrong), **problem.arguments)
+        if d.names == (f"profile[{profile_here(name)}]",):
+            assert d.numerics.name == profile_here(name) and len(d.means) > 1, str(d)
             return
     raise AssertionError("no seed needs the whole profile")
 

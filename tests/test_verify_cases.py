@@ -98,7 +98,7 @@ def test_outputs_are_known_before_a_case_is_built(op):
 
 
 def test_every_strategy_and_option_comes_up():
-    cases = [case for op in STREAMS for profile in ("fbgemm", "onednn", "onnxruntime") for case in islice(case_stream(op, profile), 150)]
+    cases = [case for op in STREAMS for profile in ("fbgemm", "onednn", "onnxruntime", "tflite_ref") for case in islice(case_stream(op, profile), 150)]
     assert {case.strategy for case in cases} == set(STRATEGIES)
     assert {option for case in cases for option in case.options} == {str(option) for option in OPTIONS}
 

@@ -65,8 +65,16 @@ def test_an_interruption_leaves_what_was_seen():
     assert parameters(model) == parameters(whole)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to the signal; a process that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_ctrl_c_in_the_middle_of_a_batch_ends_it_first():
+def test_ctrl_c_in_the_middle_of_a_batch_ends_it_first(ctrl_c):
     model, whole = prepared(), prepared()
 
     def hit(node, value):

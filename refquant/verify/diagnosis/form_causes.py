@@ -211,10 +211,10 @@ def _field_candidate(section, form, field, value, position):
 
 def profile_candidates(call, base):
     """Return a candidate for each other set of forms that a profile has for the operation, with the names of all that have it."""
-    if base.isa is not None:
+    if base.isa is not None and call.op in ("linear", *CONVOLUTIONS):
         return _level_candidates(call, base)
     names = {}
-    for profile in profiles.PROFILES:
+    for profile in profiles.PROFILES if base.isa is None else [profiles.get(f"{name}@{base.isa}") for name in profiles.names()]:
         forms = forms_of(call, profile)
         if profile.name != base.name and forms is not None and forms != call.forms:
             names.setdefault(tuple(forms.items()), []).append(profile.name)
