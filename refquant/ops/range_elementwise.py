@@ -2,7 +2,7 @@
 
     quantize       range(x)
     sum            fma(a − f(za + f(f(zb · sb) / sa)), f(sa / sb), b)     into the range divided by sb
-    product        ((a − za) · sa) · ((b − zb) · sb)
+    product        ((a − za) · sa) · ((b − zb) · sb); where zb is 0: ((a − za) · f(sa · sb)) · b
     concatenation  a − za                                                 into the range divided by sa
     leaky ReLU     of a, into the range divided by sa, where za is 0; else of (a − za) · sa
     functions      of (a − za) · sa
@@ -70,7 +70,11 @@ def range_sum(form, qa, qb, out, a, b, activation):
 def range_product(form, qa, qb, out, a, b, activation):
     """Return the codes of a product."""
     with np.errstate(all="ignore"):
-        return _codes(form, _real(a, qa) * _real(b, qb), out, _F(1), activation == "relu")
+        if qb.zero_point:
+            real = _real(a, qa) * _real(b, qb)
+        else:  # the scale of b moves through the product
+            real = _centred(a, qa) * (_F(qa.scale) * _F(qb.scale)) * b.astype(_F)
+        return _codes(form, real, out, _F(1), activation == "relu")
 
 
 def range_copy(form, q, out, codes):
