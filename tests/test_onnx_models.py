@@ -109,7 +109,7 @@ def test_a_trained_detector():
     x = np.random.default_rng(2).uniform(-1, 1, (1, 3, 240, 320)).astype(np.float32)
     for comp, ref in zip(model(x), runtime(onnx.load(path), {model.inputs[0]: x}), strict=True):
         assert_close(comp, ref)
-    assert sum(n.op == "Conv" for n in model.nodes) == 52
+    assert sum(n.op == "conv2d" for n in model.nodes) == 52
 
 
 @pytest.mark.parametrize("name", ["light_resnet50", "light_squeezenet", "light_densenet121"])
