@@ -7,6 +7,7 @@ is a tie, and then up to four ulp beside. With `d` = 1 the product is exact in f
 """
 
 import math
+import sys
 from zlib import crc32
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from refquant.core.dtypes import int_type
 from refquant.verify.powers import exponent_of, power_of_two
 
-__all__ = ["generator", "draw_scale", "tie_ratio", "solve_scales", "draw_zero", "draw_codes", "draw_weights", "pick"]
+__all__ = ["generator", "draw_scale", "uniform", "tie_ratio", "solve_scales", "draw_zero", "draw_codes", "draw_weights", "pick"]
 
 
 def generator(case):
@@ -92,6 +93,24 @@ def draw_zero(rng, dtype, strategy):
     return pick(rng, (low, high, low + 1, middle, int(rng.integers(low, high + 1))))
 
 
+def uniform(rng, low, high, shape):
+    """Return the integers of ``rng.integers(low, high + 1, shape)``; many of a span of 256 by their uppermost bits, twice as fast.
+
+    NumPy makes two of them of 64 random bits, the lower half first, and keeps a half that is left over.
+
+    Examples
+    --------
+    >>> a, b = (np.random.default_rng(1) for _ in "ab")
+    >>> np.array_equal(uniform(a, -128, 127, (64, 64)), b.integers(-128, 128, (64, 64))), a.random() == b.random()
+    (True, True)
+    """
+    size = int(np.prod(shape))
+    if high - low != 255 or size < 4096 or size % 2 or sys.byteorder != "little" or rng.bit_generator.state["has_uint32"]:
+        return rng.integers(low, high + 1, shape)
+    codes = rng.bit_generator.random_raw(size // 2).view(np.uint8)[3::4]
+    return (codes + np.int16(low)).reshape(shape)
+
+
 def draw_codes(rng, shape, dtype, zero, strategy):
     """Draw activation codes.
 
@@ -111,9 +130,9 @@ def draw_codes(rng, shape, dtype, zero, strategy):
         codes = rng.choice(np.array([low, low + 1, *near, high - 1, high]).astype(kind.storage), shape)
     elif strategy in ("neartie", "offset"):
         width = pick(rng, (3, 15, high - low, high - low)) if strategy == "neartie" else 2
-        codes = rng.integers(max(low, zero - width), min(high, zero + width) + 1, shape)
+        codes = uniform(rng, max(low, zero - width), min(high, zero + width), shape)
     else:
-        codes = rng.integers(low, high + 1, shape)
+        codes = uniform(rng, low, high, shape)
     return codes.astype(kind.storage)
 
 
@@ -129,7 +148,7 @@ def draw_weights(rng, shape, dtype, strategy):
     elif strategy in ("neartie", "offset"):
         width = pick(rng, (2, 7, 127, 127)) if strategy == "neartie" else 2
         middle = (low + high + 1) // 2
-        codes = rng.integers(max(low, middle - width), min(high, middle + width) + 1, shape)
+        codes = uniform(rng, max(low, middle - width), min(high, middle + width), shape)
     else:
-        codes = rng.integers(low, high + 1, shape)
+        codes = uniform(rng, low, high, shape)
     return codes.astype(kind.storage)
