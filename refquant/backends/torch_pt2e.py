@@ -14,7 +14,7 @@ from refquant.errors import ArgumentError
 
 __all__ = [
     "QuantizedValue", "exported", "prepared_module", "converted_module", "annotations", "placement", "run_quantized", "default_quantizer",
-    "LoweredLayer", "run_lowered", "run_compiled", "inductor_graph", "CompilationFailed", "numbered",
+    "LoweredLayer", "run_lowered", "inductor_graph", "CompilationFailed", "numbered",
 ]  # fmt: skip
 
 _aten = torch.ops.aten
@@ -252,21 +252,6 @@ def _last_file(error):
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return "an unknown file" if trace is None else f"{trace.tb_frame.f_code.co_filename.rpartition('site-packages/')[2]}, line {trace.tb_lineno}"
-
-
-def run_compiled(prepared, *inputs):
-    """Convert a calibrated module, compile it with TorchInductor for good, C++ and all, and return its outputs and how often each fusion was found."""
-    import torch._inductor.config
-    from torch._dynamo.utils import counters
-
-    tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
-    torch._dynamo.reset()
-    counters.clear()
-    with torch._inductor.config.patch(freezing=True), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        outputs = torch.compile(converted_module(prepared))(*tensors)
-    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    return tuple(y.numpy() for y in outputs), dict(counters["inductor"])
 
 
 def run_lowered(prepared, *inputs):
