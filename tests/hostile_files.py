@@ -131,6 +131,23 @@ def native_files(seed):
     yield "all-pickle.npz", pickle.dumps(Evil())
 
 
+def prepared_files(seed):
+    """Yield damaged files of prepared models; with some, the archive is sound and its arrays are others."""
+    import test_native as native
+    import test_native_prepared as prepared
+
+    path = prepared.make_sound(Path(os.environ.get("HOSTILE_SCRATCH", ".")) / "prepared.npz")
+    yield from random_damage("random.prepared", path.read_bytes(), seed + 3, 60)
+    for name, (change, _) in prepared.CHANGED.items():
+        yield f"{name.replace(' ', '_')}.prepared", native.rewrite(path, change).read_bytes()
+    members = native.members(path)
+    arrays = [name for name in members if name != "model.json"]
+    for i, odd in enumerate((np.float32(np.nan), np.zeros(0, np.float32), np.full(8, np.inf, np.float32), np.zeros((3, 3), np.int8), np.array(True))):
+        yield f"arrays-{i}.prepared", archive([("model.json", members["model.json"]), *((name, npy(odd)) for name in arrays)])
+    yield "pickle.prepared", pickle.dumps(Evil())
+    yield "object.prepared", archive([("model.json", members["model.json"]), *((name, npy(np.array([Evil()], object), allow_pickle=True)) for name in arrays)])
+
+
 def overlapping(text, copies=2000):
     """An archive whose directory lists the same 100,000 bytes under many names."""
     data = npy(np.zeros(25_000, np.float32))
@@ -165,7 +182,7 @@ def generate(folder, seed=0):
     os.mkfifo(folder / "pipe.bin")
     os.environ["HOSTILE_SCRATCH"] = str(folder.parent)
     names = []
-    for maker in (onnx_files, native_files, data_files):
+    for maker in (onnx_files, native_files, prepared_files, data_files):
         for name, content in maker(seed):
             assert name not in names, name
             names.append(name)
@@ -182,9 +199,20 @@ def read(path):
         rq.interop.from_onnx(path).run(np.zeros((1, 2, 6, 6), np.float32))
     elif path.suffix == ".npz":
         return rq.load(path).run(np.ones((2, 3), np.float32))[0].tobytes().hex()
+    elif path.suffix == ".prepared":
+        return calibrated_and_converted(path)
     else:
         read_data(str(path))
     return ""
+
+
+def calibrated_and_converted(path):
+    """Go on with a prepared model, and return what the converted one computes."""
+    import refquant as rq
+
+    model, x = rq.load(path), np.ones((2, 3), np.float32)
+    model(x)
+    return rq.workflow.convert_fx(model).run(x)[0].tobytes().hex()
 
 
 def watch(folder):
@@ -218,6 +246,7 @@ def main(folder):
     sound = folder.parent / "sound.npz"
     rq.load(sound).run(np.ones((2, 3), np.float32))  # loads and compiles all that is needed
     rq.interop.from_onnx(folder.parent / "sound.onnx").run(np.zeros((1, 2, 6, 6), np.float32))
+    calibrated_and_converted(folder.parent / "prepared.npz")
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
     seen = watch(folder)
 

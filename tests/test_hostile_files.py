@@ -49,13 +49,14 @@ def test_what_is_damaged_by_intent_is_refused(outcomes):
 def test_most_random_damage_is_refused_and_in_our_own_files_all_that_matters(outcomes):
     """ONNX has no checksums: flipped weights are weights. In our own format a file that is still read holds the very same model."""
     count = Counter((row["outcome"], row["name"].rpartition(".")[2]) for row in outcomes if row["name"].startswith(RANDOM))
-    assert len({row["said"] for row in outcomes if row["outcome"] == "read" and row["name"].endswith(".npz")}) == 1
-    assert count["refused", "npz"] >= 70 and count["refused", "onnx"] >= 40 and count["refused", "data"] >= 14, count
+    for ending in (".npz", ".prepared"):
+        assert len({row["said"] for row in outcomes if row["outcome"] == "read" and row["name"].endswith(ending)}) == 1
+    assert count["refused", "npz"] >= 70 and count["refused", "prepared"] >= 50 and count["refused", "onnx"] >= 40 and count["refused", "data"] >= 14, count
 
 
 def test_messages_are_clear(outcomes):
     refused = [row for row in outcomes if row["outcome"] == "refused"]
-    assert len(refused) >= 250, Counter(row["outcome"] for row in outcomes)
+    assert len(refused) >= 330, Counter(row["outcome"] for row in outcomes)
     for row in refused:
         assert len(row["said"]) > 30 and "object at 0x" not in row["said"], row
 

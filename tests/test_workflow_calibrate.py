@@ -105,7 +105,13 @@ def mapping_of(activation):
     return QConfigMapping("fbgemm").set_global(QConfig(activation, weight))
 
 
-@pytest.mark.parametrize("activation", [observers.HistogramObserver, observers.MinMaxObserver, observers.MovingAverageMinMaxObserver], ids=lambda o: o.__name__)
+RESUMED = (
+    observers.HistogramObserver, observers.MinMaxObserver, observers.MovingAverageMinMaxObserver, observers.EntropyObserver, observers.PercentileObserver,
+    observers.LpNormObserver, observers.ClipStdObserver, observers.SqnrObserver, observers.StatisticRangeObserver, observers.EmaQuantileObserver,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", RESUMED, ids=lambda o: o.__name__)
 def test_a_resumed_calibration_ends_like_one_in_one_go(tmp_path, activation):
     path, mapping = tmp_path / "state.npz", mapping_of(activation.with_args(dtype="quint8"))
     whole = prepared(mapping)
@@ -165,8 +171,19 @@ def test_states_of_others_are_refused(tmp_path):
         path.write_bytes(damage)
         with pytest.raises(ArgumentError, match="calibration state"):
             calibrate(prepared(), [batch(0)], state=path)
-    with pytest.raises(UnsupportedError, match="keeps all values"):
-        calibrate(prepared(mapping_of(observers.RecordingObserver)), [batch(0)], state=tmp_path / "other.npz")
+
+
+class Own(observers.MinMaxObserver):
+    """Keeps what a file does not hold."""
+
+    def _record(self, x):
+        super()._record(x)
+        self.seen = {self.min_val}
+
+
+def test_what_no_file_holds_is_refused(tmp_path):
+    with pytest.raises(UnsupportedError, match="seen: is a set, which is no state to write"):
+        calibrate(prepared(mapping_of(Own)), [batch(0)], state=tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize("change, message", [({"every": 0}, "positive int"), ({"prepared": 3}, "prepare the model first")])

@@ -3,11 +3,14 @@
 ::
 
     model.json      {"format": "refquant model", "version": 1, "name": …, "numerics": …, "real": …, "outputs": […], "nodes": [node, …]}
+                    of version 2, a prepared model, whose observe nodes have numbers of observers, and beside the nodes
+                    "prepared": a table: {"front", "batches", "observers": [{"observer", "arguments", "state"}, …], …}, of `refquant.workflow.prepared_parts`
                     node:     {"name", "op", "inputs", "attrs", "params", "target", "path", "sources"}
                     numerics: null, the name of a profile, or {"base": name, "name": name, "changes": {section: {field: value}}}
                     value:    null, true, a number, a text, a list, or one of
                         {"float": "nan"}                                    what JSON has no number for
                         {"array": 3}                                        the entry a3.npy
+                        {"table": [[key, value], …]}                        a dictionary
                         {"qparams": {"scale", "zero_point", "dtype", "axis", "quant_min", "quant_max"}}
                         {"qtensor": [codes, qparams]}
                         {"packed": [codes, qparams, groups, transposed]}    weights that are laid out for the kernels again when they are loaded
@@ -17,29 +20,27 @@ Entries are stored, not compressed, so that nothing in a file is larger than the
 the same bytes. ``numpy.load`` opens such a file too.
 """
 
-import json
 import math
-import re
 
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.archive import read_archive, read_array, write_archive
+from refquant.core.archive import read_archive, write_archive
+from refquant.core.plain_text import GARBLED, MEMBER, PlainReader, PlainWriter, read_members
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError, RefquantError, choose
 from refquant.graph import Model, Node
 from refquant.numerics.profile import Numerics, section_types
 from refquant.ops.pack_weights import PackedWeights, pack_weights
+from refquant.workflow.prepared_parts import parts_of, prepared_of
 
 __all__ = ["save", "load"]
 
-_FORMAT, _VERSION = "refquant model", 1
+_FORMAT, _VERSION = "refquant model", 2
 _MOST_ENTRIES = 100_000
 _MOST_BYTES = 1 << 36
 _MOST_ELEMENTS = 1 << 32
-_NAME = re.compile(r"model\.json|a(0|[1-9]\d{0,5})\.npy")
-_GARBLED = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 _REMEDY = "write it with refquant.save"
 
 
@@ -48,15 +49,17 @@ def save(model, path):
 
     Parameters
     ----------
-    model : Model
-        Float or quantized.
+    model : Model, Prepared or PreparedPT2E
+        Float or quantized; or prepared, with its observers and what they have seen: the one that is loaded goes on where this one stands.
     path : str or os.PathLike
         Written whole or not at all; ``.npz`` is a good ending.
 
     Raises
     ------
     ArgumentError
-        No Model; one with observers; something that the format does not hold, such as a profile whose changes are not plain fields.
+        No model; something that the format does not hold, such as a profile whose changes are not plain fields.
+    UnsupportedError
+        A prepared model with an observer of your own class, or with parameters that a function of yours derives.
     RefquantError
         The file cannot be written, or the model's shapes do not fit together; nothing is left behind.
 
@@ -69,16 +72,20 @@ def save(model, path):
     >>> np.array_equal(rq.load(path)(x)[0], rq.zoo.load("digits_resnet")(x)[0])
     True
     """
+    prepared = None
     if not isinstance(model, Model):
-        raise ArgumentError(f"save: model is a {type(model).__name__} but must be a refquant Model; load models of other forms with refquant.interop first")
+        model, prepared = parts_of(model)
+    elif any(n.op == "observe" for n in model.nodes):
+        raise ArgumentError(f"save: model {model.name!r} has observers; save the prepared model that it is part of")
     _check_sizes(model, "save")
-    arrays = _Arrays()
+    writer = _Writer()
     text = {
-        "format": _FORMAT, "version": _VERSION, "name": model.name, "numerics": _described_profile(model.numerics), "real": model.real,
-        "outputs": list(model.outputs), "nodes": [_described_node(node, arrays) for node in model.nodes],
+        "format": _FORMAT, "version": 1, "name": model.name, "numerics": _described_profile(model.numerics), "real": model.real,
+        "outputs": list(model.outputs), "nodes": [_described_node(node, writer) for node in model.nodes],
     }  # fmt: skip
-    members = {"model.json": json.dumps(text, ensure_ascii=True, allow_nan=False, indent=1).encode()}
-    write_archive(path, {**members, **{f"a{i}.npy": array for i, array in enumerate(arrays.kept)}})
+    if prepared is not None:
+        text.update(version=2, prepared=writer.described(prepared, "save"))
+    write_archive(path, writer.members(text))
 
 
 def load(path):
@@ -90,7 +97,7 @@ def load(path):
 
     Returns
     -------
-    Model
+    Model, Prepared or PreparedPT2E
 
     Raises
     ------
@@ -100,47 +107,20 @@ def load(path):
         What it describes makes no sense, or is unknown to this version.
     """
     place = f"model file {path}"
-    entries = read_archive(path, place, _NAME.fullmatch, most_entries=_MOST_ENTRIES, most_bytes=_MOST_BYTES, stored=True, remedy=_REMEDY)
-    text = _text(entries.pop("model.json", None), place)
-    arrays = [_frozen(read_array(entries[name], name, place)) for name in sorted(entries, key=lambda name: int(name[1:-4]))]
-    if set(entries) != {f"a{i}.npy" for i in range(len(arrays))}:
-        raise ArgumentError(f"{place}: its arrays must be numbered from 0 on, but one of {len(arrays)} is missing; {_REMEDY}")
+    entries = read_archive(path, place, MEMBER.fullmatch, most_entries=_MOST_ENTRIES, most_bytes=_MOST_BYTES, stored=True, remedy=_REMEDY)
+    text, arrays = read_members(entries, place, _FORMAT, _VERSION, _REMEDY)
     try:
-        model = _Reader(arrays, place).model(text)
+        reader = _Reader(arrays, place, _REMEDY)
+        model = reader.model(text)
         _check_sizes(model, place)
+        if ("prepared" in text) != (text["version"] == 2) or "prepared" not in text and any(n.op == "observe" for n in model.nodes):
+            raise ArgumentError(f"{place}: observers come with version 2 and its entry 'prepared' alone; {_REMEDY}")
+        model = prepared_of(model, reader.value(text["prepared"]), place) if "prepared" in text else model
     except RefquantError as error:
         raise error if str(error).startswith(place) else type(error)(f"{place}: {error}") from error
-    except _GARBLED as error:
+    except GARBLED as error:
         raise ArgumentError(f"{place}: the description must be that of a model but is garbled ({type(error).__name__}: {str(error)[:120]}); {_REMEDY}") from error
     return model
-
-
-def _text(content, place):
-    if content is None:
-        raise ArgumentError(f"{place}: has no entry model.json, so it is no model; {_REMEDY}")
-    try:
-        text = json.loads(content, object_pairs_hook=_once, parse_constant=_once)
-        kind, version = text["format"], text["version"]
-    except _GARBLED as error:
-        raise ArgumentError(f"{place}: model.json must be the JSON text of a model but is damaged ({str(error)[:120]}); {_REMEDY}") from error
-    if kind != _FORMAT or type(version) is not int or version < 1:
-        raise ArgumentError(f"{place}: must be a {_FORMAT!r} but is a {str(kind)[:40]!r} of version {str(version)[:40]!r}; {_REMEDY}")
-    if version > _VERSION:
-        raise ArgumentError(f"{place}: is of version {version} but this refquant reads up to {_VERSION}; upgrade refquant, or save the model with the older one")
-    return text
-
-
-def _once(pairs):
-    """Refuse repeated keys and the constants NaN and Infinity, which JSON does not have."""
-    if isinstance(pairs, str) or len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError(f"{pairs if isinstance(pairs, str) else [key for key, _ in pairs][:4]} is no plain JSON")
-    return dict(pairs)
-
-
-def _frozen(array):
-    array = np.array(array, array.dtype.newbyteorder("="), order="C")
-    array.flags.writeable = False
-    return array
 
 
 def _check_sizes(model, place):
@@ -150,51 +130,30 @@ def _check_sizes(model, place):
             raise RangeError(f"{place}: node {name!r} would compute a value of shape {shape}, beyond {_MOST_ELEMENTS:,} elements; correct its attributes")
 
 
-class _Arrays:
-    """Arrays in the order in which they were met, each kept once."""
-
-    def __init__(self):
-        self.kept, self._places, self._sources = [], {}, []
-
-    def place(self, array):
-        if id(array) not in self._places:
-            self._places[id(array)] = len(self.kept)
-            self._sources.append(array)
-            self.kept.append(np.array(array, order="C"))
-        return self._places[id(array)]
-
-
-def _described_node(node, arrays):
+def _described_node(node, writer):
     place = f"save: node {node.name!r}"
-    attrs, params = ({key: _described(value, arrays, f"{place}, {key}") for key, value in table.items()} for table in (node.attrs, node.params))
+    attrs, params = ({key: writer.described(value, f"{place}, {key}") for key, value in table.items()} for table in (node.attrs, node.params))
     inputs, sources = list(node.inputs), list(node.sources)
     return {"name": node.name, "op": node.op, "inputs": inputs, "attrs": attrs, "params": params, "target": node.target, "path": node.path, "sources": sources}
 
 
-def _described(value, arrays, place):
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else {"float": str(float(value))}
-    if isinstance(value, (tuple, list)):
-        return [_described(v, arrays, place) for v in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind in "iufb" and value.dtype.itemsize <= 8:
-        return {"array": arrays.place(value)}
-    if isinstance(value, QParams):
-        return {"qparams": _described_qparams(value, arrays, place)}
-    if isinstance(value, QTensor):
-        return {"qtensor": [_described(v, arrays, place) for v in (value.values, value.qparams)]}
-    if isinstance(value, PackedWeights):
-        return {"packed": [_described(v, arrays, place) for v in (value.values, value.qparams, value.groups, value.transposed)]}
-    raise ArgumentError(f"{place}: is a {type(value).__name__}, which a model file does not hold; convert prepared models first, and give plain attributes")
+class _Writer(PlainWriter):
+    """Plain values, and those of a model."""
+
+    def other(self, value, place):
+        if isinstance(value, QParams):
+            return {"qparams": _described_qparams(value, self, place)}
+        if isinstance(value, QTensor):
+            return {"qtensor": [self.described(v, place) for v in (value.values, value.qparams)]}
+        if isinstance(value, PackedWeights):
+            return {"packed": [self.described(v, place) for v in (value.values, value.qparams, value.groups, value.transposed)]}
+        raise ArgumentError(f"{place}: is a {type(value).__name__}, which a model file does not hold; give plain attributes")
 
 
-def _described_qparams(p, arrays, place):
+def _described_qparams(p, writer, place):
     QParams(p.scale, p.zero_point, p.dtype, p.axis, quant_min=p.qmin, quant_max=p.qmax)
     fields = {"scale": p.scale, "zero_point": p.zero_point, "dtype": p.dtype, "axis": p.axis, "quant_min": p.qmin, "quant_max": p.qmax}
-    return {key: _described(v, arrays, place) for key, v in fields.items()}
+    return {key: writer.described(v, place) for key, v in fields.items()}
 
 
 def _described_profile(numerics):
@@ -233,14 +192,15 @@ def _profile(described, place):
     changes = {choose(place, "section", section, sections): dict(fields) for section, fields in described["changes"].items()}
     try:
         changed = base.replace(name=str(described["name"]), **changes)
-    except _GARBLED as error:
+    except GARBLED as error:
         raise ArgumentError(f"{place}: the profile cannot be a changed {base.name} ({error}); {_REMEDY}") from error
     return changed if isinstance(changed, Numerics) else base
 
 
-class _Reader:
-    def __init__(self, arrays, place):
-        self.arrays, self.place = arrays, place
+class _Reader(PlainReader):
+    """Plain values, and those of a model."""
+
+    kinds = (*PlainReader.kinds, "qparams", "qtensor", "packed")
 
     def model(self, text):
         nodes = [self.node(entry) for entry in _typed(text["nodes"], list)]
@@ -254,23 +214,6 @@ class _Reader:
                 raise ArgumentError(f"{self.place}: parameter {key!r} of node {entry['name']!r} must be an array but is a {type(value).__name__}; {_REMEDY}")
         inputs, sources = ([_typed(name, str) for name in _typed(entry[key], list)] for key in ("inputs", "sources"))
         return Node(entry["name"], entry["op"], inputs, attrs, params, target=_typed(entry["target"], str), path=_typed(entry["path"], str), sources=sources)
-
-    def value(self, value):
-        if isinstance(value, list):
-            return tuple(self.value(v) for v in value)
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = value.items()
-        choose(self.place, "kind of value", kind, ("float", "array", "qparams", "qtensor", "packed"))
-        return getattr(self, f"_{kind}")(content)
-
-    def _float(self, content):
-        return float(choose(self.place, "float", content, ("nan", "inf", "-inf")))
-
-    def _array(self, content):
-        if type(content) is not int or not 0 <= content < len(self.arrays):
-            raise ArgumentError(f"{self.place}: names the array {content!r} but has {len(self.arrays)}; {_REMEDY}")
-        return self.arrays[content]
 
     def _qparams(self, content):
         if set(content) != {"scale", "zero_point", "dtype", "axis", "quant_min", "quant_max"}:

@@ -84,10 +84,20 @@ class ObserverBase:
     is_dynamic : bool
         Whether quantization parameters are chosen at run time instead.
 
+    Attributes
+    ----------
+    made_with : tuple of (tuple, dict)
+        The arguments that the observer was made with.
+
     Notes
     -----
     Source: PyTorch 2.13, ``torch/ao/quantization/observer.py``, ``ObserverBase``.
     """
+
+    def __new__(cls, *args, **named):
+        observer = super().__new__(cls)
+        observer.made_with = args, named
+        return observer
 
     def __init__(self, dtype, is_dynamic=False):
         self.dtype = dtype

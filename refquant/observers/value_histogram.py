@@ -39,7 +39,7 @@ class _Histogram:
 
     def __init__(self, bins):
         self.bins = bins
-        self.counts = self.edges = None
+        self.counts = self.edges = self.threshold = self._fixed = None
         self.low, self.high = _F(np.inf), _F(-np.inf)
 
     def add(self, x):
@@ -74,8 +74,6 @@ class CenteredHistogram(_Histogram):
     >>> h.counts.tolist(), h.edges.tolist()
     ([0, 1, 0, 1, 1, 1], [-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5])
     """
-
-    threshold = None
 
     def fix(self, low, high):
         """Lay out the bins for a range that is known before any batch, so that batches give what all data at once would."""
@@ -117,8 +115,6 @@ class MagnitudeHistogram(_Histogram):
     >>> h.counts.tolist(), h.edges.tolist()
     ([1, 2, 1], [1.0, 2.0, 3.0, 4.0])
     """
-
-    _fixed = None
 
     def fix(self, low, high):
         """Lay out the bins for magnitudes that are known before any batch."""

@@ -1,15 +1,22 @@
 """What the observers of a prepared model have seen, as a file."""
 
+import copy
 import hashlib
+import operator
 
 import numpy as np
 
-from refquant.core.archive import read_archive, read_array, write_archive
-from refquant.errors import ArgumentError, UnsupportedError
+from refquant.core.archive import read_archive, write_archive
+from refquant.core.plain_text import GARBLED, MEMBER, PlainReader, PlainWriter, read_members
+from refquant.errors import ArgumentError, RefquantError
+from refquant.observers.observer_state import restore, state_of
 
 __all__ = ["save_state", "load_state"]
 
+_FORMAT, _VERSION = "refquant calibration", 1
+_MOST_ENTRIES = 100_000
 _MOST_BYTES = 1 << 30
+_REMEDY = "delete it, and calibrate from the start"
 
 
 def save_state(prepared, path):
@@ -23,16 +30,12 @@ def save_state(prepared, path):
     Raises
     ------
     UnsupportedError
-        An observer that keeps all values.
+        An observer of your own that keeps more than numbers and arrays.
     """
-    members = {"batches.npy": np.array(prepared.batches, np.int64), "model.npy": _digest(prepared)}
-    for number, observer in enumerate(_observers(prepared)):
-        for name, value in vars(observer).items():
-            if isinstance(value, (list, dict)):
-                raise UnsupportedError(f"save_state: {type(observer).__name__} keeps all values, which is no state to write; use another observer, or no state")
-            if _is_number(value):
-                members[f"{number}.{name}.npy"] = np.asarray(value)
-    write_archive(path, members)
+    writer = PlainWriter()
+    states = [state_of(observer, f"save_state: observer {number}") for number, observer in enumerate(_observers(prepared))]
+    text = {"format": _FORMAT, "version": _VERSION, "model": _digest(prepared), "batches": prepared.batches, "states": writer.described(states, "save_state")}
+    write_archive(path, writer.members(text))
 
 
 def load_state(prepared, path):
@@ -52,18 +55,20 @@ def load_state(prepared, path):
     if prepared.batches:
         raise ArgumentError(f"{place}: the prepared model has seen {prepared.batches} batches already; resume with a model that was just prepared")
     observers = _observers(prepared)
-    known = {f"{number}.{name}.npy" for number, observer in enumerate(observers) for name in vars(observer)} | {"batches.npy", "model.npy"}
-    remedy = "delete it, and calibrate from the start"
-    content = read_archive(path, place, known.__contains__, most_entries=len(known), most_bytes=_MOST_BYTES, remedy=remedy)
-    arrays = {name: read_array(data, name, place) for name, data in content.items()}
-    if not {"batches.npy", "model.npy"} <= set(arrays) or not np.array_equal(arrays["model.npy"], _digest(prepared)):
-        raise ArgumentError(f"{place}: was written for another model or mapping; {remedy}")
-    values = [{name: arrays[key] for name in vars(o) if (key := f"{number}.{name}.npy") in arrays} for number, o in enumerate(observers)]
-    for observer, given in zip(observers, values):
-        for name, array in given.items():
-            before = getattr(observer, name)
-            setattr(observer, name, array if isinstance(before, np.ndarray) else array[()] if isinstance(before, np.generic) else array.item())
-    prepared.batches = int(arrays["batches.npy"])
+    entries = read_archive(path, place, MEMBER.fullmatch, most_entries=_MOST_ENTRIES, most_bytes=_MOST_BYTES, stored=True, remedy=_REMEDY)
+    text, arrays = read_members(entries, place, _FORMAT, _VERSION, _REMEDY)
+    try:
+        if text["model"] != _digest(prepared):
+            raise ArgumentError(f"{place}: was written for another model or mapping; {_REMEDY}")
+        batches, states = operator.index(text["batches"]), PlainReader(arrays, place, _REMEDY).value(text["states"])
+        restored = [copy.deepcopy(observer) for observer in observers]
+        for number, (observer, state) in enumerate(zip(restored, states, strict=True)):
+            restore(observer, state, f"{place}, observer {number}")
+    except GARBLED as error:
+        raise error if isinstance(error, RefquantError) else ArgumentError(f"{place}: its text is garbled ({str(error)[:120]}); {_REMEDY}") from error
+    for observer, other in zip(observers, restored):
+        vars(observer).update(vars(other))
+    prepared.batches = batches
 
 
 def _observers(prepared):
@@ -72,12 +77,8 @@ def _observers(prepared):
     return list({id(observer): observer for observer in found}.values())
 
 
-def _is_number(value):
-    return isinstance(value, (bool, int, float, np.generic)) or isinstance(value, np.ndarray) and value.dtype.kind in "iufb"
-
-
 def _digest(prepared):
-    """Return a hash of the model and of where observers sit, as bytes."""
+    """Return a hash of the model and of where observers sit, as a text."""
     digest = hashlib.sha256()
     for node in prepared.model.nodes:
         observer = node.attrs.get("observer")
@@ -86,4 +87,4 @@ def _digest(prepared):
         digest.update(repr((node.name, node.op, node.inputs, node.target, attrs, kind)).encode())
         for key, value in node.params.items():
             digest.update(key.encode() + np.ascontiguousarray(value).tobytes())
-    return np.frombuffer(digest.digest(), np.uint8)
+    return digest.hexdigest()
