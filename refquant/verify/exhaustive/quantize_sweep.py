@@ -53,7 +53,7 @@ def quantize_piece(runner, task, *, size=None):
     if parameters is None:
         return {**piece, "reason": runner.supports(_problem(np.zeros(1, np.float32), unsigned))}
     for first in range(start, start + total, _BLOCK):
-        patterns = np.arange(first, min(first + _BLOCK, start + total), dtype=np.int64).astype(np.uint32)
+        patterns = np.arange(min(_BLOCK, start + total - first), dtype=np.uint32) + np.uint32(first)
         problem = _problem(patterns.view(np.float32), parameters)
         expected = oracle(problem, runner.profile)
         count_block(piece, runner.run(problem), expected, lambda i: f"x = {patterns.view(np.float32)[i]} (0x{patterns[i]:08x}), {parameters}")  # noqa: B023
