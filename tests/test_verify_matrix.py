@@ -3,7 +3,11 @@
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +76,32 @@ def test_work_is_done_once(workers, tmp_path):
     assert not multiprocessing.active_children()
 
 
+def endless(task):
+    Path(task["folder"], f"{os.getpid()}").touch()
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_began_them(sent, tmp_path):
+    script = (
+        "import test_verify_matrix as t\n"
+        f"if __name__ == '__main__': list(t.work_through([{{'key': k, 'folder': {str(tmp_path)!r}}} for k in 'ab'], t.endless, t.PieceLog(None, {{}}), workers=2))\n"
+    )
+    (tmp_path / "begin.py").write_text(script)
+    parent = subprocess.Popen([sys.executable, tmp_path / "begin.py"], stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+    until(lambda: len([path for path in tmp_path.iterdir() if path.suffix != ".py"]) == 2)
+    parent.send_signal(sent)
+    parent.wait(20)
+    until(lambda: not any(Path("/proc", path.name).exists() for path in tmp_path.iterdir()))
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_nothing_is_begun_after_the_deadline():
     log = PieceLog(None, {})
     assert list(work_through(iter([{"key": "a", "n": 1}]), square, log, deadline=time.monotonic())) == []
@@ -96,6 +126,14 @@ def test_pieces_go_round_and_a_cell_that_refuses_leaves():
     keys = [task["key"] for task in drawn(table, outputs=2_500_000)]
     assert keys == [f"fbgemm/{op}/{i}" for i in range(3) for op in ("add", "cat", "mul") if i == 0 or op != "cat"]
     assert [cell.outputs for cell in table] == [2_500_000, 1_000_000, 2_500_000]
+
+
+def test_a_total_is_reached_by_all_cells_in_turn():
+    table = [Cell("add", "fbgemm"), Cell("cat", "fbgemm"), Cell("mul", "fbgemm")]
+    keys = [task["key"] for task in drawn(table, outputs=1_000_000, total=6_500_000)]
+    assert keys == [f"fbgemm/{op}/{i}" for i in range(3) for op in ("add", "cat", "mul") if i == 0 or op != "cat"]
+    assert sum(cell.outputs for cell in table) == 7_000_000
+    assert not [task for task in drawn([Cell("cat", "fbgemm", refused=True)], outputs=10, total=10**9)]
 
 
 def test_time_is_shared_among_cells():
@@ -156,7 +194,7 @@ def matrix_is(engine_is, monkeypatch):  # noqa: F811
     return install
 
 
-SMALL = ("verify", "--matrix", "--op", "linear", "--op", "add", "--outputs", "3000")
+SMALL = ("verify", "--matrix", "--op", "linear", "--op", "add", "--outputs", "3000", "--workers", "1")
 
 
 def test_the_command_says_its_seed_and_repeats_it(capsys, matrix_is):
@@ -171,7 +209,7 @@ def test_the_command_says_its_seed_and_repeats_it(capsys, matrix_is):
 
 def test_a_differing_bit_gives_status_1_and_the_line_that_repeats_it(capsys, matrix_is):
     matrix_is(OneInTenThousand())
-    status, out, _ = call(capsys, "verify", "--matrix", "--op", "add", "--outputs", "100000", "--seed", "3")
+    status, out, _ = call(capsys, "verify", "--matrix", "--op", "add", "--outputs", "100000", "--seed", "3", "--workers", "1")
     assert status == 1 and "DIFFERENT" in out
     line = next(row for row in out.splitlines() if "refquant verify --case" in row).split()[3]
     assert call(capsys, "verify", "--case", line)[0] == 1
@@ -185,6 +223,32 @@ def test_the_command_goes_on_from_a_log(capsys, matrix_is, tmp_path):
     assert status == 0 and "goes on after 2 pieces" in out and first.splitlines()[2].split()[:4] == out.splitlines()[2].split()[:4]
     status, _, err = call(capsys, *SMALL, "--log", path, "--seed", "1")
     assert status == 2 and one_line(err) and "seed" in err
+
+
+def test_the_summary_names_what_has_too_few_outputs_and_what_was_slow(capsys, matrix_is):
+    matrix_is(Perfect())
+    out = call(capsys, *SMALL)[1]
+    assert "cells below 3,000 outputs: none" in out and "slowest: " in out
+    out = call(capsys, *SMALL, "--minutes", "0.001", "--outputs", "100000000")[1]
+    assert "cells below 100,000,000 outputs: 2, linear on " in out or "cells below 100,000,000 outputs: 1, linear on " in out
+
+
+@pytest.mark.parametrize("sweep, at", [(False, "add"), (True, "mul")])
+def test_an_interrupt_ends_the_run_with_what_it_found(capsys, matrix_is, tmp_path, sweep, at):
+    class Interrupted(Perfect):
+        def run(self, problem):
+            if problem.op == at:
+                raise KeyboardInterrupt
+            return super().run(problem)
+
+    matrix_is(Interrupted())
+    log = ("--log", str(tmp_path / "run.jsonl"))
+    arguments = ("verify", "--exhaustive", "--only", "pairs", "--workers", "1") if sweep else SMALL
+    status, out, _ = call(capsys, *arguments, *log)
+    assert status == 130 and "0 differ" in out and "interrupted; the same command goes on from" in out
+    matrix_is(Perfect())
+    status, out, _ = call(capsys, *arguments, *log)
+    assert status == 0 and ("goes on after 1 pieces" in out or "were done before" in out)
 
 
 @pytest.mark.parametrize("arguments, message", [(("--minutes", "1"), "belongs to --matrix"), (("--matrix", "--minutes", "0"), "positive number of minutes")])

@@ -3,7 +3,7 @@
 import os
 import sys
 
-__all__ = ["paint", "table", "bar", "Progress"]
+__all__ = ["paint", "table", "bar", "interruption", "Progress"]
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 
@@ -44,6 +44,11 @@ def bar(share, width=24):
     '[####    ]  50 %'
     """
     return f"[{'#' * int(share * width):<{width}}] {100 * share:>3.0f} %"
+
+
+def interruption(log):
+    """Return what a command says that was interrupted, and how it goes on."""
+    return "interrupted; " + (f"the same command goes on from {log}" if log else "with --log FILE the same command would go on")
 
 
 class Progress:

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   refquant verify --models                               59 networks under PyTorch's four engines: observers, fusions, scales, codes
   refquant verify --models wide-3 wide-4 --engine x86    two of the random ones
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
-  refquant verify --matrix --outputs 8000000 --log run.jsonl --workers 2
+  refquant verify --matrix --total 1000000000 --log run.jsonl
   refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
   refquant verify --networks                             nine published networks: in, quantized by three paths, out, and in ONNX Runtime
   refquant verify --exhaustive --only quantize --engine fbgemm --log sweep.jsonl
@@ -31,7 +31,7 @@ exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexp
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
 _SHOWN = 3
 _OUTPUTS = 50000
-_HOMES = {"minutes": "--matrix, --exhaustive or --models", "log": "--matrix", "workers": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power"}
+_HOMES = {"minutes": "--matrix, --exhaustive or --models", "log": "--matrix", "workers": "--matrix", "total": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power"}
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
@@ -40,6 +40,7 @@ def add_arguments(parser):
     parser.add_argument("--engine", action="append", metavar="NAME", help="an engine (may be repeated); all unless given")
     parser.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated); all unless given")
     parser.add_argument("--outputs", type=count, metavar="N", help="outputs to compare for each operator and engine (50000; 1000000 with --matrix)")
+    parser.add_argument("--total", type=count, metavar="N", help="with --matrix: go on in all cells until there are so many outputs together")
     parser.add_argument("--seed", type=seed, metavar="S", help="seed of the cases (0; a fresh one with --matrix)")
     parser.add_argument("--case", metavar="LINE", help="try one case, as a failure prints it")
     parser.add_argument("--recorded", action="store_true", help="check golden vectors only, also of engines that are installed")
@@ -54,7 +55,7 @@ def add_arguments(parser):
     parser.add_argument("--only", action="append", metavar="SWEEP", help="with --exhaustive: quantize, requantize, unary or pairs (may be repeated)")
     parser.add_argument("--sets", type=count, metavar="N", help="with --exhaustive: the first N sets of parameters of quantize and requantize alone")
     parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix, --exhaustive or --models: begin nothing after so many minutes")
-    parser.add_argument("--workers", type=count, metavar="N", help="processes (--matrix: 1; --exhaustive: one for each core)")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes; one for each core unless given")
     parser.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")
     parser.add_argument("--power", action="store_true", help="no engine is asked: how many outputs default cases need to tell profiles and planted faults apart")
     parser.add_argument("--json", metavar="OUT", help="with --power: write every number to a file")

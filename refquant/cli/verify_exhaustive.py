@@ -5,7 +5,7 @@ import time
 
 from refquant import backends
 from refquant.backends.pieces import sweep_piece
-from refquant.cli.console import Progress, bar, paint
+from refquant.cli.console import Progress, bar, interruption, paint
 from refquant.errors import ArgumentError, choose
 from refquant.numerics.coverage import conditions
 from refquant.verify.exhaustive import ONE_KERNEL, QUANTIZE_SETS, REQUANTIZE_SETS, ROUTES, SWEEPS
@@ -36,15 +36,21 @@ def verify_exhaustive(arguments, engines):
     versions = {name: backends.load(name).describe()["version"] for name in there}
     log = PieceLog(arguments.log, {"what": "exhaustive", "engines": versions})
     done = sum(task["key"] in log.pieces for task in tasks)
-    print(f"{len(tasks):,} pieces of {', '.join(names)}" + (f"; {done:,} were done before" if done else ""))
+    print(f"{len(tasks):,} pieces of {', '.join(names)}" + (f"; {done:,} were done before" if done else ""), flush=True)
     workers = arguments.workers or len(os.sched_getaffinity(0))
     deadline = begin + 60 * arguments.minutes if arguments.minutes else None
-    progress = Progress()
-    for number, piece in enumerate(work_through(tasks, timed_piece, log, workers=workers, deadline=deadline), done + 1):
-        left = (time.monotonic() - begin) / max(number - done, 1) * (len(tasks) - number)
-        progress.show(f"{bar(number / len(tasks))} {piece['what']} on {piece['engine']}, about {left / 60:.0f} min left")
+    progress, interrupted = Progress(), False
+    try:
+        for number, piece in enumerate(work_through(tasks, timed_piece, log, workers=workers, deadline=deadline), done + 1):
+            left = (time.monotonic() - begin) / max(number - done, 1) * (len(tasks) - number)
+            progress.show(f"{bar(number / len(tasks))} {piece['what']} on {piece['engine']}, about {left / 60:.0f} min left")
+    except KeyboardInterrupt:
+        interrupted = True
     progress.clear()
-    return _print(tasks, log, time.monotonic() - begin)
+    status = _print(tasks, log, time.monotonic() - begin)
+    if interrupted:
+        print(interruption(arguments.log))
+    return 130 if interrupted else status
 
 
 def timed_piece(task):

@@ -1,10 +1,11 @@
 """``refquant verify --matrix``: every operator of every engine that the table calls exact, on fresh data."""
 
+import os
 import secrets
 import time
 
 from refquant import backends
-from refquant.cli.console import Progress, bar, paint
+from refquant.cli.console import Progress, bar, interruption, paint
 from refquant.errors import ArgumentError
 from refquant.verify.compare import Status
 from refquant.verify.piece_log import PieceLog
@@ -24,7 +25,7 @@ def verify_matrix(arguments, engines, ops):
     Parameters
     ----------
     arguments : argparse.Namespace
-        ``outputs``, ``minutes``, ``seed``, ``workers``, ``log``, ``reasons``.
+        ``outputs``, ``total``, ``minutes``, ``seed``, ``workers``, ``log``, ``reasons``.
     engines : list of Engine
     ops : list of str
     """
@@ -32,7 +33,7 @@ def verify_matrix(arguments, engines, ops):
     there = [engine.name for engine in engines if backends.installed(engine.name)]
     if not there:
         raise ArgumentError("verify --matrix: asks live engines but none is installed; see refquant verify --list")
-    outputs, workers = arguments.outputs or CHUNK, arguments.workers or 1
+    outputs, workers = arguments.outputs or CHUNK, arguments.workers or len(os.sched_getaffinity(0))
     versions = {name: backends.load(name).describe()["version"] for name in there}
     log = PieceLog(arguments.log, {"what": "matrix", "engines": versions, "seed": arguments.seed}, fresh={"seed": secrets.randbelow(2**31)})
     table = cells(there, ops)
@@ -41,33 +42,41 @@ def verify_matrix(arguments, engines, ops):
         if (piece["engine"], piece["op"]) in known:
             known[piece["engine"], piece["op"]].resume(piece)
     seed = log.header["seed"]
-    print(f"seed {seed}; {len(table)} cells on {len(there)} engines, {outputs:,} outputs each{_goes_on(log)}")
+    asked = f"{outputs:,} outputs each" + (f", {arguments.total:,} in all" if arguments.total else "")
+    print(f"seed {seed}; {len(table)} cells on {len(there)} engines, {asked}{_goes_on(log)}", flush=True)
     deadline = begin + 60 * arguments.minutes if arguments.minutes else None
-    pieces = tasks(table, outputs=outputs, seed=seed, done=log.pieces, deadline=deadline, workers=workers)
+    pieces = tasks(table, outputs=outputs, seed=seed, done=log.pieces, deadline=deadline, workers=workers, total=arguments.total or 0)
     from refquant.backends.pieces import matrix_piece
 
-    progress = Progress()
-    for piece in work_through(pieces, matrix_piece, log, workers=workers, deadline=deadline):
-        known[piece["engine"], piece["op"]].take(piece)
-        progress.show(_line(table, outputs, begin, deadline))
+    progress, interrupted = Progress(), False
+    try:
+        for piece in work_through(pieces, matrix_piece, log, workers=workers, deadline=deadline):
+            known[piece["engine"], piece["op"]].take(piece)
+            progress.show(_line(table, outputs, arguments.total or 0, begin, deadline))
+    except KeyboardInterrupt:
+        interrupted = True
     progress.clear()
-    return _print(arguments, table, time.monotonic() - begin)
+    status = _print(arguments, table, outputs, time.monotonic() - begin)
+    if interrupted:
+        print(interruption(arguments.log))
+    return 130 if interrupted else status
 
 
 def _goes_on(log):
     return f"; goes on after {len(log.pieces)} pieces" if log.pieces else ""
 
 
-def _line(table, outputs, begin, deadline):
+def _line(table, outputs, total, begin, deadline):
     asked = [cell for cell in table if not cell.refused]
     compared = sum(cell.outputs for cell in table)
     share = sum(min(cell.outputs / outputs, 1) for cell in asked) / max(len(asked), 1)
+    share = min(share, compared / max(total, 1)) if total else share
     if deadline is not None:
         share = max(share, min((time.monotonic() - begin) / (deadline - begin), 1))
     return f"{bar(share)} {compared:,} outputs, {sum(cell.differing for cell in table):,} differ"
 
 
-def _print(arguments, table, seconds):
+def _print(arguments, table, least, seconds):
     print(_ROW.format("operator", "engine", "outputs", "differing", "seconds", "verdict"))
     for cell in table:
         if cell.status is Status.UNSUPPORTED and not arguments.reasons:
@@ -81,10 +90,10 @@ def _print(arguments, table, seconds):
             print("      " + failure["detail"].replace("\n", "\n      "))
         if len(cell.failures) > _SHOWN:
             print(f"    and {len(cell.failures) - _SHOWN} more cases")
-    return _totals(arguments, table, seconds)
+    return _totals(arguments, table, least, seconds)
 
 
-def _totals(arguments, table, seconds):
+def _totals(arguments, table, least, seconds):
     outputs, differing, explained = (sum(getattr(cell, name) for cell in table) for name in ("outputs", "differing", "explained"))
     asked = [cell for cell in table if cell.outputs]
     print()
@@ -96,10 +105,12 @@ def _totals(arguments, table, seconds):
         for kind, number in cell.data.items():
             data[kind] = data.get(kind, 0) + number
     print("data: " + ", ".join(f"{kind} {number:,}" for kind, number in sorted(data.items(), key=lambda item: -item[1])))
-    least = min(asked, key=lambda cell: cell.outputs, default=None)
-    if least is None:
+    if not asked:
         raise ArgumentError("verify --matrix: nothing was compared, so nothing is verified; see --reasons and refquant verify --list")
-    print(f"fewest outputs: {least.outputs:,} of {least.op} on {least.engine}")
+    few = [f"{cell.op} on {cell.engine} ({cell.outputs:,})" for cell in asked if cell.outputs < least]
+    print(f"cells below {least:,} outputs: " + (f"{len(few)}, {', '.join(few)}" if few else "none"))
+    slow = sorted(asked, key=lambda cell: -cell.seconds)[:_SHOWN]
+    print("slowest: " + ", ".join(f"{cell.op} on {cell.engine} {cell.seconds:.0f} s" for cell in slow))
     silent = [f"{cell.op} on {cell.engine}" for cell in table if not cell.outputs]
     if silent:
         print(f"not asked of the engine itself ({len(silent)}): {', '.join(silent)}")

@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from refquant.core.dtypes import int_type
-from refquant.verify.powers import exponent_of, power_of_two
+from refquant.verify.powers import power_of_two
 
 __all__ = ["generator", "draw_scale", "uniform", "tie_ratio", "solve_scales", "draw_zero", "draw_codes", "draw_weights", "pick"]
 
@@ -31,10 +31,10 @@ def pick(rng, items):
 
 def draw_scale(rng, low=2.0**-9, high=2.0**-2):
     """Draw a scale: a power of two, a float32, or (half of the time) a double that is no float32."""
-    scale = float(power_of_two(rng.uniform(math.log2(low), math.log2(high))))
+    scale = power_of_two(rng.uniform(math.log2(low), math.log2(high)))
     kind = rng.integers(4)
     if kind == 0:
-        return float(power_of_two(exponent_of(scale)))
+        return math.ldexp(0.5, math.frexp(scale)[1])
     return float(np.float32(scale)) if kind == 1 else scale
 
 

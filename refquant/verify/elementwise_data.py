@@ -16,6 +16,8 @@ _SPECIAL = np.array(
     [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1.1754942e-38, -1e-38, 3.4028235e38, -3.4028235e38, 2.0**31, -(2.0**31), 2.0**63, -(2.0**63), 1e30, -1e30],
     np.float32,
 )  # fmt: skip
+# Parameters are drawn one by one for so many channels; further ones take them again.
+_DRAWN = 1024
 
 
 def shape_of(case):
@@ -40,9 +42,9 @@ def _qparams(case, rng, shape, dtype, **limits):
     if not case.has("per_channel"):
         return QParams(draw(), _inside(draw_zero(rng, dtype, case.strategy), limits), dtype, **limits)
     axis = min(1, len(shape) - 1)
-    scales = [draw() for _ in range(shape[axis])]
+    scales = [draw() for _ in range(min(shape[axis], _DRAWN))]
     zeros = [_inside(draw_zero(rng, dtype, case.strategy), limits) for _ in scales]
-    return QParams(scales, zeros, dtype, axis=axis, **limits)
+    return QParams(np.resize(scales, shape[axis]), np.resize(zeros, shape[axis]), dtype, axis=axis, **limits)
 
 
 def _inside(zero, limits):

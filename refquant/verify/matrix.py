@@ -21,6 +21,8 @@ _PATIENCE = 40
 _SPACING = 1_000_000
 # Seconds that a piece gets at least, where time is bounded.
 _LEAST = 0.2
+# Seconds of a piece that is above what was asked of its cell, so that slow cells do not hold up the total.
+_SURPLUS = 2.0
 # Of the outputs of a function of libm, so many may lie one code beside.
 _LIBM_SHARE = 2e-5
 
@@ -103,8 +105,8 @@ def cells(engines, ops=None):
     return [Cell(op, engine) for op in ops or STREAMS for engine in engines if support(op, engine)[0] in exact]
 
 
-def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1):
-    """Yield pieces of work for `run_cell`: a chunk of each cell in turn, until each has `outputs` outputs or refuses.
+def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1, total=0):
+    """Yield pieces of work for `run_cell`: a chunk of each cell in turn, until each has `outputs` outputs or refuses; then more, until all have `total`.
 
     Parameters
     ----------
@@ -117,6 +119,8 @@ def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1):
         Of `time.monotonic`; a piece then gets its share of the time that is left.
     workers : int
         Among which the time is shared.
+    total : int
+        Outputs of all cells together. Pieces beyond `outputs` end after seconds, whatever they have.
 
     Yields
     ------
@@ -125,16 +129,31 @@ def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1):
     number = 0
     while any(_wanting(cell, outputs) for cell in table):
         for i, cell in enumerate(table):
-            key = f"{cell.engine}/{cell.op}/{number}"
+            key = _key(cell, number)
             if key in done or not _wanting(cell, outputs):
                 continue
-            task = {"key": key, "engine": cell.engine, "op": cell.op, "seed": seed + number * _SPACING, "outputs": min(CHUNK, outputs - cell.asked)}
+            left = sum(_wanting(c, outputs) for c in table[i:])
+            task = _task(cell, number, seed, min(CHUNK, outputs - cell.asked))
             if deadline is not None:
-                left = sum(_wanting(c, outputs) for c in table[i:])
                 task["seconds"] = max((deadline - time.monotonic()) * workers / left, _LEAST)
-            cell.asked += task["outputs"]
             yield task
         number += 1
+    while any(not cell.refused for cell in table):
+        for cell in table:
+            if sum(c.asked for c in table) >= total:
+                return
+            if not cell.refused and _key(cell, number) not in done:
+                yield {**_task(cell, number, seed, CHUNK), "seconds": _SURPLUS}
+        number += 1
+
+
+def _key(cell, number):
+    return f"{cell.engine}/{cell.op}/{number}"
+
+
+def _task(cell, number, seed, outputs):
+    cell.asked += outputs
+    return {"key": _key(cell, number), "engine": cell.engine, "op": cell.op, "seed": seed + number * _SPACING, "outputs": outputs}
 
 
 def _wanting(cell, outputs):

@@ -1,8 +1,11 @@
 """Long work in pieces: on several processes, each finished piece in a log, until all is done or the time is over."""
 
+import os
+import signal
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
+from threading import Thread
 
 __all__ = ["work_through"]
 
@@ -19,7 +22,7 @@ def work_through(tasks, work, log, *, workers=1, deadline=None):
     log : PieceLog
         Takes in each result before it is yielded.
     workers : int
-        Processes; 1 works in this one.
+        Processes; 1 works in this one. They end when this one does, however it ends.
     deadline : float, optional
         Of `time.monotonic`, after which no task is begun.
 
@@ -34,11 +37,31 @@ def work_through(tasks, work, log, *, workers=1, deadline=None):
                 return
             yield _kept(log, task, work(task))
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    context = get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=(reader,))
     try:
         yield from _in_processes(pool, waiting, work, log, workers, deadline)
+    except BaseException:
+        writer.close()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        writer.close()
+        reader.close()
+
+
+def _end_with(reader):
+    """In a process of the pool: leave interrupts to the parent, and stop in the middle of a piece once it has closed its end of the pipe, or died."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_wait, args=(reader,), daemon=True).start()
+
+
+def _wait(reader):
+    try:
+        reader.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)
 
 
 def _in_processes(pool, waiting, work, log, workers, deadline):

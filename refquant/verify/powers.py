@@ -4,9 +4,9 @@ NumPy's ``exp2`` is another function on a CPU with AVX-512 than on one without, 
 of text that must mean the same problem everywhere, so here are sums and products alone, which IEEE 754 fixes.
 """
 
-import numpy as np
+import math
 
-from refquant.core.rounding import Round, round_real
+import numpy as np
 
 __all__ = ["power_of_two", "exponent_of"]
 
@@ -42,18 +42,27 @@ def power_of_two(x):
     >>> float(power_of_two(-3)), float(power_of_two(0.5)) == 2**0.5
     (0.125, True)
     """
+    if isinstance(x, float):
+        # Python's floats are the same IEEE numbers, without an array around each step.
+        whole = round(x)
+        return math.ldexp(_mantissa(float(x - whole), 0.0), whole)
     x = np.asarray(x, np.float64)
-    whole = round_real(x, Round.HALF_EVEN)
-    t, low = _product(x - whole, np.float64(_LN2[0]))
-    low = low + (x - whole) * _LN2[1]
+    whole = np.rint(x)
+    return np.ldexp(_mantissa(x - whole, np.zeros_like(x)), whole.astype(np.int64))[()]
+
+
+def _mantissa(part, zero):
+    """Return ``2**part`` for a part in [-0.5, 0.5]."""
+    t, low = _product(part, _LN2[0])
+    low = low + part * _LN2[1]
     square, rest = _product(t, t)
-    tail = np.zeros_like(t)
+    tail = zero
     for factor in reversed(_TAIL):
         tail = tail * t + factor
     first = 1 + t
     second = first + square / 2
     lost = ((1 - first) + t) + ((first - second) + square / 2)
-    return np.ldexp(second + (lost + (low + rest / 2 + t * low + tail * t * square)), whole.astype(np.int64))[()]
+    return second + (lost + (low + rest / 2 + t * low + tail * t * square))
 
 
 def exponent_of(x):
