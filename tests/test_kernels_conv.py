@@ -188,6 +188,19 @@ def test_small_edges():
             assert_same(ref, conv_s32(x, pack_conv(w, groups), **geometry, x_zero=9), (batch, groups, padding))
 
 
+@pytest.mark.parametrize("rung", [rung.name for rung in RUNGS if rung.low and rung.runs_here])
+def test_one_high_byte_in_any_place_of_the_image_is_seen(rung):
+    """Weights of 127 saturate a pair from 128 on; the rows of a product are windows, of one group or another, near padding or not."""
+    for groups, step, padding, dilation in ((1, 1, 1, 1), (2, 1, 1, 1), (4, 2, 0, 1), (1, 2, 2, 2), (2, 1, 0, 2)):
+        geometry = dict(stride=(step, step), padding=((padding, padding), (padding, padding)), dilation=(dilation, dilation))
+        x, w = np.full((1, 8, 6, 7), 127, np.uint8), np.full((groups * 17, 8 // groups, 3, 3), 127, np.int8)
+        packed = pack_conv(w, groups, rung)
+        for place in range(0, x.size, 5):
+            x.reshape(-1)[place] = 255
+            assert_same(ref_conv(x, w, *geometry.values(), groups, 9), conv_s32(x, packed, **geometry, x_zero=9), (groups, step, place))
+            x.reshape(-1)[place] = 127
+
+
 def test_packing_is_a_copy():
     w = np.ones((2, 1, 1, 1), np.int8)
     packed, x = pack_conv(w), np.full((1, 1, 1, 1), 3, np.uint8)

@@ -15,6 +15,7 @@ from refquant.kernels.gemm import gemm_requantize, gemm_s32
 from refquant.kernels.jit import get_num_threads, jit_disabled, set_num_threads
 from refquant.kernels.pack import pack_b
 from refquant.kernels.pairs import gemm_s16pair_s32, pack_pairs
+from refquant.kernels.signature import as_input
 from refquant.kernels.tile import PLAIN, RUNGS
 
 EXACT = [PLAIN, *(rung.name for rung in RUNGS if rung.exact and rung.runs_here)]
@@ -185,7 +186,7 @@ def test_threads_do_not_change_a_bit(monkeypatch):
 
 @pytest.mark.parametrize("rung", [rung for rung in RUNGS if rung.low and rung.runs_here], ids=lambda rung: rung.name)
 @pytest.mark.parametrize("pair", [(127, 127), (-128, -128), (127, -128), (1, 127), (90, 91), (-100, -29), (64, 64), (0, 0), (0, -128)])
-def test_low_bytes_take_the_faster_rung_where_it_is_exact_and_no_further(rung, pair, monkeypatch):
+def test_low_bytes_take_the_faster_rung_where_it_is_exact_and_no_further(rung, pair):
     """The limit is the last byte without a saturated pair, and one byte above it, wherever it is, brings the exact rung back."""
     m, k = 9, 38
     b = np.zeros((k, 20), np.int8)
@@ -206,9 +207,25 @@ def test_low_bytes_take_the_faster_rung_where_it_is_exact_and_no_further(rung, p
         a = np.full((m, k), limit, np.uint8)
         a.reshape(-1)[place] = min(255, limit + 1 + place % 100)
         assert_same(ref_gemm(a, b, 3, 0), gemm_s32(a, packed, a_zero=3), (pair, place))
-    monkeypatch.setattr(product, "highest_byte", lambda field: 0)
-    full = np.full((m, k), 255, np.uint8)
-    assert limit == 255 or pair == (127, -128) or not np.array_equal(gemm_s32(full, packed), ref_gemm(full, b, 0, 0))
+    wrong, full = packed.data.copy(), np.full((m, k), 255, np.uint8)
+    wrong[-2:] = -1  # a limit of 255
+    assert limit == 255 or pair == (127, -128) or not np.array_equal(gemm_s32(full, packed._replace(data=as_input(wrong))), ref_gemm(full, b, 0, 0))
+
+
+@pytest.mark.parametrize("rung", [rung.name for rung in RUNGS if rung.low and rung.runs_here])
+def test_one_high_byte_in_any_block_of_rows_is_seen(rung):
+    """Rows are looked at a block at a time: of 600 rows the first and last of every block, and some between."""
+    m, k = 600, 6
+    b = np.full((k, 20), 127, np.int8)
+    packed, a = pack_b(b, rung), np.full((m, k), 127, np.uint8)
+    quiet = ref_gemm(a, b)
+    for row in (0, 1, 198, 199, 200, 201, 202, 239, 240, 241, 399, 400, 408, 479, 480, 598, 599):
+        for place in (0, k - 1):
+            a[row, place] = 255
+            expected = quiet.copy()
+            expected[row] += 128 * 127
+            assert_same(expected, gemm_s32(a, packed), (row, place))
+            a[row, place] = 127
 
 
 def test_an_instruction_that_is_not_there_is_an_error():

@@ -12,6 +12,7 @@ A block has 16 to 64 columns; see `refquant.kernels.tile` for `depth`, the neigh
 import numpy as np
 from numba.core import types
 
+from refquant.kernels.aligned import aligned_zeros
 from refquant.kernels.jit import jit_disabled, kernel
 from refquant.kernels.signature import as_input
 from refquant.kernels.transpose import transpose_bytes
@@ -93,7 +94,7 @@ def pack_columns(codes, rung):
     """
     groups, columns, runs, length = codes.shape
     blocks, line16 = groups * -(-columns // 16), 16 * runs * -(-length // rung.depth) * rung.depth
-    packed = np.zeros(blocks * (line16 + 1 if rung.low else line16), np.int8)
+    packed = aligned_zeros(blocks * (line16 + 1 if rung.low else line16), np.int8)
     if codes.size:
         _pack_columns(as_input(codes), rung.widest, rung.depth, packed)
         if rung.low:

@@ -10,6 +10,7 @@ window's row are neighbours, and a product reads its k in runs. Narrow groups ar
 
 import numpy as np
 
+from refquant.kernels.aligned import aligned_empty
 from refquant.kernels.columns import pack_columns
 from refquant.kernels.depthwise import bind_depthwise
 from refquant.kernels.field import make_field
@@ -102,7 +103,7 @@ def bind_conv(x_shape, packed, epilogue, dtype, *, stride, padding, dilation, x_
     shape, order = geometry.memory_shape, geometry.from_memory
 
     def run(x):
-        memory = np.empty(shape, dtype)
+        memory = aligned_empty(shape, dtype)
         if memory.size:
             fill(x, memory)
         return memory.transpose(order)

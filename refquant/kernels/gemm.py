@@ -14,6 +14,7 @@ The terms of a column are what its accumulators begin with; the term of a row ex
 
 import numpy as np
 
+from refquant.kernels.aligned import aligned_empty
 from refquant.kernels.left import matrix_rows, sum_rows
 from refquant.kernels.product import bind_product
 from refquant.kernels.signature import as_input
@@ -86,7 +87,7 @@ def bind_gemm(packed, epilogue, dtype, *, signed=False, a_zero=0, b_zero=0):
 
     def run(a, out=None):
         if out is None:
-            out = np.empty((a.shape[0], n), dtype)
+            out = aligned_empty((a.shape[0], n), dtype)
         if out.size:
             codes = as_input(np.ascontiguousarray(a).view(np.uint8) ^ np.uint8(0x80)) if signed else as_input(a)
             multiply(codes.reshape(-1), matrix_rows(*a.shape), out)

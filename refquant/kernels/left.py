@@ -69,18 +69,20 @@ def fill_offsets(left, m0, offsets):
     step_n, step_d, step_h, step_w = left.steps
     w, h = m0 % width, m0 // width % height
     d, n = m0 // (width * height) % depth, m0 // (width * height * depth)
-    for i in range(offsets.shape[0]):
-        offsets[i] = n * step_n + d * step_d + h * step_h + w * step_w
-        w += 1
-        if w == width:
-            w = 0
-            h += 1
-            if h == height:
-                h = 0
-                d += 1
-                if d == depth:
-                    d = 0
-                    n += 1
+    i, count = 0, offsets.shape[0]
+    while i < count:
+        begin, same = n * step_n + d * step_d + h * step_h + w * step_w, min(count - i, width - w)
+        for j in range(same):
+            offsets[i + j] = begin + j * step_w
+        i += same
+        w = 0
+        h += 1
+        if h == height:
+            h = 0
+            d += 1
+            if d == depth:
+                d = 0
+                n += 1
 
 
 @kernel

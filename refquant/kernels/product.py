@@ -5,7 +5,8 @@
     units    blocks of up to `_BLOCK` rows × groups × chunks of column blocks: what threads share out
     tile     [rows][columns] int32 in the L1 cache, finished into the output before the next one begins
 
-Within a unit one block of columns stays in the L2 cache while all rows pass it.
+Within a unit one block of columns stays in the L1 cache while all rows pass it from the L2 cache. The highest byte of the rows, which says
+whether a faster rung is exact, is looked for a block of rows at a time, as the products are about to read them.
 """
 
 from functools import lru_cache
@@ -88,7 +89,7 @@ def _product_kernel(name):
     has_low = rung.low is not None
 
     @kernel
-    def product(first, last, field, left_parts, right_parts, height, chunks, highest, out, item, stage):
+    def product(first, last, field, left_parts, right_parts, height, chunks, out, item, stage):
         left, right = left_of(left_parts), right_of(right_parts)
         groups, columns = right.groups, right.columns
         n16 = (columns + 15) // 16
@@ -104,11 +105,17 @@ def _product_kernel(name):
         fill_start(right, left.runs.shape[0] * left.length, bias_i, start)
         offsets = np.empty(_BLOCK, np.int64)
         scratch = np.empty((_GATHERED, 64), np.int32)
+        known, highest = -1, np.uint8(255)
         for unit in range(first, last):
             m0 = unit // (chunks * groups) * height
             g = unit // chunks % groups
             count = min(height, left.rows - m0)
-            fill_offsets(left, m0, offsets[:count])
+            if m0 != known:
+                known = m0
+                fill_offsets(left, m0, offsets[:count])
+                if has_low:
+                    end = offsets[count - 1] + (groups - 1) * left.group_step + left.runs[-1] + left.length
+                    highest = highest_byte(field[offsets[0] + left.runs[0] : end])
             for block in range(unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks):
                 c16 = first_column(block, n16, widest)
                 width = first_column(block + 1, n16, widest) - c16
@@ -173,7 +180,7 @@ def bind_product(rung, right, kind, ep):
         return lambda field, left, out: _run_plain(field, Left(*left), Right(*right), out, kind, ep)
     worker, (data, _, _, _, groups, columns, _) = _product_kernel(rung), right
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
-    most, size, has_low = -(-columns // (16 * rung_named(rung).widest)), data.size, rung_named(rung).low is not None
+    most, size = -(-columns // (16 * rung_named(rung).widest)), data.size
 
     def run(field, left, out):
         rows, threads = left[3], get_num_threads()
@@ -182,8 +189,8 @@ def bind_product(rung, right, kind, ep):
         chunks = 1 if down >= 4 * threads else most
         # Besides the products, reading the columns is worth two rows of them.
         grain = 1 + down * chunks * _GRAIN // ((rows + 2) * size + 1)
-        memory, highest = out.reshape(-1).view(np.uint8), highest_byte(field) if has_low else 255
-        parallel_for(worker, down * chunks, field, left, right, height, chunks, highest, memory, out.itemsize, stage, grain=grain)
+        memory = out.reshape(-1).view(np.uint8)
+        parallel_for(worker, down * chunks, field, left, right, height, chunks, memory, out.itemsize, stage, grain=grain)
 
     return run
 

@@ -72,6 +72,11 @@ class Rung(NamedTuple):
         return max(self.shapes)
 
     @property
+    def one_by_one(self):
+        """Whether a product is added before the next is begun: the two multiplications of a step and its addition then share out the ports."""
+        return self.name == "pairs256"
+
+    @property
     def fuses_lines(self):
         """Whether a tile can be finished in registers, see `refquant.kernels.finish_bytes`."""
         return 16 % self.lanes == 0 and wide_vectors_run_here()
@@ -184,7 +189,10 @@ def _emit_tile(e, rung, rows, width, ahead, base, offsets, runs, n_runs, words, 
         for r, word in enumerate(lefts):
             left = _left(e, rung, word)
             for v in range(vectors):
-                e.set(acc[r][v], _dot(e, rung, e.get(acc[r][v]), left, right[v]))
+                total = _dot(e, rung, e.get(acc[r][v]), left, right[v])
+                if rung.one_by_one:
+                    total, left = e.in_order(total, left)
+                e.set(acc[r][v], total)
         e.set(position, e.add(at, step * vectors))
         if fetched is not None:
             soon = e.get(fetched)

@@ -100,6 +100,15 @@ class Emitter:
         flags = self.constant(0, I32), self.constant(2, I32), self.constant(1, I32)
         self.call("llvm.prefetch.p0", ir.VoidType(), self.pointer(address, I8), *flags)
 
+    def in_order(self, *values):
+        """The values themselves, by way of an empty line of assembly: what uses them stays behind what makes all of them, where LLVM's
+        scheduler would mix the two. For vectors in registers of x86.
+        """
+        kinds = [value.type for value in values]
+        constraints = ",".join(["=x"] * len(values) + [str(i) for i in range(len(values))])
+        same = self.builder.asm(ir.FunctionType(ir.LiteralStructType(kinds), kinds), "", constraints, values, False)
+        return [self.builder.extract_value(same, i) for i in range(len(values))]
+
     def _first(self, count, lanes):
         index = ir.Constant(vector(I64, lanes), list(range(lanes)))
         return self.less(index, self.splat(count, lanes))
