@@ -31,9 +31,9 @@ _PIECES, _BLOCK = 64, 1 << 22
 
 
 def quantize_tasks(engines):
-    """Yield the pieces: for each engine that has a kernel of its own and each set, 64 pieces of 2**26 patterns."""
-    for engine in dict.fromkeys(ONE_KERNEL.get(engine, engine) for engine in engines):
-        for number in range(len(QUANTIZE_SETS)):
+    """Yield the pieces: for each set and each engine that has a kernel of its own, 64 pieces of 2**26 patterns."""
+    for number in range(len(QUANTIZE_SETS)):
+        for engine in dict.fromkeys(ONE_KERNEL.get(engine, engine) for engine in engines):
             for part in range(_PIECES):
                 yield {"key": f"quantize/{engine}/{number}/{part}", "what": "quantize", "engine": engine, "set": number, "part": part, "of": _PIECES}
 
