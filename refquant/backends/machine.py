@@ -4,9 +4,9 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
-from refquant.verify.held import profile_here
+from refquant.verify.held import level_here, profile_here
 
-__all__ = ["cpu_model", "cpu_features", "has_vnni", "profile_here"]
+__all__ = ["cpu_model", "cpu_features", "has_vnni", "level_here", "profile_here"]
 
 #: Features that decide which INT8 kernels an engine takes, as Linux spells them.
 _TELLING = ("avx2", "fma", "avx_vnni", "avx_vnni_int8", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")

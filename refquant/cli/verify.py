@@ -117,7 +117,7 @@ def _list(arguments):
     print("\ngolden vectors")
     for name, source in index["engines"].items():
         entries = [e for e in index["files"].values() if e["engine"] == name]
-        print(f"  {name:<12} {sum(e['outputs'] for e in entries):>7,} outputs of {len(entries)} operators; {_source(source)}")
+        print(f"  {name:<16} {sum(e['outputs'] for e in entries):>7,} outputs of {len(entries)} operators; {_source(source)}")
     return 0
 
 
@@ -184,11 +184,13 @@ def _recorded(arguments, engines, ops):
     if not engines:
         return
     entries = read_index(arguments.vectors)["files"]
-    names = {(entry["op"], entry["engine"]): name for name, entry in entries.items()}
+    names = {}
+    for name, entry in entries.items():
+        names.setdefault((entry["op"], entry["engine"].partition("@")[0]), []).append(name)
     for op in ops:
         for engine in engines:
-            if (op, engine.name) in names:
-                yield check_vectors(names[op, engine.name], arguments.vectors)
+            for name in names.get((op, engine.name), ()):
+                yield check_vectors(name, arguments.vectors)
 
 
 def _print(arguments, row, bits):
@@ -211,7 +213,7 @@ def _summary(arguments, rows, missing):
     total, differing = sum(row.outputs for row in rows), sum(row.differing for row in rows)
     colour = "red" if any(row.failures for row in rows) else "green"
     asked = [row for row in rows if row.status is not Status.UNSUPPORTED]
-    what = f"{_number({r.op for r in asked}, 'operator')} on {_number({r.engine for r in asked}, 'engine')}"
+    what = f"{_number({r.op for r in asked}, 'operator')} on {_number({r.engine.partition('@')[0] for r in asked}, 'engine')}"
     print(paint(f"{total:,} outputs of {what} compared, {differing:,} differ", colour))
     _reasons(arguments, rows, len(rows) - len(asked))
     if missing:

@@ -15,7 +15,7 @@ from refquant.verify.pieces import work_through
 __all__ = ["verify_matrix"]
 
 _ROW = "{:<19}  {:<11}  {:>13}  {:>9}  {:>8}  {}"
-_SHOWN = 3
+_SHOWN, _FEW = 3, 12
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.EXPLAINED: "yellow"}
 
 
@@ -107,11 +107,12 @@ def _totals(arguments, table, least, seconds):
     print("data: " + ", ".join(f"{kind} {number:,}" for kind, number in sorted(data.items(), key=lambda item: -item[1])))
     if not asked:
         raise ArgumentError("verify --matrix: nothing was compared, so nothing is verified; see --reasons and refquant verify --list")
-    few = [f"{cell.op} on {cell.engine} ({cell.outputs:,})" for cell in asked if cell.outputs < least]
-    print(f"cells below {least:,} outputs: " + (f"{len(few)}, {', '.join(few)}" if few else "none"))
+    few = [cell for cell in table if cell.outputs < least and not cell.refused]
+    names = ", ".join(f"{cell.op} on {cell.engine} ({cell.outputs:,})" for cell in few[:_FEW])
+    print(f"cells below {least:,} outputs: " + (f"{len(few)}, {names}{', …' if len(few) > _FEW else ''}" if few else "none"))
     slow = sorted(asked, key=lambda cell: -cell.seconds)[:_SHOWN]
     print("slowest: " + ", ".join(f"{cell.op} on {cell.engine} {cell.seconds:.0f} s" for cell in slow))
-    silent = [f"{cell.op} on {cell.engine}" for cell in table if not cell.outputs]
+    silent = [f"{cell.op} on {cell.engine}" for cell in table if cell.refused]
     if silent:
         print(f"not asked of the engine itself ({len(silent)}): {', '.join(silent)}")
     if arguments.reasons:

@@ -10,7 +10,7 @@ from refquant import numerics
 from refquant.errors import BackendMissing, choose
 from refquant.isa import cpu
 
-__all__ = ["HELD", "profile_here", "switches", "followed", "refuse"]
+__all__ = ["HELD", "profile_here", "level_here", "switches", "followed", "refuse"]
 
 #: Engines that can be held, and the libraries in them that obey a variable.
 HELD = {"onednn": ("onednn",), "fbgemm": ("fbgemm",), "x86": ("onednn", "fbgemm")}
@@ -30,11 +30,17 @@ def profile_here(profile):
     >>> profile_here("tflite_ref"), profile_here("fbgemm").partition("@")[0]
     ('tflite_ref', 'fbgemm')
     """
-    level = cpu.running_level()
+    level = level_here()
     rules = {getattr(numerics.get(profile).pairing, name) for name in ("linear", "conv", "conv_otherwise")}
-    if level is None or "AVX512-VNNI" in cpu.level(level).extensions or (rules <= {"exact", "unknown"} and not numerics.get(profile).by_level):
+    if level is None or (rules <= {"exact", "unknown"} and not numerics.get(profile).by_level):
         return profile
     return f"{profile}@{level}"
+
+
+def level_here():
+    """Return the level of this processor where it is below AVX512-VNNI, for which profiles are written; else None."""
+    level = cpu.running_level()
+    return None if level is None or "AVX512-VNNI" in cpu.level(level).extensions else level
 
 
 def switches(engine, level):
