@@ -82,7 +82,7 @@ def _output(problem):
 def _post(problem):
     activation = problem.get("activation") or "none"
     name, *parameters = activation if isinstance(activation, tuple) else (activation,)
-    return name, parameters, ""
+    return name, parameters, "none" if name == "gelu" else ""
 
 
 def _other(problem):

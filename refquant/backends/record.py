@@ -26,7 +26,7 @@ from refquant.version import VERSION
 __all__ = ["label", "record", "kept", "main"]
 
 _SEED = 20261123
-_TRIED, _TRIED_SPECIAL = 300, 120
+_TRIED, _TRIED_SPECIAL = 300, 200
 _OUTPUTS = 800
 _BYTES = 3500
 _LEAST_OUTPUTS, _LEAST_CASES = 500, 4

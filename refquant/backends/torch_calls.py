@@ -44,6 +44,8 @@ def _linear(problem, packed=None):
     out, activation = problem.get("out"), problem.get("activation")
     if isinstance(activation, tuple):
         return _ops.linear_leaky_relu(quantized(problem["x"]), packed, out.scale, out.zero_point, activation[1])
+    if activation == "tanh":
+        return _ops.linear_tanh(quantized(problem["x"]), packed, out.scale, out.zero_point)
     if out is None:
         call = _ops.linear_relu_dynamic if problem.get("activation") == "relu" else _ops.linear_dynamic
         return call(to_torch(dynamic_input(problem["x"])), packed, False)

@@ -114,7 +114,7 @@ def _refuse_post(problem, engine):
         return "oneDNN alone has post-operations, with codes as output"
     if other is not None and (problem.op != "conv2d" or activation not in (None, "relu") or other.dtype != "uint8"):
         return "a second tensor of quint8 is added to a conv2d alone, before a ReLU or none"
-    if other is None and not (problem.op == "linear" and activation[0] == "leaky_relu"):
+    if other is None and not (problem.op == "linear" and (activation == "tanh" or activation[0] == "leaky_relu")):
         return "PyTorch's quantized operators have a leaky ReLU and a tanh after linear layers alone"
     return None
 
