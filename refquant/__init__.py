@@ -18,7 +18,7 @@ if (_CHECKOUT / "data" / "checksums.json").is_file():
     # Installed, data/ is the package refquant.data; in a checkout it stands beside this folder.
     __path__.append(str(_CHECKOUT))
 
-_MODULES = ("numerics", "isa", "ops", "observers", "graph", "workflow", "interop", "verify", "drift", "zoo", "testing", "errors")
+_MODULES = ("numerics", "isa", "ops", "observers", "graph", "workflow", "interop", "verify", "drift", "perf", "zoo", "testing", "errors")
 _NAMES = {
     "QParams": "refquant.core.qparams",
     "QTensor": "refquant.core.qtensor",

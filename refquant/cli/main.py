@@ -44,6 +44,7 @@ COMMANDS = (
     Command("findings", "refquant.cli.findings", "what engines do that one would not expect, shown on the engine"),
     Command("calibrators", "refquant.cli.calibrators", "which range each calibrator finds on one distribution, and what that costs"),
     Command("zoo", "refquant.cli.zoo", "published networks: parameters, multiply-adds, layers"),
+    Command("simulate", "refquant.cli.simulate", "how fast a network would be on a machine, and by which kernels, without running it"),
     Command("pt2e", "refquant.cli.pt2e", "PyTorch's PT2E path beside refquant's: annotations, scales and bits of many networks"),
     Command("profiles", "refquant.cli.profiles", "what a profile says, or how two differ"),
 )

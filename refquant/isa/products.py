@@ -44,7 +44,7 @@ from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.isa.cpu import level
 from refquant.isa.sequences import ENGINES, sequence_used
 
-__all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product", "takes_fbgemm_depthwise"]
+__all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product", "takes_fbgemm_depthwise", "takes_fbgemm_direct"]
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -247,4 +247,27 @@ def takes_fbgemm_depthwise(geometry):
         and set(geometry.stride) <= {1, 2}
         and set(geometry.dilation) == {1}
         and set(geometry.padding) == {(side - 1) // 2}
+    )
+
+
+def takes_fbgemm_direct(geometry):
+    """Whether FBGEMM takes its direct kernel for a transposed convolution, whose `geometry` has the channels of the input as ``ic``.
+
+    It saturates pairs of channels and sets one row of the kernel below the other: one group, a kernel 2x1 to 2x6, channels in eights, no padding.
+
+    Examples
+    --------
+    >>> takes_fbgemm_direct(ConvGeometry(1, 64, 32, (2, 2), (2, 2), (0, 0), (1, 1), 8))
+    True
+    """
+    return (
+        len(geometry.kernel) == 2
+        and geometry.groups == 1
+        and geometry.ic % 8 == 0
+        and geometry.oc % 8 == 0
+        and geometry.kernel[0] == 2
+        and geometry.kernel[1] <= 6
+        and set(geometry.stride) <= {1, 2}
+        and not any(geometry.padding)
+        and set(geometry.dilation) == {1}
     )

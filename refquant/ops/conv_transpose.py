@@ -11,7 +11,7 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError, ShapeError, UnsupportedError
 from refquant.isa.accumulate import accumulate_conv, neighbours
-from refquant.isa.products import Product
+from refquant.isa.products import ConvGeometry, Product, takes_fbgemm_direct
 from refquant.kernels.conv import conv_requantize, pack_conv
 from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
@@ -124,20 +124,8 @@ def _output_channels(p, groups):
 
 
 def _takes_direct_path(x, w, groups, geometry):
-    """FBGEMM's rule for its direct kernel, which saturates pairs of channels and sets one row of the kernel below the other."""
-    return (
-        len(geometry.out) == 2
-        and groups == 1
-        and x.values.dtype == np.uint8
-        and w.values.dtype == np.int8
-        and x.shape[1] % 8 == 0
-        and w.shape[1] % 8 == 0
-        and w.shape[2] == 2
-        and w.shape[3] <= 6
-        and all(s in (1, 2) for s in geometry.stride)
-        and not any(geometry.padding)
-        and geometry.dilation == (1, 1)
-    )
+    shape = ConvGeometry(groups, w.shape[0] // groups, w.shape[1], tuple(w.shape[2:]), geometry.stride, geometry.padding, geometry.dilation, 1)
+    return x.values.dtype == np.uint8 and w.values.dtype == np.int8 and takes_fbgemm_direct(shape)
 
 
 def _shuffled_blocks(plan):
