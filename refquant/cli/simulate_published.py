@@ -27,7 +27,7 @@ def run_published(as_json):
     if as_json:
         print(json.dumps({"constants": {k: {"shipped": a, "fitted": b} for k, (a, b) in constants.items()}, "figures": rows, "tables": TABLES}, indent=1))
         return 0
-    print("Predicted by constants that the figure had no part in: the table 'engines' by constants fitted to its other networks, the rest by those shipped.", "", sep="\n")
+    print("Predicted by constants that the figure had no part in: table 'engines' by those fitted to its other networks, the rest by those shipped.\n")
     for name, source in TABLES.items():
         mine = [row for row in rows if row["table"] == name]
         print(f"{name}: {source}", *table([_HEADING, *(_row(row, zoo) for row in mine)], right=range(3, 6)), _summary(mine), "", sep="\n")

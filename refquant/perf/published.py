@@ -47,12 +47,15 @@ class Figure(NamedTuple):
     value: float
 
 
+_LOOP = "its loop also reads and prepares pictures, so ratios are lower than the networks', while the time saved is theirs"
+
 TABLES = {
     "engines": "PyTorch pull request 84329, pictures a second; one picture at a time is assumed, and 299 pixels for inception_v3",
     "cores": "PyTorch 2.0 release notes, geometric mean of 40 and more networks that are not named",
-    "blog": "PyTorch blog 'INT8 Quantization for x86 CPU in PyTorch', geometric mean of 69 networks, named in pictures of the post alone; the last row is the quotient of the two",
-    "8380": "Intel Neural Compressor 2.1, PyTorch 1.13.1 (its engine fbgemm is assumed); its loop also reads and prepares pictures, so ratios are lower than the networks', while the time saved is theirs",
-    "8480": "Intel Neural Compressor 2.3, PyTorch 2.0.1 (its engine x86 is assumed); its loop also reads and prepares pictures, so ratios are lower than the networks', while the time saved is theirs",
+    "blog": "PyTorch blog 'INT8 Quantization for x86 CPU in PyTorch', geometric mean of 69 networks, named in pictures of the post alone; "
+    "the last row is the quotient of the two",
+    "8380": f"Intel Neural Compressor 2.1, PyTorch 1.13.1 (its engine fbgemm is assumed); {_LOOP}",
+    "8480": f"Intel Neural Compressor 2.3, PyTorch 2.0.1 (its engine x86 is assumed); {_LOOP}",
 }
 
 _8358, _8380, _8480, _BLOG = Share("xeon-8358", 4, 8), Share("xeon-8380", 4, 8), Share("xeon-8480", 4, 14), Share("xeon-6455b", 4, 8)
