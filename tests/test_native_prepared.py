@@ -40,6 +40,10 @@ PREPARED = {
     "fx x86": fx, "fx qnnpack": lambda: fx("digits_mobilenet", "qnnpack"), "fx onednn, its table": lambda: fx(backend="onednn", table="onednn"), "pt2e": pt2e,
     "pt2e mobilenet": lambda: pt2e("digits_mobilenet"),
     "dynamic": lambda: workflow.prepare_fx(zoo.load("digits_resnet"), workflow.QConfigMapping().set_global(workflow.default_dynamic_qconfig), (X[0],)),
+    "qat": lambda: workflow.prepare_qat_fx(zoo.load("digits_mobilenet"), workflow.get_default_qat_qconfig_mapping("x86"), (X[0],)),
+    "qat, a layer left out": lambda: workflow.prepare_qat_fx(
+        zoo.load("digits_resnet"), workflow.get_default_qat_qconfig_mapping("qnnpack", 0).set_module_name("stem", None), (X[0],), backend_config=workflow.get_backend_config("fbgemm")
+    ),
     "own table": lambda: workflow.prepare_fx(
         zoo.load("digits_resnet"), workflow.get_default_qconfig_mapping("fbgemm"), (X[0],), workflow.PrepareCustomConfig().set_output_quantized_indexes([0]),
         workflow.get_backend_config("fbgemm").set_name("mine").set_backend_pattern_config(workflow.BackendPatternConfig("nn.Tanh(nn.Linear)", fused="nni.LinearTanh")),
@@ -182,6 +186,7 @@ CHANGED = {
     "an unknown backend": (to("tpu", "backend"), "backend='tpu'"),
     "an unknown table": (to("tpu", "backend_config"), "backend_config='tpu'"),
     "a table of nonsense": (to(["mine", [["nn.Linear(", [], "own", None, False]]], "backend_config"), "sound.npz|bad.npz"),
+    "a layer that is none": (lambda text: text["prepared"]["table"].append(["layers", {"table": [["linear", [{"array": 0}, None, None, 0.0, None]]]}]), "layer 'linear'"),
     "unknown settings": (to({"table": [["run_command", ["ls"]]]}, "custom"), "key='run_command'"),
 }  # fmt: skip
 

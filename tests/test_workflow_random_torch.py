@@ -34,6 +34,27 @@ def test_a_published_network_agrees():
     check("squeezenet1_1@48", "fbgemm")
 
 
+@pytest.mark.parametrize("name, engine", [("digits_resnet", "x86"), ("digits_mobilenet", "qnnpack"), ("plain-1", "onednn"), ("wide-3", "fbgemm"), ("wide-4", "qnnpack")])
+def test_training_is_prepared_alike(name, engine):
+    check(name, engine, qat=True)
+
+
+def test_what_pytorch_cannot_train_is_refused_too(monkeypatch):
+    result = compare_network("wide-0", "qnnpack", qat=True)
+    assert result.refused and not result.first
+    monkeypatch.setattr(torch_fx, "prepared_module", lambda *arguments, **options: None)
+    assert "PyTorch prepares it, refquant refuses" in compare_network("wide-0", "qnnpack", qat=True).first
+
+
+def test_a_layer_that_folds_its_norm_is_found(monkeypatch):
+    """Without the way through ``γ/σ`` and the norm, values round elsewhere: the plain convolution of the folded weight."""
+    from refquant.workflow.prepare_qat_fx import QatLayer
+
+    folded = lambda layer, node: [node.replace(params={**node.params, "weight": layer.fake_quant(node.params["weight"])})]  # noqa: E731
+    monkeypatch.setattr(QatLayer, "nodes", folded)
+    assert not compare_network("digits_mobilenet", "x86", qat=True).exact
+
+
 def test_there_are_enough_networks():
     assert len(NETWORKS) >= 50 and len(set(NETWORKS)) == len(NETWORKS)
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.ao.nn.intrinsic import _FusedModule
-from torch.ao.quantization import get_default_qconfig_mapping
-from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+from torch.ao.quantization import get_default_qat_qconfig_mapping, get_default_qconfig_mapping
+from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.nn import functional
 
 from refquant.backends.torch_tensors import engine, to_numpy
@@ -60,6 +60,8 @@ class _Float64Sums(torch.fx.Interpreter):
 
     def call_module(self, target, args, kwargs):
         module = self.fetch_attr(target)
+        if hasattr(module, "weight_fake_quant"):
+            return _trained(module, args[0])
         layers = list(module.children()) if isinstance(module, (nn.Sequential, _FusedModule)) else [module]
         if not isinstance(layers[0], _SUMS) or args[0].is_quantized or type(layers[0]).__module__.startswith("torch.ao.nn.quantized.dynamic"):
             return super().call_module(target, args, kwargs)
@@ -96,6 +98,24 @@ def _in_double(layer, x):
     return copy.deepcopy(layer).double()(x.double()).float()
 
 
+def _trained(module, x):
+    """What a layer of quantization-aware training computes, each sum in float64 and each step rounded to float32."""
+    weight, norm, bias = module.weight, getattr(module, "bn", None), module.bias
+    along = (1, -1, *[1] * (weight.dim() - 2))
+    if norm is not None:
+        # torch.sqrt of float32 goes to MKL, which on some processors rounds one result in five otherwise.
+        factor = norm.weight / torch.sqrt((norm.running_var + norm.eps).double()).float()
+        weight = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
+    weight = module.weight_fake_quant(weight).double()
+    added = bias.double() if bias is not None and norm is None else None
+    y = functional.linear(x.double(), weight, added) if isinstance(module, nn.Linear) else module._conv_forward(x.double(), weight, added)
+    y = y.float()
+    if norm is not None:
+        y = y / factor.reshape(along)
+        y = _in_double(norm, y if bias is None else y + bias.reshape(along))
+    return torch.relu(y) if "ReLU" in type(module).__name__ else y
+
+
 def _module(module):
     if isinstance(module, str):
         from refquant.data import architectures_torch
@@ -106,7 +126,7 @@ def _module(module):
     return copy.deepcopy(module).eval()
 
 
-def prepared_module(module, backend, calibration, *, mapping=None, order=None, backend_config=None):
+def prepared_module(module, backend, calibration, *, mapping=None, order=None, backend_config=None, qat=False):
     """Return PyTorch's prepared module, calibrated.
 
     Parameters
@@ -121,6 +141,8 @@ def prepared_module(module, backend, calibration, *, mapping=None, order=None, b
     order : str, optional
         ``"float64"`` runs real sums in float64; `real_order` unless given.
     backend_config : torch.ao.quantization.backend_config.BackendConfig, optional
+    qat : bool
+        ``prepare_qat_fx`` in ``eval`` mode, which a traced dropout keeps, and which the new layers are set to: nothing is trained, fake-quantizers observe.
     """
     module = _module(module)
     batches = [tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in (batch if isinstance(batch, tuple) else (batch,))) for batch in calibration]
@@ -128,7 +150,8 @@ def prepared_module(module, backend, calibration, *, mapping=None, order=None, b
         raise ArgumentError("torch_fx: calibration is empty; give at least one batch")
     with engine(backend), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        prepared = prepare_fx(module, mapping or get_default_qconfig_mapping(backend), batches[0], backend_config=backend_config)
+        prepare, default = (prepare_qat_fx, get_default_qat_qconfig_mapping) if qat else (prepare_fx, get_default_qconfig_mapping)
+        prepared = prepare(module, mapping or default(backend), batches[0], backend_config=backend_config).eval()
         run = _Float64Sums(prepared).run if (order or real_order()) == "float64" else prepared
         for batch in batches:
             run(*batch)

@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   refquant verify --model digits_resnet --engine x86     a network, layer by layer
   refquant verify --models                               59 networks under PyTorch's four engines: observers, fusions, scales, codes
   refquant verify --models wide-3 wide-4 --engine x86    two of the random ones
+  refquant verify --models --qat                         the same, prepared for quantization-aware training
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --total 1000000000 --log run.jsonl
   refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
@@ -31,7 +32,7 @@ exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexp
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
 _SHOWN = 3
 _OUTPUTS = 50000
-_HOMES = {"minutes": "--matrix, --exhaustive or --models", "log": "--matrix", "workers": "--matrix", "total": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power"}
+_HOMES = {"minutes": "--matrix, --exhaustive or --models", "log": "--matrix", "workers": "--matrix", "total": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power", "qat": "--models"}
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
@@ -47,6 +48,7 @@ def add_arguments(parser):
     parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")
     parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer, or an ONNX file with ONNX Runtime, node by node")
     parser.add_argument("--models", nargs="*", metavar="NAME", help="compare many networks with PyTorch's own workflow, one line each: published, bundled and random ones; all unless named")
+    parser.add_argument("--qat", action="store_true", default=None, help="with --models: as for quantization-aware training, with fake-quantizers and layers that round their weights")
     parser.add_argument("--networks", nargs="*", metavar="FILE.onnx", help="float ONNX networks (the light ones of onnx unless given): import, quantize by every path, export, compare with ONNX Runtime")
     parser.add_argument("--data", metavar="FILE.npz", help="with an ONNX file: images to feed it, as for refquant drift; random numbers unless given")
     parser.add_argument("--numerics", metavar="PROFILE", help="with an ONNX file: the profile to hold ONNX Runtime against (onnxruntime)")
@@ -82,7 +84,7 @@ def run(arguments):
     if arguments.models is not None:
         from refquant.cli.verify_models import compare_models
 
-        return compare_models(arguments.models, arguments.engine, minutes=arguments.minutes)
+        return compare_models(arguments.models, arguments.engine, minutes=arguments.minutes, qat=bool(arguments.qat))
     if arguments.networks is not None:
         from refquant.cli.verify_networks import compare_networks
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from refquant import backends, zoo
 from refquant.cli.console import Progress, paint
-from refquant.errors import BackendMissing, RefquantError, choose
+from refquant.errors import BackendMissing, RefquantError, UnsupportedError, choose
 
 __all__ = ["ENGINES", "NETWORKS", "Parity", "compare_models", "compare_network", "numerics_here"]
 
@@ -56,6 +56,11 @@ class Parity(NamedTuple):
         """Whether everything agrees."""
         return not self.first
 
+    @property
+    def refused(self):
+        """Whether both sides refuse the network."""
+        return self.exact and not self.layers
+
 
 def numerics_here(engine):
     """Return the profile of one of PyTorch's engines on this processor."""
@@ -92,7 +97,7 @@ def _left_out(engine):
     return ("transposed",) if engine == "onednn" or "@" in numerics_here(engine) else ()
 
 
-def compare_network(name, engine, network=None, order=None, mappings=None, backend_config=None):
+def compare_network(name, engine, network=None, order=None, mappings=None, backend_config=None, qat=False):
     """Quantize one network on both sides and compare observers, fusions, parameters and codes.
 
     Parameters
@@ -107,6 +112,8 @@ def compare_network(name, engine, network=None, order=None, mappings=None, backe
         refquant's and PyTorch's QConfigMapping; the defaults unless given.
     backend_config : tuple, optional
         refquant's and PyTorch's BackendConfig.
+    qat : bool
+        As for quantization-aware training, with fake-quantizers.
 
     Returns
     -------
@@ -114,19 +121,22 @@ def compare_network(name, engine, network=None, order=None, mappings=None, backe
     """
     import torch
 
-    from refquant import interop
+    from refquant import interop, workflow
     from refquant.backends import torch_fx
-    from refquant.workflow import convert_fx, get_default_qconfig_mapping, layer_bits, prepare_fx
 
     module, batches = network or _network(name, engine)
     order = order or "float64"
-    ours_mapping, their_mapping = mappings or (get_default_qconfig_mapping(engine), None)
+    prepare, default = (workflow.prepare_qat_fx, workflow.get_default_qat_qconfig_mapping) if qat else (workflow.prepare_fx, workflow.get_default_qconfig_mapping)
+    ours_mapping, their_mapping = mappings or (default(engine), None)
     ours_table, their_table = backend_config or (None, None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = torch_fx.prepared_module(module, engine, batches, mapping=their_mapping, order=order, backend_config=their_table)
         model = interop.from_torch(module, tuple(torch.from_numpy(x) for x in _inputs(batches[0])))
-        prepared = prepare_fx(model, ours_mapping, _inputs(batches[0]), backend_config=ours_table)
+        try:
+            prepared = prepare(model, ours_mapping, _inputs(batches[0]), backend_config=ours_table)
+        except UnsupportedError as refusal:
+            return _both_refuse(name, engine, refusal, lambda: torch_fx.prepared_module(module, engine, batches[:1], mapping=their_mapping, backend_config=their_table, qat=qat))
+        theirs = torch_fx.prepared_module(module, engine, batches, mapping=their_mapping, order=order, backend_config=their_table, qat=qat)
         for batch in batches:
             prepared(*_inputs(batch), real=order)
         first = _structure(prepared, theirs)
@@ -134,8 +144,17 @@ def compare_network(name, engine, network=None, order=None, mappings=None, backe
             return Parity(name, engine, -1 if "observer" in first else len(prepared.placement), -1 if "fused" in first else 0, 0, 0, 0, 0, first)
         quantized = torch_fx.quantized_module(theirs, engine, backend_config=their_table)
         bits = torch_fx.run_bits(quantized, engine, *_inputs(batches[-1]), order=order)
-        rows = torch_fx.compare_layers(layer_bits(convert_fx(prepared, numerics_here(engine)), *_inputs(batches[-1]), real=order), bits)
+        rows = torch_fx.compare_layers(workflow.layer_bits(workflow.convert_fx(prepared, numerics_here(engine)), *_inputs(batches[-1]), real=order), bits)
     return _parity(name, engine, prepared, rows)
+
+
+def _both_refuse(name, engine, refusal, prepared_by_pytorch):
+    """The row of a network that refquant refuses, as PyTorch must too."""
+    try:
+        prepared_by_pytorch()
+    except Exception:  # noqa: BLE001 - PyTorch has no class of errors of its own
+        return Parity(name, engine, 0, 0, 0, 0, 0, 0, "")
+    return Parity(name, engine, 0, 0, 0, 0, 0, 0, f"PyTorch prepares it, refquant refuses: {refusal}")
 
 
 def _inputs(batch):
@@ -166,7 +185,7 @@ def _parity(name, engine, prepared, rows):
     return Parity(name, engine, len(prepared.placement), fused, len(rows), outputs, differing, parameters, first)
 
 
-def compare_models(networks=None, engines=None, *, minutes=None):
+def compare_models(networks=None, engines=None, *, minutes=None, qat=False):
     """Compare networks under engines, print a table and return the exit status.
 
     Parameters
@@ -175,41 +194,46 @@ def compare_models(networks=None, engines=None, *, minutes=None):
         Of `NETWORKS` and `ENGINES`, all unless given.
     minutes : float, optional
         No network is begun after that time.
+    qat : bool
+        As for quantization-aware training.
     """
     if not backends.installed("fbgemm"):
         raise BackendMissing(f"verify --models: needs PyTorch, which is not installed; {backends.find('fbgemm').install}")
     networks = tuple(choose("verify --models", "network", n, NETWORKS) for n in networks or NETWORKS)
     engines = tuple(choose("verify --models", "engine", e, ENGINES) for e in engines or ENGINES)
     progress, start, rows = Progress(), time.monotonic(), []
-    print("refquant beside PyTorch's prepare_fx and convert_fx: observers, fusions, scales, zero points and codes of every layer")
+    print(f"refquant beside PyTorch's prepare_{'qat_' * qat}fx and convert_fx: observers, fusions, scales, zero points and codes of every layer")
     print(_ROW.format("network", "engine", "observers", "fused", "layers", "codes", "scales differ", "codes differ"))
     for number, network in enumerate(networks):
         if minutes is not None and time.monotonic() - start > 60 * minutes:
             break
         for engine in engines:
             progress.show(f"{number + 1} of {len(networks)}: {network} on {engine}")
-            rows.append(_guarded(network, engine))
+            rows.append(_guarded(network, engine, qat))
             progress.clear()
             _show(rows[-1])
     return _summary(rows, len({r.network for r in rows}), len(networks))
 
 
-def _guarded(network, engine):
+def _guarded(network, engine, qat):
     try:
-        return compare_network(network, engine)
+        return compare_network(network, engine, qat=qat)
     except RefquantError as error:
         return Parity(network, engine, 0, 0, 0, 0, 0, 0, f"{type(error).__name__}: {error}")
 
 
 def _show(row):
     numbers = (row.observers, row.fused, row.layers, row.outputs, row.parameters, row.differing)
-    text = _ROW.format(row.network, row.engine, *("differ" if n < 0 else f"{n:,}" for n in numbers))
+    cells = ["refused by both", *[""] * 5] if row.refused else ["differ" if n < 0 else f"{n:,}" for n in numbers]
+    text = _ROW.format(row.network, row.engine, *cells).rstrip()
     print(text if row.exact else paint(f"{text}\n  {row.first}", "red"), flush=True)
 
 
 def _summary(rows, done, asked):
     wrong = [r for r in rows if not r.exact]
     layers, outputs = sum(r.layers for r in rows), sum(r.outputs for r in rows)
-    text = f"{done} of {asked} networks, {len(rows)} comparisons, {layers:,} layers, {outputs:,} codes; {len(wrong)} comparisons differ"
+    refused = sum(r.refused for r in rows)
+    compared = f"{len(rows) - refused} comparisons" + (f" (and {refused} that both sides refuse)" if refused else "")
+    text = f"{done} of {asked} networks, {compared}, {layers:,} layers, {outputs:,} codes; {len(wrong)} comparisons differ"
     print(paint(text, "red" if wrong else "green"))
     return 1 if wrong else 0

@@ -178,7 +178,7 @@ class BackendConfig:
         for config in self.configs:
             if config.fused == target and target.startswith("nni."):
                 parts = [t for t in reversed(parse_pattern(config.pattern).targets) if t != ANY]
-                return tuple(_module_name(t) for t in parts if t not in ("operator.add", "torch.add") and "BatchNorm" not in t or t == parts[0])
+                return tuple(_module_name(t) for t in parts if t not in ("operator.add", "torch.add") and ("BatchNorm" not in t or "Bn" in target) or t == parts[0])
         return ()
 
     def __eq__(self, other):

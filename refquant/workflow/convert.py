@@ -94,12 +94,18 @@ def reference_weights(prepared):
             continue
         if not node.is_module:
             if node.name in prepared.weights:
-                found[node.name] = quantize_weight(node, prepared.qconfigs[node.name], prepared.batches + 1)
+                found[node.name] = _trained_weight(node, prepared) or quantize_weight(node, prepared.qconfigs[node.name], prepared.batches + 1)
             continue
         config, qconfig = prepared.backend_config.find(node.target), by_path[node.path]
         if config is not None and config.weighted and qconfig is not None and _supported(qconfig, config.dtype_configs):
-            found[node.name] = quantize_weight(node, qconfig)
+            found[node.name] = _trained_weight(node, prepared) or quantize_weight(node, qconfig)
     return found
+
+
+def _trained_weight(node, prepared):
+    """Return the weight on the grid of the fake-quantizer that saw it in training, or None."""
+    layer = prepared.layers.get(node.name)
+    return None if layer is None else layer.quantized(node.params["weight"], node.name, _WEIGHT_NUMERICS)
 
 
 def quantized_slopes(prepared):

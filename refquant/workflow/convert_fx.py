@@ -7,6 +7,7 @@ from refquant.workflow.convert import check_calibrated, on_grid, quantize_values
 from refquant.workflow.custom_config import ConvertCustomConfig, preserve
 from refquant.workflow.lower import lower
 from refquant.workflow.prepare_fx import Prepared, fused_model
+from refquant.workflow.prepare_qat_fx import as_float
 from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
 
 __all__ = ["convert_fx", "convert_to_reference_fx"]
@@ -96,6 +97,7 @@ def _convert(prepared, numerics, custom, mapping, place, finish):
         raise ArgumentError(f"{place}: convert_custom_config is a {type(custom).__name__} but must be a ConvertCustomConfig; see refquant.workflow.ConvertCustomConfig")
     profile = profiles.get(numerics or prepared.backend or "x86")
     skipped = _without_qconfig(prepared, mapping, place)
+    prepared = as_float(prepared) if prepared.layers else prepared
     weights = {name: w for name, w in reference_weights(prepared).items() if name not in skipped}
     # PyTorch takes the range of run-time parameters from the engine, not from the observer.
     model = quantize_values(prepared.model, reduce_range=profile.name.partition("@")[0] in ("fbgemm", "x86"), left_out=_left_out(prepared.model, skipped))

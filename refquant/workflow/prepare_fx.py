@@ -18,7 +18,7 @@ __all__ = ["Prepared", "prepare_fx", "fused_model"]
 
 
 class Prepared:
-    """A model with observers; made by `prepare_fx`.
+    """A model with observers; made by `prepare_fx` or `prepare_qat_fx`.
 
     Call it with calibration batches: it returns float outputs, and its observers see every value. ``print`` shows where
     they sit and who shares one.
@@ -38,6 +38,8 @@ class Prepared:
     backend_config : BackendConfig
         The table of patterns.
     custom : PrepareCustomConfig
+    layers : dict of str to QatLayer
+        Of `prepare_qat_fx`: how layers compute while their weights are rounded to a grid; else empty.
     batches : int
         How many batches were seen.
     """
@@ -46,15 +48,20 @@ class Prepared:
         self.model, self.qconfigs, self.backend = model, qconfigs, backend
         self.observed, self.weights = frozenset(observed), frozenset(weights)
         self.backend_config, self.custom = backend_config, custom
-        self.batches = 0
+        self.layers, self.batches = {}, 0
 
     def __call__(self, *inputs, **options):
         """Run the float model and let the observers see its values; options are those of `Model.run`."""
         if any(np.size(getattr(x, "values", x)) == 0 for x in inputs):
             raise ArgumentError(f"{self.model.name}: the calibration batch is empty; give at least one image")
-        outputs = self.model.run(*inputs, **options)
+        model = self.model.with_nodes(self._trained_nodes()) if self.layers else self.model
+        outputs = model.run(*inputs, **options)
         self.batches += 1
         return outputs
+
+    def _trained_nodes(self):
+        for node in self.model.nodes:
+            yield from self.layers[node.name].nodes(node) if node.name in self.layers else [node]
 
     def with_model(self, model):
         """Return a prepared model with other nodes, else like this one."""
@@ -139,36 +146,41 @@ def prepare_fx(model, qconfig_mapping, example_inputs, prepare_custom_config=Non
     >>> y.dtype, prepared.batches
     (dtype('float32'), 1)
     """
-    _check_model(model)
+    return prepared_with("prepare_fx", model, qconfig_mapping, example_inputs, prepare_custom_config, backend_config or get_backend_config())
+
+
+def prepared_with(place, model, qconfig_mapping, example_inputs, prepare_custom_config, table):
+    """Same as `prepare_fx`, for any caller and with a given table."""
+    _check_model(place, model)
     if not isinstance(qconfig_mapping, QConfigMapping):
         kind = type(qconfig_mapping).__name__
-        raise ArgumentError(f"prepare_fx: qconfig_mapping is a {kind}; pass a QConfigMapping, such as get_default_qconfig_mapping('x86')")
+        raise ArgumentError(f"{place}: qconfig_mapping is a {kind}; pass a QConfigMapping, such as get_default_qconfig_mapping('x86')")
     if not isinstance(example_inputs, (tuple, list)):
         kind = type(example_inputs).__name__
-        raise ArgumentError(f"prepare_fx: example_inputs is a {kind} but must be a tuple, one entry an input; write (x,)")
-    table, custom = backend_config or get_backend_config(), prepare_custom_config or PrepareCustomConfig()
-    _check_kinds(table, custom)
+        raise ArgumentError(f"{place}: example_inputs is a {kind} but must be a tuple, one entry an input; write (x,)")
+    custom = prepare_custom_config or PrepareCustomConfig()
+    _check_kinds(place, table, custom)
     model._bind(tuple(example_inputs))
     model.shapes(*(np.shape(x) for x in example_inputs))
-    given = checked_indexes(custom.input_quantized_indexes, len(model.inputs), "prepare_fx: input_quantized_indexes")
-    checked_indexes(custom.output_quantized_indexes, len(model.outputs), "prepare_fx: output_quantized_indexes")
+    given = checked_indexes(custom.input_quantized_indexes, len(model.inputs), f"{place}: input_quantized_indexes")
+    checked_indexes(custom.output_quantized_indexes, len(model.outputs), f"{place}: output_quantized_indexes")
     alone = custom.left_alone(model)
     fused = fuse(model, table, alone)
     qconfigs = qconfigs_of(fused, qconfig_mapping, table, alone)
     placed = place_observers(fused, qconfigs, table, given, alone)
-    preserve(model, placed.model, custom.preserved_attributes, "prepare_fx")
+    preserve(model, placed.model, custom.preserved_attributes, place)
     return Prepared(placed.model, qconfigs, qconfig_mapping.backend, observed=placed.observed, weights=placed.weights, backend_config=table, custom=custom)
 
 
-def _check_kinds(table, custom):
+def _check_kinds(place, table, custom):
     for name, value, kind in (("backend_config", table, BackendConfig), ("prepare_custom_config", custom, PrepareCustomConfig)):
         if not isinstance(value, kind):
-            raise ArgumentError(f"prepare_fx: {name} is a {type(value).__name__} but must be a {kind.__name__}; see refquant.workflow.{kind.__name__}")
+            raise ArgumentError(f"{place}: {name} is a {type(value).__name__} but must be a {kind.__name__}; see refquant.workflow.{kind.__name__}")
 
 
-def _check_model(model):
+def _check_model(place, model):
     if not isinstance(model, Model):
         kind = type(model).__name__
-        raise ArgumentError(f"prepare_fx: model is a {kind} but must be a refquant Model; convert PyTorch modules with refquant.interop.from_torch")
+        raise ArgumentError(f"{place}: model is a {kind} but must be a refquant Model; convert PyTorch modules with refquant.interop.from_torch")
     if any(n.op in ("observe", "quantize", "dequantize") for n in model.nodes):
-        raise ArgumentError(f"prepare_fx: model {model.name!r} is prepared or quantized already; pass the float model")
+        raise ArgumentError(f"{place}: model {model.name!r} is prepared or quantized already; pass the float model")

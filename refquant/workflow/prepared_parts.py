@@ -1,5 +1,7 @@
 """`parts_of` takes a prepared model apart into its graph and plain data, `prepared_of` puts it together again."""
 
+import numpy as np
+
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.graph.model import Model
 from refquant.observers.observer_recipe import maker_of, recipe_of
@@ -8,6 +10,7 @@ from refquant.workflow.backend_config import BackendConfig, BackendPatternConfig
 from refquant.workflow.backend_patterns import BACKEND_CONFIGS, get_backend_config
 from refquant.workflow.custom_config import PrepareCustomConfig
 from refquant.workflow.prepare_fx import Prepared
+from refquant.workflow.prepare_qat_fx import QatLayer, qat_backend_config
 from refquant.workflow.pt2e.derived_observer import DerivedObserver
 from refquant.workflow.pt2e.prepare_pt2e import ObservedParameter, PreparedPT2E
 from refquant.workflow.qconfig import BACKENDS, QConfig
@@ -39,7 +42,7 @@ def parts_of(prepared):
         raise ArgumentError(f"save: {type(prepared).__name__} is no prepared model; save a Model, or what prepare_fx or prepare_pt2e returned")
     observers = _Numbered()
     nodes = [n.replace(attrs={"observer": observers.number(n.attrs["observer"])}) if n.op == "observe" else n for n in prepared.model.nodes]
-    parts = _pt2e_parts(prepared, observers) if isinstance(prepared, PreparedPT2E) else _fx_parts(prepared)
+    parts = _pt2e_parts(prepared, observers) if isinstance(prepared, PreparedPT2E) else _fx_parts(prepared, observers)
     rows = [_observer_row(o, f"save: observer {number} of {prepared.model.name!r}") for number, o in enumerate(observers.met)]
     return prepared.model.with_nodes(nodes), {"batches": prepared.batches, "observers": rows, **parts}
 
@@ -63,23 +66,29 @@ def _observer_row(observer, place):
     return {**recipe_of(observer, place), "state": state_of(observer, place)}
 
 
-def _fx_parts(prepared):
+def _fx_parts(prepared, observers):
     qconfigs, numbers = [], {}
     for name, qconfig in prepared.qconfigs.items():
         if qconfig is not None and qconfig not in qconfigs:
             qconfigs.append(qconfig)
         numbers[name] = None if qconfig is None else qconfigs.index(qconfig)
     rows = [{side: recipe_of(getattr(q, side), f"save: the {side} of {q!r}") for side in ("activation", "weight")} for q in qconfigs]
+    layers = {name: _layer_row(layer, observers) for name, layer in prepared.layers.items()}
     return {
         "front": "fx", "qconfigs": rows, "qconfig_of": numbers, "backend": prepared.backend, "observed": sorted(prepared.observed), "weights": sorted(prepared.weights),
-        "backend_config": _table_parts(prepared.backend_config), "custom": prepared.custom.to_dict(),
+        "backend_config": _table_parts(prepared.backend_config), "custom": prepared.custom.to_dict(), **({"layers": layers} if layers else {}),
     }  # fmt: skip
+
+
+def _layer_row(layer, observers):
+    number = None if layer.fake_quant is None else observers.number(layer.fake_quant)
+    return [layer.weight, layer.bias, layer.norm, layer.eps, number]
 
 
 def _table_parts(table):
     for name in BACKEND_CONFIGS:
-        if get_backend_config(name) == table:
-            return name
+        if table in (get_backend_config(name), qat_backend_config(get_backend_config(name))):
+            return name if table == get_backend_config(name) else [name]
     plain = lambda c: [list(c.input), list(c.output), list(c.weight), c.bias, c.is_dynamic]  # noqa: E731
     return [table.name, [[c.pattern, [plain(d) for d in c.dtype_configs], c.observation, c.fused, c.weighted] for c in table.configs]]
 
@@ -112,7 +121,7 @@ def prepared_of(model, parts, place):
     observers = [_observer_of(row, f"{place}, observer {number}") for number, row in enumerate(parts["observers"])]
     nodes = [n.replace(attrs={"observer": _of(observers, n.attrs["observer"], place)}) if n.op == "observe" else n for n in model.nodes]
     model, front = model.with_nodes(nodes), choose(place, "front", parts["front"], ("fx", "pt2e"))
-    prepared = _fx_of(model, parts, place) if front == "fx" else _pt2e_of(model, parts, observers, place)
+    prepared = _fx_of(model, parts, observers, place) if front == "fx" else _pt2e_of(model, parts, observers, place)
     prepared.batches = _count(parts["batches"], "batches", place)
     return prepared
 
@@ -136,7 +145,7 @@ def _count(value, name, place):
     return value
 
 
-def _fx_of(model, parts, place):
+def _fx_of(model, parts, observers, place):
     qconfigs = [QConfig(*(maker_of(row[side], place) for side in ("activation", "weight"))) for row in parts["qconfigs"]]
     of = {name: None if number is None else _of(qconfigs, number, place) for name, number in parts["qconfig_of"].items()}
     names, backend = {n.name for n in model.nodes if n.op != "observe"}, parts["backend"]
@@ -147,12 +156,27 @@ def _fx_of(model, parts, place):
     if backend is not None:
         choose(place, "backend", backend, BACKENDS)
     custom = PrepareCustomConfig.from_dict(parts["custom"])
-    return Prepared(model, of, backend, observed=parts["observed"], weights=parts["weights"], backend_config=_table_of(parts["backend_config"], place), custom=custom)
+    prepared = Prepared(model, of, backend, observed=parts["observed"], weights=parts["weights"], backend_config=_table_of(parts["backend_config"], place), custom=custom)
+    prepared.layers = {name: _layer_of(row, model.node(name), observers, f"{place}, layer {name!r}") for name, row in parts.get("layers", {}).items()}
+    return prepared
+
+
+def _layer_of(row, node, observers, place):
+    weight, bias, norm, eps, number = row
+    layer = QatLayer(weight, bias, norm, float(eps), None if number is None else _of(observers, number, place))
+    shapes = [(weight, np.shape(node.params.get("weight")))] + [(v, weight.shape[:1]) for v in (bias, *(norm or {}).values()) if v is not None]
+    if any(v.shape != shape or v.dtype != np.float32 for v, shape in shapes) or norm is not None and set(norm) != {"weight", "bias", "running_mean", "running_var"}:
+        raise ArgumentError(f"{place}: its weight, bias and norm must be float32 in the shapes of the node's; write the file anew")
+    if norm is None and layer.fake_quant is None:
+        raise ArgumentError(f"{place}: has neither a fake-quantizer nor a batch norm, so it is no layer of training; write the file anew")
+    return layer
 
 
 def _table_of(parts, place):
     if isinstance(parts, str):
         return get_backend_config(choose(place, "backend_config", parts, BACKEND_CONFIGS))
+    if len(parts) == 1:
+        return qat_backend_config(get_backend_config(choose(place, "backend_config", parts[0], BACKEND_CONFIGS)))
     name, rows = parts
     configs = []
     for pattern, dtypes, observation, fused, weighted in rows:
