@@ -1,7 +1,11 @@
 """The timing harness, on fake works and a fake clock: no test depends on how fast anything is."""
 
 import gc
+import hashlib
 import json
+import os
+import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -13,7 +17,8 @@ from refquant.backends.bench.case import Bar, Case, Plan, Role, Settings, Work, 
 from refquant.backends.bench.chart import chart_rows, draw
 from refquant.backends.bench.harness import clock_of, geomean, measure, prove, run_case
 from refquant.backends.bench.report import WIDTH, listing, plain_report, text_report
-from refquant.backends.bench.run import WORKS, chosen, run_works
+from refquant.backends.bench.run import WORKS, chosen, judge, run_works
+from refquant.backends.bench.waiting import Waiting
 from refquant.cli.main import main
 from refquant.errors import ArgumentError, BackendMissing, RangeError
 from refquant.verify import Status
@@ -220,7 +225,7 @@ def test_an_absent_engine_is_named_and_skipped():
     found = run_works([contest(clock, cases=[case], bars=(Bar("ratio", lambda rs: geomean(r.ratio for r in rs if r.ratio), 1),))], Settings(turns=5), clock=clock)
     assert found[0].results[0].ratio is None and found[0].verdicts[0].reached is None
     text = text_report(found, MACHINE)
-    assert "Skipped: engine x: not installed" in text and "nothing to judge" in text
+    assert "Skipped: engine x: not installed" in text and "not judged" in text
 
 
 def test_setups_run_before_each_turn():
@@ -237,6 +242,43 @@ def test_other_processes_count_on_several_threads_only():
     assert clock_of(case, Settings(threads=1)) is time.process_time and clock_of(case, Settings(threads=2)) is time.perf_counter
     case.clock = time.perf_counter
     assert clock_of(case, Settings(threads=1)) is time.perf_counter
+
+
+def test_waiting_for_a_processor_is_a_reason_not_to_judge():
+    clock = Clock()
+    times = iter([(1.0, 10.0), (1.02, 11.0), (1.5, 12.0)])
+    waited, now = zip(*times)
+    waited, now = iter(waited), iter(now)
+    waiting = Waiting(waited=lambda: next(waited), clock=lambda: next(now), load=lambda: 7.4)
+    assert waiting.reason() == ""
+    assert waiting.reason() == f"threads that were ready waited for a processor 25% of the time; load 7 on {os.cpu_count()} processors"
+    silent = dict(waited=lambda: None, clock=clock)
+    assert Waiting(**silent, load=lambda: 1e6).reason().startswith("more processes want to run") and not Waiting(**silent, load=lambda: 0.1).reason()
+    assert not Waiting(**silent, load=lambda: None).reason()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells how long threads wait")
+def test_the_waiting_of_this_process_is_seen():
+    """More threads than processors, all of which want to work without the interpreter's lock."""
+    waiting, content = Waiting(), bytes(1 << 20)
+    threads = [threading.Thread(target=lambda: [hashlib.sha256(content).digest() for _ in range(60)]) for _ in range(4 * os.cpu_count())]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "waited for a processor" in waiting.reason()
+
+
+def test_what_was_disturbed_is_not_judged():
+    bar = Bar("ratio", lambda rs: geomean(r.ratio for r in rs if r.ratio), 1)
+    clock = Clock()
+    work = contest(clock, bars=(bar,))
+    row = run_works([work], Settings(turns=5), clock=clock)[0]
+    assert row.verdicts[0].reached is not None and not row.results[0].disturbed
+    result = replace(row.results[0], disturbed="another process runs")
+    assert judge(work, [result])[0].reached is None
+    text = text_report([row._replace(results=[result], verdicts=judge(work, [result]))], MACHINE)
+    assert "not judged, for another process runs" in text
 
 
 def test_few_turns_are_refused_and_garbage_collection_is_put_back():

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from refquant import numerics, zoo
@@ -18,7 +19,8 @@ from refquant.backends.bench.startup import STARTUP
 from refquant.backends.bench.threads import THREADS
 from refquant.cli.bench import peak
 from refquant.graph.work import multiply_adds
-from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled
+from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled, kernel, parallel_for
+from refquant.kernels.shared_work import shared_work
 from refquant.verify import Status
 
 SOME_CONVOLUTIONS = (
@@ -104,3 +106,20 @@ def test_a_child_process_that_fails_is_reported(monkeypatch):
     assert [p.name for p in STARTUP.plans()] == ["import refquant", "first linear, warm cache", "first linear, cold cache"]
     with pytest.raises(RefquantError, match="returned 3"):
         startup._process("import sys; sys.exit(3)", "unused")
+
+
+@kernel
+def _count_up(start, stop, rounds, out):
+    for i in range(start, stop):
+        for _ in range(rounds):
+            out[i] = 3 * out[i] + 1
+
+
+@pytest.mark.skipif(jit_disabled(), reason="without a compiler there is one thread")
+@pytest.mark.parametrize("count, grain, loops, least, most", [(2, 1, 1, 1.5, 2.0), (3, 1, 1, 1.2, 1.5), (2, 2, 0, 1.0, 1.0)])
+def test_what_threads_share_is_seen_by_processor_time(count, grain, loops, least, most):
+    """Three units on two threads are two thirds of the time; what is too little to share counts as not shared."""
+    out = np.zeros(count, np.int64)
+    work = shared_work(lambda: parallel_for(_count_up, count, 3_000_000, out, grain=grain), calls=5)
+    assert work.loops == loops and least <= work.most <= most
+    assert loops == 0 or work.shared > 0.9 * work.seconds

@@ -14,7 +14,7 @@ import pytest
 import refquant
 from refquant.errors import ArgumentError, RangeError
 from refquant.kernels import disk_cache
-from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled, kernel, parallel_for, set_num_threads
+from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled, kernel, set_num_threads
 
 PACKAGE = Path(refquant.__file__).resolve().parent
 
@@ -232,37 +232,6 @@ def test_thread_numbers_that_are_refused(n, error):
     with pytest.raises(error, match="set_num_threads: n="):
         set_num_threads(n)
     assert get_num_threads() == before
-
-
-def test_parts_cover_the_range_once():
-    before = get_num_threads()
-    seen = []
-    try:
-        for threads in (1, 2, 5):
-            for count in (0, 1, 4, 5, 23):
-                for grain in (1, 3, 100):
-                    set_num_threads(np.int64(threads))
-                    seen.clear()
-                    parallel_for(lambda start, stop: seen.append((start, stop)), count, grain=grain)
-                    covered = sorted(i for start, stop in seen for i in range(start, stop))
-                    assert covered == list(range(count)), (threads, count, grain)
-                    assert len(seen) <= threads and (len(seen) <= 1 or count // len(seen) >= grain)
-    finally:
-        set_num_threads(before)
-
-
-def test_an_error_in_a_part_arrives():
-    def worker(start, stop):
-        if start > 0:
-            raise ValueError("part")
-
-    before = get_num_threads()
-    set_num_threads(2)
-    try:
-        with pytest.raises(ValueError, match="part"):
-            parallel_for(worker, 4)
-    finally:
-        set_num_threads(before)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

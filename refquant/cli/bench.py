@@ -44,6 +44,7 @@ def run(arguments):
     from refquant.backends.bench.engines import limited_threads, machine
     from refquant.backends.bench.report import listing, plain_report, text_report
     from refquant.backends.bench.run import WORKS, chosen, run_works
+    from refquant.kernels.shared_work import shared_work
 
     if arguments.list:
         print(listing(chosen(WORKS, arguments.filter)))
@@ -51,7 +52,7 @@ def run(arguments):
     _check(arguments)
     about = machine(arguments.threads)
     with limited_threads(arguments.threads):
-        settings = Settings(arguments.threads, arguments.turns, peak(arguments.threads))
+        settings = Settings(arguments.threads, arguments.turns, peak(arguments.threads), shared_work)
         report, done = _progress()
         found = run_works(WORKS, settings, text=arguments.filter, progress=report)
         done()
@@ -118,8 +119,9 @@ def peak(threads):
 
 def _spin(bits):
     """Compile the loop: independent accumulators, each with a start of its own, so that none can be left out."""
-    import numba
+    from numba.core import types
 
+    from refquant.kernels.jit import kernel
     from refquant.kernels.vector_ir import I32, I64, emitted_function, vector
 
     kind = vector(I32, bits // 32)
@@ -135,9 +137,9 @@ def _spin(bits):
             total = e.add(total, e.get(acc))
         return e.builder.sext(e.builder.extract_element(total, e.constant(0, I32)), I64)
 
-    loop = emitted_function(f"vpdpbusd_peak_{bits}", numba.int64, [numba.int64], emit)
+    loop = emitted_function(f"vpdpbusd_peak_{bits}", types.int64, [types.int64], emit)
 
-    @numba.njit(nogil=True)
+    @kernel
     def spin(start, stop, rounds, sums):
         for i in range(start, stop):
             sums[i] = loop(rounds)

@@ -23,7 +23,7 @@ __all__ = ["Quantizer", "quantize_codes", "fake_quantize_reals", "dequantize_rea
 AFTER, BEFORE, FUSED = range(3)
 SATURATE, BY_INT64, INDEFINITE = range(3)
 SUB_MUL, SUB_MUL_WIDE, SUB_MUL32, SUB_MUL64, MUL_ADD, FMA = range(6)
-_GRAIN, _ROW = 1 << 16, 1 << 12
+_GRAIN, _ROW = 1 << 14, 1 << 12
 _FETCHES = not jit_disabled()
 
 

@@ -32,7 +32,7 @@ __all__ = ["depthwise_pair16_s32", "depthwise_pair16_requantize", "bind_depthwis
 _GATHERED = 48
 _MOST_BLOCKS = 64
 _BAND_BYTES = 96 * 1024
-_GRAIN = 3_000_000
+_GRAIN = 250_000
 
 
 class Cells(NamedTuple):

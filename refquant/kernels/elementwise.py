@@ -17,7 +17,7 @@ from refquant.kernels.sum_bytes import BLOCK, line_of, sum_blocks
 __all__ = ["RealSum", "FoldedSum", "bind_add_real", "add_folded", "SUB_MUL", "MUL_ADD", "FMA"]
 
 SUB_MUL, MUL_ADD, FMA = range(3)
-_GRAIN = 1 << 18
+_GRAIN = 1 << 15
 
 
 class RealSum(NamedTuple):

@@ -6,6 +6,7 @@ processor: an edited helper can never be answered by yesterday's machine code.
 """
 
 import os
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numba
@@ -16,7 +17,7 @@ from numba.core import config
 from refquant.errors import ArgumentError, RangeError
 from refquant.kernels.disk_cache import DiskCache
 
-__all__ = ["kernel", "jit_disabled", "cpu_features", "get_num_threads", "set_num_threads", "parallel_for"]
+__all__ = ["kernel", "jit_disabled", "cpu_features", "get_num_threads", "set_num_threads", "parallel_for", "shared_by"]
 
 
 def kernel(function=None, *, forceinline=False):
@@ -78,7 +79,7 @@ def cpu_features():
 
 
 _threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-_helpers = None
+_helpers, _shared = None, {}
 
 
 def get_num_threads():
@@ -120,7 +121,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def parallel_for(worker, count, *args, grain=1):
-    """Call ``worker(start, stop, *args)`` over disjoint parts of ``range(count)``, one part a thread.
+    """Call ``worker(start, stop, *args)`` over disjoint parts of ``range(count)``, on as many threads as are set.
 
     Parameters
     ----------
@@ -128,16 +129,43 @@ def parallel_for(worker, count, *args, grain=1):
         Must write to disjoint places for disjoint ranges.
     count : int
     grain : int
-        The least part worth a thread of its own: some 80 µs of work, for so long it may take to wake one that sleeps.
+        The least part worth a thread of its own: some 10 µs of work.
     """
-    global _helpers
-    parts = min(_threads, count // grain) if grain > 1 else min(_threads, count)
-    if parts <= 1 or jit_disabled():
-        if count > 0:
-            worker(0, count, *args)
+    if count < 1:
         return
+    if jit_disabled():
+        worker(0, count, *args)
+        return
+    run = _shared.get(worker)
+    if run is None:
+        from refquant.kernels.threads import shared
+
+        run = _shared[worker] = shared(worker)
+    parts = min(_threads, count // grain if grain > 1 else count)
+    _the_helpers().run(run, parts, count, grain, args)
+
+
+def _the_helpers():
+    global _helpers
     if _helpers is None:
         from refquant.kernels.threads import Helpers
 
         _helpers = Helpers()
-    _helpers.run(worker, [count * i // parts for i in range(parts + 1)], args)
+    return _helpers
+
+
+@contextmanager
+def shared_by(helpers):
+    """Context: let ``helpers.run(kernel, parts, count, least, args)`` share loops out in place of the threads, such as to time them.
+
+    Parameters
+    ----------
+    helpers : object
+        With the method of `refquant.kernels.threads.Helpers`.
+    """
+    global _helpers
+    before, _helpers = _helpers, helpers
+    try:
+        yield
+    finally:
+        _helpers = before

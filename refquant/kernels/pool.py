@@ -14,7 +14,7 @@ from refquant.kernels.jit import kernel, parallel_for
 
 __all__ = ["sum_windows", "max_windows"]
 
-_GRAIN = 1 << 18
+_GRAIN = 1 << 15
 
 
 @kernel

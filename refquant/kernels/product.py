@@ -28,7 +28,7 @@ __all__ = ["Right", "bind_product"]
 
 _BLOCK, _TILE = 240, 12
 _GATHERED = 48
-_GRAIN = 12_000_000
+_GRAIN = 1_000_000
 _NO_BIAS = as_input(np.empty(0, np.int32))
 
 

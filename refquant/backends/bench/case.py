@@ -118,11 +118,14 @@ class Settings(NamedTuple):
     turns : int
     peak : Yardstick or None
         The processor's fastest multiplication.
+    shared_work : callable or None
+        ``shared_work(call)``: how much of a call threads share out, see `refquant.kernels.shared_work`.
     """
 
     threads: int = 1
     turns: int = 7
     peak: Yardstick = None
+    shared_work: Callable = None
 
 
 class Plan(NamedTuple):

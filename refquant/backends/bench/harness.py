@@ -6,7 +6,7 @@ that whatever slows the machine down for a while slows down both sides of it.
 
 On one thread, seconds are those of the processor (``time.process_time``: all threads of the process, in user and system mode): other
 processes then take from nobody, while on the wall's clock long calls lose more to them than short ones, which fit between.
-On several threads, seconds are the wall's.
+On several threads, seconds are the wall's; where threads had to wait for a processor meanwhile, a result says so and is not judged.
 """
 
 import gc
@@ -19,6 +19,7 @@ from time import perf_counter, process_time
 import numpy as np
 
 from refquant.backends.bench.case import Contender, Role
+from refquant.backends.bench.waiting import Waiting
 from refquant.verify import Status, compare
 
 __all__ = ["Result", "run_case", "clock_of", "prove", "measure", "geomean", "LEAST_TURNS"]
@@ -48,6 +49,8 @@ class Result:
     skipped : tuple of str
     yardstick : float
         Operations of the yardstick, 0 if it is compared by time.
+    disturbed : str
+        Why times by the wall's clock mean nothing here, or ``""``.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Result:
     samples: dict = field(default_factory=dict)
     skipped: tuple = ()
     yardstick: float = 0
+    disturbed: str = ""
 
     def names(self, role):
         """Return the timed contenders of a role."""
@@ -140,12 +144,13 @@ def run_case(case, settings, clock=None):
     facts = dict(name=case.name, group=case.group, status=status, detail=detail, operations=case.operations, skipped=tuple(case.skipped))
     if status is not Status.EXACT:
         return Result(**facts)
-    turns = min(settings.turns, case.most_turns or settings.turns)
+    turns, waiting = min(settings.turns, case.most_turns or settings.turns), Waiting()
     return Result(
         **facts,
         roles={c.name: c.role for c in contenders},
         samples=measure(contenders, turns, clock, warm=case.warm),
         yardstick=sum(c.operations for c in contenders),
+        disturbed=waiting.reason() if clock is perf_counter else "",
     )
 
 

@@ -9,7 +9,7 @@ __all__ = ["text_report", "plain_report", "machine_line", "listing"]
 
 WIDTH = 100
 _QUIET = 0.5
-_STATES = {True: ("reached", "green"), False: ("not reached", "red"), None: ("nothing to judge", "dim")}
+_STATES = {True: ("reached", "green"), False: ("not reached", "red"), None: ("not judged", "dim")}
 
 
 def machine_line(machine):
@@ -65,7 +65,7 @@ def text_report(found, machine, *, cases=False, paint=lambda text, colour: text)
     for row in found:
         lines += ["", f"{row.work.name}: {row.work.title}"]
         lines += _group_table(row) if row.work.grouped and not cases else _case_table(row)
-        for note in (*row.work.notes([r for r in row.results if r.timed]), *_skipped(row)):
+        for note in (*row.work.notes([r for r in row.results if r.timed]), *_disturbed(row), *_skipped(row)):
             lines += textwrap.wrap(note, WIDTH - 2, initial_indent="  ", subsequent_indent="    ")
     return "\n".join([*lines, "", *_verdict_table(found, paint)])
 
@@ -119,6 +119,10 @@ def _group_table(row):
         for r in results:
             if not r.timed:
                 yield from _difference(r)
+
+
+def _disturbed(row):
+    return [f"{r.name}: not judged, for {r.disturbed}" for r in row.results if r.disturbed]
 
 
 def _skipped(row):
@@ -178,4 +182,5 @@ def _plain_case(r):
         "name": r.name, "group": r.group, "status": str(r.status), "detail": r.detail, "operations": r.operations,
         "contenders": contenders, "best": r.best if r.timed else None, "ratio": r.ratio, "gops": r.gops,
         "share": r.share, "share_of": yardsticks[0] if yardsticks else None, "skipped": list(r.skipped),
+        "disturbed": r.disturbed,
     }  # fmt: skip

@@ -24,7 +24,7 @@ if len({work.name for work in WORKS}) != len(WORKS):
 
 
 class Verdict(NamedTuple):
-    """A bar, the group it was applied to, the figure found, and whether that reaches it (None: there was nothing to judge)."""
+    """A bar, the group it was applied to, the figure found, and whether that reaches it (None: nothing can be judged)."""
 
     label: str
     group: str
@@ -115,13 +115,15 @@ def _short(result):
 
 
 def judge(work, results):
-    """Return the verdicts on a work. A case whose bits differ, or that could not be run, reaches nothing."""
+    """Return the verdicts on a work. A case whose bits differ, or that could not be run, reaches nothing; one that was disturbed is not judged."""
     verdicts = []
     for bar in work.bars:
         for group in list(dict.fromkeys(r.group for r in results)) if bar.by_group else [""]:
             mine = [r for r in results if not bar.by_group or r.group == group]
             figure = bar.figure([r for r in mine if r.timed])
             good = None if figure is None else figure <= bar.limit if bar.at_most else figure >= bar.limit
+            if any(r.disturbed for r in mine):
+                good = None
             if any(not r.timed for r in mine):
                 good = False
             verdicts.append(Verdict(bar.label, group, bar.limit, bar.at_most, figure, good))

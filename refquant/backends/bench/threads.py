@@ -17,8 +17,13 @@ _ONE, _TWO = "refquant, 1 thread", "refquant, 2 threads"
 _THEIRS_ONE, _THEIRS_TWO = "torch x86, 1 thread", "torch x86, 2 threads"
 
 
-def _case(name, ours, theirs, operations=0):
-    case = Case(name, operations=operations, clock=perf_counter)
+_SHARED = {}
+
+
+def _case(name, ours, theirs, settings):
+    case = Case(name, clock=perf_counter)
+    if settings.shared_work:
+        _SHARED[name] = lambda: settings.shared_work(lambda: ours(2))
     case.add(_TWO, lambda: lambda: ours(2), Role.SUBJECT, bits=np.array, setup=lambda: set_threads(2))
     case.add(_ONE, lambda: lambda: ours(1), bits=np.array, setup=lambda: set_threads(1))
     case.add(_THEIRS_TWO, theirs, Role.SHOWN, setup=lambda: set_threads(2))
@@ -29,13 +34,13 @@ def _case(name, ours, theirs, operations=0):
 def _square(settings):
     layer = dense_layer(1024, 1024, 1024)
     call = product_call(layer.x.values, np.ascontiguousarray(layer.w.values.T))
-    return _case("1024x1024x1024", lambda threads: call(), lambda: torch_call(layer, "x86"))
+    return _case("1024x1024x1024", lambda threads: call(), lambda: torch_call(layer, "x86"), settings)
 
 
 def _network(settings):
     # One thread in the model that is asked for: its bits must not depend on what runs it.
     ours, theirs = network_calls("resnet50")
-    return _case("resnet50", lambda threads: ours(1), theirs)
+    return _case("resnet50", lambda threads: ours(1), theirs, settings)
 
 
 def _plans():
@@ -47,7 +52,15 @@ def _notes(results):
     if not results:
         return ["This process may use one processor only: nothing to compare."]
     rows = [r for r in results if r.timed and _THEIRS_ONE in r.samples]
-    return [f"{r.name}: torch x86 is {r.ratio_over(_THEIRS_ONE, _THEIRS_TWO):.2f}x as fast on two threads as on one" for r in rows]
+    theirs = [f"{r.name}: torch x86 is {r.ratio_over(_THEIRS_ONE, _THEIRS_TWO):.2f}x as fast on two threads as on one" for r in rows]
+    return [_by_processor_time(r.name, _SHARED[r.name]()) for r in results if r.name in _SHARED] + theirs
+
+
+def _by_processor_time(name, work):
+    return (
+        f"{name}: by processor time {work.shared / work.seconds:.1%} of the work is in {work.loops} loops that threads share, so two free processors are at most "
+        f"{work.most:.2f}x as fast; two threads take {work.both / work.seconds:.2f} times the processor time of one"
+    )
 
 
 THREADS = Work(
