@@ -360,9 +360,21 @@ def report_rows():
 def test_reports_fit_a_hundred_columns(cases):
     text = text_report(report_rows(), MACHINE, cases=cases)
     assert max(map(len, text.splitlines())) <= WIDTH == 100
-    for part in ("AVX512-VNNI, no AMX, 2 threads", "no onnxruntime", "DIFFERENT, not timed", "not reached", "resnet50, geomean", "3.25"):
+    for part in ("AVX512-VNNI, no AMX, 2 threads", "no onnxruntime", "DIFFERENT, not timed", "  below", "resnet50, geomean", "3.25"):
         assert part in text
     assert ("\n    123x224x224 3x3/2 depthwise relu" in text) == cases
+    assert ("3.25  1.15 reached" in text) == (not cases)
+
+
+def test_a_bar_that_is_not_reached_says_where_to_look():
+    clock, bars = Clock(), (Bar("worst", lambda rs: min(ratios(rs)), 9.0, by_group=True),)
+    case = duel(clock, name="c", group="a")
+    for layer, text in ((None, "2.00  below\n"), (object(), "2.00  below, see --profile\n")):
+        case.layer = layer
+        found = run_works([contest(clock, cases=[case], bars=bars, grouped=True)], Settings(turns=5), clock=clock)
+        report = text_report(found, MACHINE) + "\n"
+        assert report.endswith(text) and "9 below" in report
+        assert max(map(len, report.splitlines())) <= WIDTH
 
 
 def test_a_busy_machine_is_told():

@@ -213,6 +213,25 @@ def test_low_bytes_take_the_faster_rung_where_it_is_exact_and_no_further(rung, p
 
 
 @pytest.mark.parametrize("rung", [rung.name for rung in RUNGS if rung.low and rung.runs_here])
+def test_a_row_alone_takes_several_blocks_of_columns(rung):
+    """Every number of columns and of blocks whose pairs would saturate, in every place, with every kind of output."""
+    rng = np.random.default_rng(12)
+    forms = [make_epilogue, lambda n, **o: make_epilogue(n, flags=BIAS | CLAMP, b=0.5, lo=-60, hi=200, **o)]
+    for n in [*range(1, 140, 3), 16, 48, 64, 65, 80, 128, 256, 1000]:
+        k = int(rng.integers(1, 90))
+        a, b = rng.integers(200, 256, (1, k), np.uint8), rng.integers(-60, 61, (k, n), np.int8)
+        for block in rng.permutation(-(-n // 16))[: rng.integers(3)]:
+            b[:, 16 * block] = rng.choice([127, -128])
+        packed = pack_b(b, rung)
+        assert_same(ref_gemm(a, b, 5), gemm_s32(a, packed, a_zero=5), (n, k))
+        b_zero = rng.integers(-9, 9, n)
+        assert_same(ref_gemm(a, b, 5, b_zero), gemm_s32(a, packed, a_zero=5, b_zero=b_zero), (n, k))
+        for form, dtype in zip((*forms, *forms), (np.uint8, np.uint8, np.int8, np.float32)):
+            ep = form(n, s2=rng.uniform(1e-3, 1e-2, n).astype(np.float32), qlo=-128 * (dtype == np.int8), qhi=255 - 128 * (dtype == np.int8))
+            assert_same(apply_epilogue(ref_gemm(a, b, 5), ep, dtype), gemm_requantize(a, packed, ep, dtype, a_zero=5), (n, k))
+
+
+@pytest.mark.parametrize("rung", [rung.name for rung in RUNGS if rung.low and rung.runs_here])
 def test_one_high_byte_in_any_block_of_rows_is_seen(rung):
     """Rows are looked at a block at a time: of 600 rows the first and last of every block, and some between."""
     m, k = 600, 6

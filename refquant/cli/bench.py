@@ -8,7 +8,7 @@ from pathlib import Path
 from refquant.cli.console import Progress, paint
 from refquant.cli.numbers import count
 from refquant.core.files import check_writable, write_whole
-from refquant.errors import choose
+from refquant.errors import ArgumentError, choose
 
 __all__ = ["EXAMPLES", "add_arguments", "run", "peak"]
 
@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   refquant bench                                   everything; takes some minutes on an idle machine
   refquant bench --filter conv/resnet50            a table of its layers
   refquant bench --filter gemm --threads 2
+  refquant bench --filter gemm --profile           and where the time of each product goes
   refquant bench --json bench.json --plot bench.svg
   refquant bench --list                            works, what they have to reach, their cases
 
@@ -25,7 +26,7 @@ exit status: 0, 1 if the bits of a case differ or it cannot run (it is not timed
 """
 
 _ROUNDS = 20_000
-_ACCUMULATORS = 24
+_ACCUMULATORS, _AVX2_ACCUMULATORS = 24, 8
 
 
 def add_arguments(parser):
@@ -35,6 +36,7 @@ def add_arguments(parser):
     parser.add_argument("--turns", type=count, default=7, metavar="N", help="turns of each contender, at least 5 (7)")
     parser.add_argument("--json", metavar="OUT", help="write all figures to a file")
     parser.add_argument("--plot", metavar="OUT", help="draw the ratios: a .png or .svg")
+    parser.add_argument("--profile", action="store_true", help="of products and convolutions also tell where the time goes, on one thread")
     parser.add_argument("--list", action="store_true", help="list works, what they have to reach, and their cases")
 
 
@@ -44,6 +46,7 @@ def run(arguments):
     from refquant.backends.bench.engines import limited_threads, machine
     from refquant.backends.bench.report import listing, plain_report, text_report
     from refquant.backends.bench.run import WORKS, chosen, run_works
+    from refquant.cli.bench_profile import plain_profile, profile_table, profile_works
     from refquant.kernels.shared_work import shared_work
 
     if arguments.list:
@@ -55,17 +58,23 @@ def run(arguments):
         settings = Settings(arguments.threads, arguments.turns, peak(arguments.threads), shared_work)
         report, done = _progress()
         found = run_works(WORKS, settings, text=arguments.filter, progress=report)
+        profiles = profile_works(chosen(WORKS, arguments.filter), settings, report) if arguments.profile else None
         done()
     if arguments.json:
-        write_whole(arguments.json, (json.dumps(plain_report(found, about, settings), indent=1) + "\n").encode())
+        plain = plain_report(found, about, settings) | ({} if profiles is None else {"profile": plain_profile(profiles)})
+        write_whole(arguments.json, (json.dumps(plain, indent=1) + "\n").encode())
     if arguments.plot:
         _plot(found, about, arguments.plot)
     print(text_report(found, about, cases=arguments.filter is not None, paint=paint))
+    if profiles is not None:
+        print("\n".join(profile_table(profiles)))
     return 1 if any(row.failed for row in found) else 0
 
 
 def _check(arguments):
     """Refuse what would fail after minutes of work."""
+    if arguments.profile and arguments.threads != 1:
+        raise ArgumentError(f"bench --profile: threads={arguments.threads}, but parts are timed on one; leave --threads out")
     for path in filter(None, (arguments.json, arguments.plot)):
         check_writable(path)
     if arguments.plot:
@@ -93,7 +102,7 @@ def _plot(found, about, path):
 
 
 def peak(threads):
-    """Return the processor's fastest product of bytes as a yardstick: ``vpdpbusd`` on registers alone, on every thread.
+    """Return the processor's fastest product of bytes as a yardstick: its chain of instructions on registers alone, on every thread.
 
     Parameters
     ----------
@@ -102,42 +111,57 @@ def peak(threads):
     Returns
     -------
     Yardstick or None
-        None where the processor has no such instruction, or the JIT is off.
+        ``vpdpbusd``, or on AVX2 ``vpmaddubsw``, ``vpmaddwd`` and ``vpaddd``; None where the processor has neither, or the JIT is off.
     """
     from refquant.backends.bench.case import Yardstick
     from refquant.kernels.jit import cpu_features, jit_disabled, parallel_for
 
-    bits = 512 if "avx512vnni" in cpu_features() else 256 if "avxvnni" in cpu_features() else 0
+    features = cpu_features()
+    bits = 512 if "avx512vnni" in features else 256 if features & {"avxvnni", "avx2"} else 0
     if jit_disabled() or not bits:
         return None
     import numpy as np
 
-    spin, sums = _spin(bits), np.zeros(threads, np.int64)
-    operations = 2.0 * (bits // 8) * _ACCUMULATORS * _ROUNDS * threads
-    return Yardstick(f"vpdpbusd peak, {bits} bits", lambda: parallel_for(spin, threads, _ROUNDS, sums), operations)
+    name = "vpdpbusd" if features & {"avx512vnni", "avxvnni"} else "vpmaddubsw"
+    accumulators = _ACCUMULATORS if name == "vpdpbusd" else _AVX2_ACCUMULATORS
+    spin, sums = _spin(name, bits, accumulators), np.zeros(threads, np.int64)
+    operations = 2.0 * (bits // 8) * accumulators * _ROUNDS * threads
+    return Yardstick(f"{name} peak, {bits} bits", lambda: parallel_for(spin, threads, _ROUNDS, sums), operations)
 
 
-def _spin(bits):
+def _spin(name, bits, count):
     """Compile the loop: independent accumulators, each with a start of its own, so that none can be left out."""
     from numba.core import types
 
     from refquant.kernels.jit import kernel
-    from refquant.kernels.vector_ir import I32, I64, emitted_function, vector
+    from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
 
-    kind = vector(I32, bits // 32)
+    kind, bytes_kind, pairs_kind = vector(I32, bits // 32), vector(I8, bits // 8), vector(I16, bits // 16)
+
+    def step(e, acc, word):
+        if name == "vpdpbusd":
+            return e.call(f"llvm.x86.avx512.vpdpbusd.{bits}", kind, acc, word, word), word
+        bytes_of = e.builder.bitcast(word, bytes_kind)
+        pairs = e.call("llvm.x86.avx2.pmadd.ub.sw", pairs_kind, bytes_of, bytes_of)
+        fours = e.call("llvm.x86.avx2.pmadd.wd", kind, pairs, e.constant(1, pairs_kind))
+        # Else the products, all the same, would be taken out of the loop.
+        return e.in_order(e.add(acc, fours), word)
 
     def emit(e, rounds):
         word = e.splat(e.builder.trunc(rounds, I32), kind.count)
-        accumulators = [e.variable(e.constant(i + 1, kind)) for i in range(_ACCUMULATORS)]
+        accumulators = [e.variable(e.constant(i + 1, kind)) for i in range(count)]
+        same = e.variable(word)
         with e.loop(rounds):
             for acc in accumulators:
-                e.set(acc, e.call(f"llvm.x86.avx512.vpdpbusd.{bits}", kind, e.get(acc), word, word))
+                total, word = step(e, e.get(acc), e.get(same))
+                e.set(acc, total)
+                e.set(same, word)
         total = e.get(accumulators[0])
         for acc in accumulators[1:]:
             total = e.add(total, e.get(acc))
         return e.builder.sext(e.builder.extract_element(total, e.constant(0, I32)), I64)
 
-    loop = emitted_function(f"vpdpbusd_peak_{bits}", types.int64, [types.int64], emit)
+    loop = emitted_function(f"{name}_peak_{bits}", types.int64, [types.int64], emit)
 
     @kernel
     def spin(start, stop, rounds, sums):

@@ -20,7 +20,7 @@ from refquant.kernels.stage import RAW, output_kind
 from refquant.kernels.tile import rung_named
 from refquant.kernels.window import make_geometry, window_rows
 
-__all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize", "bind_conv", "bind_windows", "merged_groups"]
+__all__ = ["PackedConv", "pack_conv", "conv_s32", "conv_requantize", "bind_conv", "bind_windows", "merged_groups", "window_product"]
 
 
 def pack_conv(w, groups=1, rung=None):
@@ -127,6 +127,26 @@ def bind_windows(packed, geometry, x_zero, zeros, kind, ep, merged, apart=False)
         multiply(field, left, out)
 
     return fill
+
+
+def window_product(x, packed, *, stride, padding, dilation, x_zero=0):
+    """The product that a convolution is: what it reads, where its windows lie in that, the packed columns, and their groups.
+
+    Parameters
+    ----------
+    x, packed, stride, padding, dilation, x_zero
+        As for `conv_s32`; `packed` for a kernel with tiles.
+
+    Returns
+    -------
+    (field, left, columns, groups)
+        As `refquant.kernels.product.bind_product` takes them.
+    """
+    geometry = make_geometry(x.shape, packed.shape, stride, padding, dilation)
+    merged = 1 if packed.groups == 1 else merged_groups(packed, packed.no_zeros)
+    field, loose, _ = make_field(x, geometry, x_zero)
+    left = window_rows(geometry, loose, packed.groups // merged, False)
+    return field, left, _columns(packed, merged, left[0].shape[0]), packed.groups // merged
 
 
 def conv_s32(x, packed, *, stride, padding, dilation, x_zero=0, w_zero=0):

@@ -24,7 +24,7 @@ from refquant.kernels.signature import as_input, freeze_epilogue
 from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
 from refquant.kernels.tile import LOW, PLAIN, panel_function, rung_named
 
-__all__ = ["Right", "bind_product"]
+__all__ = ["Right", "bind_product", "row_blocks", "streams_of", "count_low"]
 
 _BLOCK, _TILE = 240, 12
 _GATHERED = 48
@@ -81,12 +81,27 @@ def fill_start(right, k, bias_i, start):
                 start[g, j] = 0
 
 
+@kernel
+def count_low(limits, highest, most):
+    """How many of the next blocks, up to `most`, are exact on the rung for low bytes."""
+    count = 0
+    while count < min(most, limits.shape[0]) and highest <= np.uint8(limits[count]):
+        count += 1
+    return count
+
+
+def streams_of(rung):
+    """Blocks of columns that one row may take at once."""
+    return rung_named(rung.low).streams if rung.low else 1
+
+
 @lru_cache(maxsize=None)
 def _product_kernel(name):
     """The loops around the tile of the rung called `name`."""
     rung = rung_named(name)
     panel, widest, depth, fuses = panel_function(rung), rung.widest, rung.depth, rung.fuses_lines
     has_low = rung.low is not None
+    streams = streams_of(rung)
 
     @kernel
     def product(first, last, field, left_parts, right_parts, height, chunks, out, item, stage):
@@ -114,13 +129,19 @@ def _product_kernel(name):
                 known = m0
                 fill_offsets(left, m0, offsets[:count])
                 if has_low:
-                    end = offsets[count - 1] + (groups - 1) * left.group_step + left.runs[-1] + left.length
-                    highest = highest_byte(field[offsets[0] + left.runs[0] : end])
-            for block in range(unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks):
-                c16 = first_column(block, n16, widest)
-                width = first_column(block + 1, n16, widest) - c16
+                    behind = offsets[count - 1] + (groups - 1) * left.group_step + left.runs[-1] + left.length
+                    highest = highest_byte(field[offsets[0] + left.runs[0] : behind])
+            block, end = unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks
+            while block < end:
+                c16, low = first_column(block, n16, widest), 0
+                if has_low:
+                    lows = count_low(limits[g * n16 + c16 : g * n16 + end], highest, streams if count == 1 else 1)
+                    taken, low = streams if lows == streams else 1, LOW if lows > 0 else 0
+                else:
+                    taken = 1
+                width = first_column(block + taken, n16, widest) - c16
+                block += taken
                 n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
-                low = LOW if has_low and highest <= np.uint8(limits[g * n16 + c16]) else 0
                 if shifted:
                     straight = False
                 else:
@@ -148,7 +169,7 @@ def _product_kernel(name):
 
 
 @lru_cache(maxsize=1024)
-def _heights(rows, threads):
+def row_blocks(rows, threads):
     """Rows of a block, and how many blocks there are: of about one height, whole tiles high, as many for each thread."""
     blocks = max(1, -(-rows // _BLOCK))
     if blocks > threads:
@@ -181,12 +202,13 @@ def bind_product(rung, right, kind, ep):
     worker, (data, _, _, _, groups, columns, _) = _product_kernel(rung), right
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
     most, size = -(-columns // (16 * rung_named(rung).widest)), data.size
+    most_of_a_row = max(1, most // streams_of(rung_named(rung)))
 
     def run(field, left, out):
         rows, threads = left[3], get_num_threads()
-        height, blocks = _heights(rows, threads)
+        height, blocks = row_blocks(rows, threads)
         down = blocks * groups
-        chunks = 1 if down >= 4 * threads else most
+        chunks = 1 if down >= 4 * threads else most_of_a_row if rows == 1 else most
         # Besides the products, reading the columns is worth two rows of them.
         grain = 1 + down * chunks * _GRAIN // ((rows + 2) * size + 1)
         memory = out.reshape(-1).view(np.uint8)

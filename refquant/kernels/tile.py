@@ -56,6 +56,8 @@ class Rung(NamedTuple):
     exact : bool
     low : str or None
         The rung of the same layout that is exact too, and faster, where no pair of products can saturate.
+    streams : int
+        Blocks of columns that a product of one row takes at once: so many streams from memory, for which it only waits.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Rung(NamedTuple):
     shapes: dict
     exact: bool = True
     low: str = None
+    streams: int = 1
 
     @property
     def widest(self):
@@ -95,7 +98,7 @@ RUNGS = (
     Rung("avx2", ("avx2",), 8, 4, _LOW, low="pairs256"),
     Rung("portable", (), 16, 1, {1: (4, 2, 1)}),
     Rung("pairs512", ("avx512bw",), 16, 4, _WIDE, exact=False),
-    Rung("pairs256", ("avx2",), 8, 4, _LOW, exact=False),
+    Rung("pairs256", ("avx2",), 8, 4, _LOW, exact=False, streams=4),
 )
 _BY_NAME = {rung.name: rung for rung in RUNGS}
 
@@ -174,10 +177,14 @@ def _last_word(e, kind, address, rest):
     return word
 
 
-def _emit_tile(e, rung, rows, width, ahead, base, offsets, runs, n_runs, words, rest, b, start, c, pitch, line, n0, n, stage):
-    """Write one tile: `rows` rows, `width` * 16 columns. Unless it is None, one vector's share of B is fetched from `ahead` meanwhile."""
+def _emit_tile(e, rung, rows, width, ahead, block, base, offsets, runs, n_runs, words, rest, b, start, c, pitch, line, n0, n, stage):
+    """Write one tile: `rows` rows, `width` * 16 columns. Unless it is None, one vector's share of B is fetched from `ahead` meanwhile.
+
+    Unless it is None, `block` is the bytes of 16 columns, which are a block of B each.
+    """
     acc_kind, word_kind = vector(I32, rung.lanes), ir.IntType(8 * rung.depth)
     vectors, step = width * 16 // rung.lanes, rung.lanes * rung.depth
+    together = vectors if block is None else 16 // rung.lanes
     lines = [e.add(base, e.load(e.add(offsets, 8 * r), I64)) for r in range(rows)]
     first = [e.load(e.add(start, 4 * rung.lanes * v), acc_kind) for v in range(vectors)]
     acc = [[e.variable(value) for value in first] for _ in range(rows)]
@@ -185,7 +192,8 @@ def _emit_tile(e, rung, rows, width, ahead, base, offsets, runs, n_runs, words, 
 
     def multiply(lefts):
         at = e.get(position)
-        right = [_right(e, rung, e.add(at, step * v)) for v in range(vectors)]
+        blocks = [at if v < together else e.add(at, e.mul(block, v // together)) for v in range(vectors)]
+        right = [_right(e, rung, e.add(blocks[v], step * (v % together))) for v in range(vectors)]
         for r, word in enumerate(lefts):
             left = _left(e, rung, word)
             for v in range(vectors):
@@ -193,7 +201,7 @@ def _emit_tile(e, rung, rows, width, ahead, base, offsets, runs, n_runs, words, 
                 if rung.one_by_one:
                     total, left = e.in_order(total, left)
                 e.set(acc[r][v], total)
-        e.set(position, e.add(at, step * vectors))
+        e.set(position, e.add(at, step * together))
         if fetched is not None:
             soon = e.get(fetched)
             e.prefetch(soon)
@@ -238,19 +246,34 @@ def _emit_fused(e, acc, c, pitch, line, n0, n, stage):
                         emit_rows(e, s, kind, [row], vectors, [e.add(c, e.mul(pitch, r))], n)
 
 
+def _share(e, rung, n_runs, words, rest):
+    """The bytes of a block of B that a vector's columns have."""
+    return e.mul(e.mul(n_runs, e.add(words, e.builder.zext(e.less(e.constant(0), rest), I64))), rung.lanes * rung.depth)
+
+
+def _row_emitter(rung):
+    """Write the product of a single row and several blocks of columns."""
+
+    def emit(e, rows, base, offsets, runs, n_runs, words, rest, *others):
+        block = e.mul(_share(e, rung, n_runs, words, rest), 16 // rung.lanes)
+        _emit_tile(e, rung, 1, rung.streams, None, block, base, offsets, runs, n_runs, words, rest, *others)
+
+    return emit
+
+
 def _panel_emitter(rung, width):
     """Write the loop over the rows: as many of the highest tiles as fit, then lower ones. The first tiles fetch the next block of B."""
 
     def emit(e, rows, base, offsets, runs, n_runs, words, rest, b, *others):
         *others, c, pitch, line, n0, n, stage = others
         done = e.variable(e.constant(0))
-        share = e.mul(e.mul(n_runs, e.add(words, e.builder.zext(e.less(e.constant(0), rest), I64))), rung.lanes * rung.depth)
+        share = _share(e, rung, n_runs, words, rest)
         ahead = e.variable(e.add(b, e.mul(share, width * 16 // rung.lanes)))
 
         def tile(size, fetches=False):
             i = e.get(done)
             at, target = e.add(offsets, e.mul(i, 8)), e.add(c, e.mul(pitch, i))
-            _emit_tile(e, rung, size, width, e.get(ahead) if fetches else None, base, at, runs, n_runs, words, rest, b, *others, target, pitch, line, n0, n, stage)
+            _emit_tile(e, rung, size, width, e.get(ahead) if fetches else None, None, base, at, runs, n_runs, words, rest, b, *others, target, pitch, line, n0, n, stage)
             e.set(done, e.add(i, size))
             if fetches:
                 e.set(ahead, e.add(e.get(ahead), share))
@@ -275,7 +298,8 @@ def panel_function(rung):
     `width` * 16 columns wide.
 
     width
-        In 16 columns; `LOW` more for the rung's `low` one.
+        In 16 columns; `LOW` more for the rung's `low` one. More than `widest` of them, namely the `streams` of the `low` rung, for one row
+        and so many blocks.
     base, offsets
         Address of A; address of an int64 for each row, its offset from `base` in bytes.
     runs, n_runs
@@ -296,5 +320,8 @@ def panel_function(rung):
             for tile_width in chosen.shapes if chosen else ():
                 with e.when(e.equal(width, tile_width + shift)):
                     e.function(f"panel_{chosen.name}_{tile_width}", ir.VoidType(), _panel_emitter(chosen, tile_width), *args)
+            if chosen and shift and chosen.streams > 1:
+                with e.when(e.equal(width, chosen.streams + shift)):
+                    e.function(f"row_{chosen.name}", ir.VoidType(), _row_emitter(chosen), *args)
 
     return emitted_function(f"panel_{rung.name}", types.none, [types.int64] * 16, emit)

@@ -75,6 +75,8 @@ class Case:
         Seconds, in place of the clock that the number of threads decides.
     most_turns : int, optional
         Turns of a case that takes long.
+    layer : Layer, optional
+        What the subject computes, where that is a product or a convolution, for a profile of where its time goes.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Case:
     warm: bool = True
     clock: Callable = None
     most_turns: int = None
+    layer: object = None
 
     def add(self, name, make, role=Role.RIVAL, **options):
         """Add the contender whose call ``make()`` returns; an engine that is not installed is noted as skipped."""

@@ -75,7 +75,7 @@ def _case(network, row, settings):
     layer = conv_layer(x_shape, w_shape, activation, geometry, channels_last=not first)
     packed = rq.ops.pack_weights(layer.w, groups=geometry["groups"])
     options = dict(layer.geometry, out=layer.out, numerics=profile_here("x86"), activation=activation)
-    case = Case(_name(network, row), network, _operations(row))
+    case = Case(_name(network, row), network, _operations(row), layer=layer)
     case.add("refquant", lambda: lambda: rq.ops.conv2d(layer.x, packed, layer.bias, **options), Role.SUBJECT, bits=codes_of)
     case.add("torch x86", lambda: torch_call(layer, "x86"), bits=codes_of)
     return case

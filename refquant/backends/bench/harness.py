@@ -51,6 +51,8 @@ class Result:
         Operations of the yardstick, 0 if it is compared by time.
     disturbed : str
         Why times by the wall's clock mean nothing here, or ``""``.
+    profiled : bool
+        Whether ``refquant bench --profile`` can tell where its time goes.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Result:
     skipped: tuple = ()
     yardstick: float = 0
     disturbed: str = ""
+    profiled: bool = False
 
     def names(self, role):
         """Return the timed contenders of a role."""
@@ -141,7 +144,10 @@ def run_case(case, settings, clock=None):
     if settings.peak and case.operations and not any(c.role is Role.YARDSTICK for c in contenders):
         contenders.append(Contender(name=settings.peak.name, call=settings.peak.call, role=Role.YARDSTICK, operations=settings.peak.operations))
     status, detail = prove(case)
-    facts = dict(name=case.name, group=case.group, status=status, detail=detail, operations=case.operations, skipped=tuple(case.skipped))
+    facts = dict(
+        name=case.name, group=case.group, status=status, detail=detail, operations=case.operations, skipped=tuple(case.skipped),
+        profiled=case.layer is not None,
+    )  # fmt: skip
     if status is not Status.EXACT:
         return Result(**facts)
     turns, waiting = min(settings.turns, case.most_turns or settings.turns), Waiting()

@@ -27,7 +27,8 @@ class Layer(NamedTuple):
     op : {"linear", "conv2d"}
     x, w : QTensor
     bias : ndarray
-    out : QParams
+    out : QParams or None
+        None where the integer product alone is asked for.
     geometry : dict
         Of a convolution.
     activation : {None, "relu"}

@@ -25,7 +25,7 @@ def _case(profile, shape, settings):
     m, n, k = shape
     layer = dense_layer(m, n, k, integer_bias=profile not in _TORCH)
     packed = rq.ops.pack_weights(layer.w)
-    case = Case(_name(profile, shape), profile, 2.0 * m * n * k)
+    case = Case(_name(profile, shape), profile, 2.0 * m * n * k, layer=layer)
     numerics = profile_here(profile) if profile in _TORCH else profile
     call = lambda: rq.ops.linear(layer.x, packed, layer.bias, out=layer.out, numerics=numerics)  # noqa: E731
     case.add("refquant", lambda: call, Role.SUBJECT, bits=codes_of)

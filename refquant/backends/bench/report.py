@@ -9,7 +9,8 @@ __all__ = ["text_report", "plain_report", "machine_line", "listing"]
 
 WIDTH = 100
 _QUIET = 0.5
-_STATES = {True: ("reached", "green"), False: ("not reached", "red"), None: ("not judged", "dim")}
+_SEE = ", see --profile"
+_STATES = {True: ("reached", "green"), False: ("below", "red"), None: ("not judged", "dim")}
 
 
 def machine_line(machine):
@@ -105,7 +106,7 @@ def _groups(results):
 
 
 def _group_table(row):
-    yield f"  {'':<16}{'cases':>6}{'geomean':>9}{'GOPS':>7}{'share':>7}{'worst':>7}  in"
+    yield f"  {'':<16}{'cases':>5}{'geomean':>9}  {'bar':<13}{'GOPS':>5}{'share':>7}{'worst':>7}  in"
     for group, results in _groups(row.results).items():
         timed = [r for r in results if r.ratio is not None]
         worst = min(timed, key=lambda r: r.ratio, default=None)
@@ -113,7 +114,7 @@ def _group_table(row):
         share = geomean(r.share for r in results if r.share)
         least = "" if worst is None else f"{worst.ratio:.2f}"
         yield (
-            f"  {group:<16}{len(results):>6}{_number(geomean(r.ratio for r in timed)):>9}{_number(gops, 0):>7}{_number(share):>7}"
+            f"  {group:<16}{len(results):>5}{_number(geomean(r.ratio for r in timed)):>9}  {_bar_text(row, group):<13}{_number(gops, 0):>5}{_number(share):>7}"
             f"{least:>7}  {'' if worst is None else _own_name(worst)}"
         ).rstrip()
         for r in results:
@@ -125,6 +126,12 @@ def _disturbed(row):
     return [f"{r.name}: not judged, for {r.disturbed}" for r in row.results if r.disturbed]
 
 
+def _bar_text(row, group):
+    """The first bar of a group, and whether it is reached."""
+    verdict = next((v for v in row.verdicts if v.group == group), None)
+    return "" if verdict is None or not group else f"{verdict.limit:g} {_STATES[verdict.reached][0]}"
+
+
 def _skipped(row):
     reasons = dict.fromkeys(reason for r in row.results for reason in r.skipped)
     return [f"Skipped: {reason}" for reason in reasons]
@@ -132,14 +139,15 @@ def _skipped(row):
 
 def _verdict_table(found, paint):
     rows = [(row.work.name, v) for row in found for v in row.verdicts]
+    profiled = {row.work.name for row in found if any(r.profiled for r in row.results)}
     if not rows:
         return []
-    lines = [f"{'work':<13}{'figure':<50}{'wanted':>8}{'found':>8}"]
+    lines = [f"{'work':<13}{'figure':<48}{'wanted':>8}{'found':>8}"]
     for name, v in rows:
         label = f"{v.group}, {v.label}" if v.group else v.label
-        state = paint(*_STATES[v.reached])
+        state = paint(*_STATES[v.reached]) + (_SEE if v.reached is False and name in profiled else "")
         wanted = f"{'<=' if v.at_most else '>='} {v.limit:g}"
-        lines.append(f"{name:<13}{label:<50}{wanted:>8}{_number(v.figure):>8}  {state}")
+        lines.append(f"{name:<13}{label:<48}{wanted:>8}{_number(v.figure):>8}  {state}")
     return lines
 
 

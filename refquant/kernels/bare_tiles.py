@@ -1,0 +1,97 @@
+"""The register tiles of a product and nothing else, so that they can be timed: no output stage, no output.
+
+    near   every tile reads the first rows and the first block of columns, which stay in the L1 cache: the tile's own speed
+    far    every tile reads what it reads in the product: what the caches deliver
+
+Accumulators go to one small place, over and over. The order of the tiles is that of `refquant.kernels.product`.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from refquant.kernels.columns import first_column
+from refquant.kernels.jit import kernel
+from refquant.kernels.left import fill_offsets, highest_byte, left_of
+from refquant.kernels.product import count_low, row_blocks, streams_of
+from refquant.kernels.signature import as_input
+from refquant.kernels.stage import LINE_NONE, RAW_STAGE
+from refquant.kernels.tile import LOW, panel_function, rung_named
+
+__all__ = ["bind_bare_tiles", "lanes_used"]
+
+
+@lru_cache(maxsize=None)
+def _bare_kernel(name):
+    rung = rung_named(name)
+    panel, widest, depth, has_low = panel_function(rung), rung.widest, rung.depth, rung.low is not None
+    streams = streams_of(rung)
+
+    @kernel
+    def tiles(field, left_parts, data, groups, n16, height, highest, near, start, scratch, stage):
+        left = left_of(left_parts)
+        whole = (left.length + depth - 1) // depth
+        words, rest = (whole, 0) if left.loose else (left.length // depth, left.length % depth)
+        line16, blocks = 16 * left.runs.shape[0] * whole * depth, (n16 + widest - 1) // widest
+        limits = data[groups * n16 * line16 :]
+        offsets = np.empty(height, np.int64)
+        if near:
+            fill_offsets(left, 0, offsets[:2])
+            for i in range(2, height):
+                offsets[i] = offsets[i % 2]
+        for m0 in range(0, left.rows, height):
+            count = min(height, left.rows - m0)
+            if not near:
+                fill_offsets(left, m0, offsets[:count])
+            for g in range(groups):
+                block = 0
+                while block < blocks:
+                    c16, low, taken = first_column(block, n16, widest), 0, 1
+                    if has_low:
+                        lows = count_low(limits[g * n16 + c16 : g * n16 + n16], highest, streams if left.rows == 1 else 1)
+                        taken, low = streams if lows == streams else 1, LOW if lows > 0 else 0
+                    width = first_column(block + taken, n16, widest) - c16
+                    block += taken
+                    begin = 0 if near else (g * n16 + c16) * line16
+                    panel(
+                        width + low, count, field.ctypes.data + (0 if near else g * left.group_step), offsets.ctypes.data,
+                        left.runs.ctypes.data, left.runs.shape[0], words, rest, data.ctypes.data + begin, start.ctypes.data,
+                        scratch.ctypes.data, 0, LINE_NONE, 0, 16 * width, stage.ctypes.data,
+                    )  # fmt: skip
+
+    return tiles
+
+
+def bind_bare_tiles(rung, field, left, columns, groups, n, near):
+    """Prepare the tiles of a product on one thread.
+
+    Parameters
+    ----------
+    rung : str
+        Of a tile.
+    field, left, columns, groups
+        What is read, where rows lie, the packed columns and their groups, as for `refquant.kernels.product.bind_product`.
+    n : int
+        Columns of a group.
+    near : bool
+
+    Returns
+    -------
+    callable
+        ``run()`` returns the accumulators of the last tile's last row.
+    """
+    worker, n16 = _bare_kernel(rung), -(-n // 16)
+    height = max(2, row_blocks(left[3], 1)[0])
+    start, scratch, highest = as_input(np.zeros(64, np.int32)), np.empty(64, np.int32), highest_byte(field)
+
+    def run():
+        worker(field, left, columns, groups, n16, height, highest, near, start, scratch, RAW_STAGE)
+        return scratch
+
+    return run
+
+
+def lanes_used(rung, left, n):
+    """The part of the tiles' multiplications that the product is made of: the others fill up columns to 16 and k to whole words."""
+    depth = rung_named(rung).depth
+    return n / (16 * -(-n // 16)) * left[1] / (depth * -(-left[1] // depth))
