@@ -260,6 +260,6 @@ def test_pt2e_on_both_sides(capsys):
     from refquant.cli import pt2e_networks
 
     status, out, _ = call(capsys, "pt2e", "--networks", "2", "--lowered", "0")
-    assert status == 0 and "2 of 2 networks agree; 0 of 172,416 numbers differ" in out
+    assert status == 0 and "2 of 2 comparisons agree; 0 of 172,416 numbers differ" in out
     names = [n.name for n in pt2e_networks.networks(40, 0)]
     assert len(set(names)) == 40 and "densenet121" in names and "random-0" in names

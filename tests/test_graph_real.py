@@ -143,7 +143,7 @@ def test_folding_keeps_the_function():
 @pytest.mark.parametrize("pixels", [1, 2, 3, 4, 6, 7, 8, 9, 33, 49, 64, 100])
 def test_global_average(pixels):
     x = draw(pixels, 2, 3, 1, pixels)
-    for order in real.ORDERS:
+    for order in ("torch_avx512", "inductor", "float64"):
         y = real.adaptive_avg_pool2d(x, 1, order=order)
         mean = x.astype(np.float64).mean((2, 3), keepdims=True)
         assert np.abs(y - mean).max() < 1e-6

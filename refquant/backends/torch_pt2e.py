@@ -14,7 +14,7 @@ from refquant.errors import ArgumentError
 
 __all__ = [
     "QuantizedValue", "exported", "prepared_module", "converted_module", "annotations", "placement", "run_quantized", "default_quantizer",
-    "LoweredLayer", "run_lowered", "inductor_graph", "CompilationFailed", "numbered",
+    "numbered", "Float64Sums",
 ]  # fmt: skip
 
 _aten = torch.ops.aten
@@ -83,7 +83,7 @@ def converted_module(prepared):
         return convert_pt2e(prepared)
 
 
-class _Float64Sums(torch.fx.Interpreter):
+class Float64Sums(torch.fx.Interpreter):
     """Runs a module with every real sum, and every function of libm, in float64, rounded once to float32."""
 
     def call_function(self, target, args, kwargs):
@@ -97,7 +97,7 @@ def _wide(value):
 
 
 def _runner(module, order):
-    return _Float64Sums(module).run if (order or real_order()) == "float64" else module
+    return Float64Sums(module).run if (order or real_order()) == "float64" else module
 
 
 def _operations(graph):
@@ -187,7 +187,7 @@ def run_quantized(prepared, *inputs, order=None):
     places, rows = _operations(prepared.graph), []
     converted = converted_module(prepared)
 
-    class Recorder(_Float64Sums if (order or real_order()) == "float64" else torch.fx.Interpreter):
+    class Recorder(Float64Sums if (order or real_order()) == "float64" else torch.fx.Interpreter):
         def run_node(self, node):
             y = super().run_node(node)
             if "quantize_per_tensor" in str(node.target) and "dequantize" not in str(node.target):
@@ -203,90 +203,3 @@ def run_quantized(prepared, *inputs, order=None):
         outputs = Recorder(converted).run(*(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs))
     outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
     return tuple(y.numpy() for y in outputs), sorted(rows, key=lambda row: row[:3])
-
-
-class LoweredLayer(NamedTuple):
-    """A layer that Inductor has lowered: told by the scales of its weight, what it has taken in, what it computed."""
-
-    weight_scales: bytes
-    operator: str
-    activation: tuple
-    binary: bool
-    scale: float
-    zero_point: int
-    values: np.ndarray
-
-
-class CompilationFailed(Exception):
-    """TorchInductor did not get through a module."""
-
-
-def inductor_graph(converted, *inputs):
-    """Return the graph that TorchInductor makes of a converted module before it writes C++: frozen, fused, weights packed.
-
-    Raises
-    ------
-    CompilationFailed
-    """
-    import torch._inductor.config
-    from torch._inductor.compile_fx import compile_fx
-
-    found = []
-
-    def keep(graph, example_inputs, **options):
-        found.append(graph)
-        return lambda arguments: [torch.zeros(0)] * len(graph.graph.output_node().args[0])
-
-    torch._dynamo.reset()
-    with torch._inductor.config.patch(freezing=True), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            torch.compile(converted, backend=lambda graph, example: compile_fx(graph, example, inner_compile=keep))(*inputs)
-        except torch._dynamo.exc.BackendCompilerFailed as error:
-            raise CompilationFailed(f"{type(error.inner_exception).__name__} in {_last_file(error)}") from error
-    return found[-1]
-
-
-def _last_file(error):
-    trace = error.inner_exception.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "an unknown file" if trace is None else f"{trace.tb_frame.f_code.co_filename.rpartition('site-packages/')[2]}, line {trace.tb_lineno}"
-
-
-def run_lowered(prepared, *inputs):
-    """Convert a calibrated module, let Inductor lower it, and run the lowered graph operator by operator, real sums in float64.
-
-    Returns
-    -------
-    outputs : tuple of ndarray
-    layers : list of LoweredLayer
-        In order of execution.
-    """
-    tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
-    graph, layers = inductor_graph(converted_module(prepared), *tensors), []
-
-    class Recorder(_Float64Sums):
-        def call_function(self, target, args, kwargs):
-            if target is torch.ops.onednn.qconv2d_pointwise.binary:  # compiled code sees to the memory format of what is added to
-                args = (*args[:6], args[6].contiguous(memory_format=torch.channels_last), *args[7:])
-            return super().call_function(target, args, kwargs)
-
-        def run_node(self, node):
-            y = super().run_node(node)
-            if "onednn.q" in str(node.target) and "pointwise" in str(node.target):
-                layers.append(_lowered_layer(node, self.fetch_args_kwargs_from_env(node)[0], y))
-            return y
-
-    with torch.no_grad():
-        outputs = Recorder(graph).run(*tensors)
-    return tuple(y.numpy() for y in outputs), layers
-
-
-def _lowered_layer(node, args, y):
-    convolution, binary = "qconv" in str(node.target), "binary" in str(node.target)
-    at = (7 if binary else 6) + (5 if convolution else 1)
-    scale, zero = args[at : at + 2]
-    name, parameters = args[-3], args[-2]
-    activation = () if name == "none" else (name, *(float(p) for p in parameters))
-    return LoweredLayer(args[4].numpy().tobytes(), "conv" if convolution else "linear", activation, binary, float(scale), int(zero), y.numpy().copy())

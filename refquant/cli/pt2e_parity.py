@@ -6,11 +6,11 @@ import numpy as np
 
 from refquant.backends.machine import profile_here
 from refquant.core.qtensor import QTensor
-from refquant.errors import RefquantError
+from refquant.errors import RefquantError, UnsupportedError
 from refquant.ops import PackedWeights
 from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, lower_pt2e, prepare_pt2e
 
-__all__ = ["Parity", "compare_eager", "compare_lowered", "our_annotations", "our_placement"]
+__all__ = ["Parity", "compare_eager", "compare_lowered", "compare_compiled", "compare_operator", "our_annotations", "our_placement"]
 
 
 class Parity(NamedTuple):
@@ -19,7 +19,7 @@ class Parity(NamedTuple):
     Attributes
     ----------
     verdict : str
-        ``"equal"``, ``"both refuse"``, or what differs first: ``"annotations"``, ``"observers"``, ``"values"``, ``"codes"``, ``"outputs"``, …
+        ``"equal"``; ``"both refuse"``, ``"inductor fails"``, ``"not described"`` (a float32 layer of a compiled program); or what differs first: ``"annotations"``, ``"observers"``, ``"values"``, ``"codes"``, ``"outputs"``, …
     counts : dict of str to int
     detail : str
         The first difference.
@@ -31,8 +31,8 @@ class Parity(NamedTuple):
 
     @property
     def equal(self):
-        """Whether both sides did the same, refusing included."""
-        return self.verdict in ("equal", "both refuse")
+        """Whether both sides did the same."""
+        return self.verdict == "equal"
 
 
 def our_quantizer(strict=False):
@@ -173,54 +173,98 @@ def compare_eager(module, model, batches, *, strict=False, order="float64", quan
 
 
 def compare_lowered(module, model, batches, *, strict=False, quantizers=None):
-    """Compare the layers that `lower_pt2e` and TorchInductor fuse, what each computes, and the outputs; real sums in float64 on both sides.
+    """Compare the layers that `lower_pt2e` and TorchInductor fuse, what each reads and computes, and the outputs; real sums in float64 on both sides.
 
     Returns
     -------
     Parity
     """
-    from refquant.backends import torch_pt2e
+    from refquant.backends import torch_inductor
 
-    pair = _prepared(module, model, batches, strict, "float64", quantizers)
+    return _compare_layers(_prepared(module, model, batches, strict, "float64", quantizers), batches[-1], torch_inductor.run_lowered, "float64")
+
+
+def compare_compiled(module, model, batches, *, strict=False, quantizers=None):
+    """As `compare_lowered`, but the program that TorchInductor compiles runs as it is; ours with real sums in its order.
+
+    Both are calibrated with real sums in float64, so that they have the same scales.
+    """
+    from refquant.backends import torch_inductor
+
+    return _compare_layers(_prepared(module, model, batches, strict, "float64", quantizers), batches[-1], torch_inductor.run_compiled, "inductor")
+
+
+def _compare_layers(pair, x, run_theirs, order):
+    from refquant.backends.torch_inductor import CompilationFailed
+
     if isinstance(pair, Parity):
         return pair
     ours, theirs = pair
-    y, layers = run_our_layers(lower_pt2e(convert_pt2e(ours)), batches[-1])
     try:
-        their_y, their_layers = torch_pt2e.run_lowered(theirs, batches[-1])
-    except torch_pt2e.CompilationFailed as error:
+        their_y, their_layers = run_theirs(theirs, x)
+    except CompilationFailed as error:
         return Parity("inductor fails", {}, str(error))
+    try:
+        y, layers = run_our_layers(lower_pt2e(convert_pt2e(ours)), x, order)
+    except UnsupportedError as error:
+        return Parity("not described", {}, str(error))
     key = lambda layer: tuple(layer[:6])  # noqa: E731
     a, b = sorted(layers, key=key), sorted(their_layers, key=key)
-    counts = {"layers": len(a), "sums": sum(layer[3] for layer in a), "numbers": sum(layer[6].size for layer in a)}
+    counts = {"layers": len(a), "sums": sum(layer[3] for layer in a), "numbers": sum(v.size for layer in a for v in layer[6:8])}
     if [key(v) for v in a] != [key(v) for v in b]:
         return Parity("fusions", counts, _first_difference([key(v)[1:] for v in a], [key(v)[1:] for v in b]))
-    return _verdict(counts, [(v[6], w[6].reshape(v[6].shape)) for v, w in zip(a, b)], y, their_y)
+    return _verdict(counts, [(v[i], w[i].reshape(v[i].shape)) for v, w in zip(a, b) for i in (6, 7)], y, their_y)
 
 
-def run_our_layers(lowered, x):
-    """Run a lowered model; return its outputs and its layers on codes, told as `refquant.backends.torch_pt2e.LoweredLayer` tells them."""
-    rows = []
+def compare_operator(operator, seed):
+    """Compare what a compiled operator of `refquant.cli.pt2e_operators.OPERATORS` computes with the oracle's under the order ``inductor``.
+
+    Returns
+    -------
+    Parity
+    """
+    import torch
+
+    from refquant.backends.torch_inductor import compiled
+    from refquant.cli.pt2e_operators import inputs_of, run_ours
+
+    inputs = inputs_of(operator, seed)
+    y, their_y = run_ours(operator, inputs), compiled(operator.theirs(torch), *inputs)
+    if (y.shape, y.dtype) != (their_y.shape, their_y.dtype):
+        return Parity("outputs", {"numbers": y.size, "differing": 0}, f"{y.dtype} {y.shape} here, {their_y.dtype} {their_y.shape} there")
+    return _verdict({"numbers": y.size}, [(y, their_y)], (), ())
+
+
+def run_our_layers(lowered, x, order="float64"):
+    """Run a lowered model; return its outputs and its layers on codes, told as `refquant.backends.torch_inductor.LoweredLayer` tells them."""
+    rows, seen = [], {}
+    plain = lambda value: np.array(value.values if isinstance(value, QTensor) else value)  # noqa: E731
 
     def record(node, value):
+        seen[node.name] = value
         weight, activation = node.params.get("weight"), node.attrs.get("activation")
         if isinstance(weight, PackedWeights):
             activation = () if activation is None else (activation,) if isinstance(activation, str) else (activation[0], *map(float, activation[1:]))
-            codes = isinstance(value, QTensor)
-            scale, zero = (value.qparams.scale, value.qparams.zero_point) if codes else (1.0, 0)
-            kind = "conv" if node.op.startswith("conv") else "linear"
-            rows.append((weight.qparams.scale.astype(np.float32).tobytes(), kind, activation, len(node.inputs) == 2, scale, zero, np.array(value.values if codes else value)))
+            scale, zero = (value.qparams.scale, value.qparams.zero_point) if isinstance(value, QTensor) else (1.0, 0)
+            told = weight.qparams.scale.astype(np.float32).tobytes(), "conv" if node.op.startswith("conv") else "linear", activation
+            rows.append((*told, len(node.inputs) == 2, scale, zero, plain(value), plain(seen[node.inputs[0]])))
 
-    return lowered.run(x, hooks=record, real="float64", numerics=profile_here("inductor")), rows
+    return lowered.run(x, hooks=record, real=order, numerics=profile_here("inductor")), rows
 
 
 def _verdict(counts, pairs, y, their_y):
-    differing = sum(int((a != b).sum()) for a, b in pairs)
-    counts = {**counts, "differing": differing}
-    if differing:
-        return Parity("codes", counts, f"{sum(bool((a != b).any()) for a, b in pairs)} of {len(pairs)} values differ")
-    same = len(y) == len(their_y) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(y, their_y))
-    return Parity("equal" if same else "outputs", counts)
+    differing = [int(_differ(a, b).sum()) for a, b in pairs]
+    if sum(differing):
+        return Parity("codes", {**counts, "differing": sum(differing)}, f"{sum(map(bool, differing))} of {len(pairs)} values differ")
+    if [v.shape for v in y] != [v.shape for v in their_y]:
+        return Parity("outputs", {**counts, "differing": 0}, f"{[v.shape for v in y]} here, {[v.shape for v in their_y]} there")
+    outputs = sum(int(_differ(a, b).sum()) for a, b in zip(y, their_y))
+    return Parity("outputs" if outputs else "equal", {**counts, "differing": outputs})
+
+
+def _differ(a, b):
+    """Return where two arrays differ: any NaN is alike."""
+    return a != b if a.dtype.kind != "f" else (a != b) & ~(np.isnan(a) & np.isnan(b))
 
 
 def _first_difference(a, b):

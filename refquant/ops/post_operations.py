@@ -6,6 +6,7 @@ import numpy as np
 
 from refquant.core.epilogue import DST_DIV, code_of_real
 from refquant.core.fma import fma32
+from refquant.core.onednn_eltwise import onednn_gelu, onednn_swish
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
 from refquant.ops.output_stage import inverse_of_inverse
@@ -49,8 +50,11 @@ POST_OPERATIONS = {
     "hardswish": (_hardswish, 0, False),
     "tanh": (_by_libm(np.tanh), 0, True),
     "gelu": (_by_libm(_gelu), 0, True),
-    "swish": (_by_libm(lambda t: t / (1 + np.exp(-t))), 0, True),
+    "swish": (onednn_swish, 0, False),
 }
+
+_REFERENCE = {"swish": _by_libm(lambda t: t / (1 + np.exp(-t))), "gelu": _by_libm(_gelu)}
+_BELOW_AVX512 = ("avx2", "avx_vnni", "avx_vnni_int8")
 
 
 class PostOperations(NamedTuple):
@@ -61,12 +65,14 @@ class PostOperations(NamedTuple):
     other : ndarray or QTensor or None
     scale : float32
         Of a quantized `other`, as the profile takes it.
-    function : callable
+    function, reference : callable
+        As the vectorized and as the reference kernels compute it.
     """
 
     other: object
     scale: object
     function: object
+    reference: object
 
     def apply(self, t, fused=True):
         """Return the real values after the post-operations; `t` is float32. `fused`: the codes of `other` are scaled and added in one rounding."""
@@ -76,7 +82,7 @@ class PostOperations(NamedTuple):
                 t = fma32(centred, np.full_like(t, self.scale), t) if fused else centred * self.scale + t
             elif self.other is not None:
                 t = t + self.other
-            return self.function(t).astype(_F)
+            return (self.function if fused else self.reference)(t).astype(_F)
 
     def finish(self, t, epilogue, dtype, order):
         """Return the codes of dtype, or the real numbers, in the memory order `order` makes."""
@@ -114,6 +120,9 @@ def post_operations(profile, op, activation, other, shape, real=False):
     if other is None and name in (None, "relu") and not parameters:
         return None
     function, most, libm = POST_OPERATIONS["relu" if name is None else choose(place, "activation", name, [None, *POST_OPERATIONS])]
+    reference = _REFERENCE.get(name, function)
+    if name == "gelu" and profile.isa in _BELOW_AVX512:
+        function, libm = onednn_gelu, False
     form = profile.section("post", op)
     if len(parameters) > most:
         raise ArgumentError(f"{place}: activation={activation!r} has {len(parameters)} parameters but {name} takes {most}; leave the rest out")
@@ -122,7 +131,7 @@ def post_operations(profile, op, activation, other, shape, real=False):
     if op not in ("linear", "conv2d"):
         raise UnsupportedError(f"{place}: {profile.engine} has post-operations for linear layers and images alone")
     if name is None:
-        function = lambda t: t  # noqa: E731
+        function = reference = lambda t: t  # noqa: E731
     scale = _F(1)
     if isinstance(other, QTensor):
         p = other.qparams
@@ -135,4 +144,4 @@ def post_operations(profile, op, activation, other, shape, real=False):
             raise ArgumentError(f"{place}: other has dtype {other.dtype} but must be a QTensor or float32; convert it")
     if other is not None and other.shape != tuple(shape):
         raise ShapeError(f"{place}: other has shape {other.shape} but the output {tuple(shape)}; they must be equal")
-    return PostOperations(other, scale, lambda t: function(t, *parameters))
+    return PostOperations(other, scale, *(lambda t, f=f: f(t, *parameters) for f in (function, reference)))

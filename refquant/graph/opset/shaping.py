@@ -74,7 +74,7 @@ SHAPING = (
     GraphOp("expand", (1, 1), {"shape": REQUIRED}, {}, (".expand",), same_codes(_expand), shapes.expand),
     GraphOp("channel_shuffle", (1, 1), {"groups": REQUIRED}, {}, ("nn.ChannelShuffle", "F.channel_shuffle", "torch.channel_shuffle"), same_codes(_channel_shuffle), shapes.channel_shuffle),
     GraphOp("pad", (1, 1), {"pad": REQUIRED, "value": 0.0}, {}, ("F.pad", "nn.ZeroPad2d", "nn.ConstantPad2d", "nn.ConstantPad1d", "nn.ZeroPad1d"), _pad, shapes.pad),
-    GraphOp("interpolate", (1, 1), _SHAPE, {}, ("F.interpolate", "nn.Upsample"), on_codes_or_reals(ops.interpolate, real.interpolate, *_SHAPE), shapes.interpolate),
+    GraphOp("interpolate", (1, 1), _SHAPE, {}, ("F.interpolate", "nn.Upsample"), on_codes_or_reals(ops.interpolate, real.interpolate, *_SHAPE, order=True), shapes.interpolate),
 )
 # fmt: on
 """A part of a value is one node: ``slice`` along one axis, ``select`` of one index; a split or chunk is as many slices as parts. All take codes

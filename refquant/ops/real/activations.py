@@ -3,13 +3,14 @@
 relu6, hardtanh, clamp, hardswish, hardsigmoid, leaky_relu and prelu are a few rounded operations each, in PyTorch's order: the same bits
 everywhere. sigmoid, silu, tanh, elu, gelu and log_softmax rest on an exponential, for which PyTorch takes SLEEF, MKL or the C library, a
 vector at a time and otherwise for what is left: here the function is worked out in float64 and rounded once, which differs from PyTorch's
-number by an ulp or two at times.
+number by an ulp or two at times. The order ``inductor`` is what TorchInductor's generated C++ makes of sigmoid, silu and elu; tanh is refused.
 """
 
 import numpy as np
 
 from refquant.errors import ArgumentError, ShapeError
-from refquant.ops.real.order import in_format_of, real_input
+from refquant.ops.real import inductor
+from refquant.ops.real.order import check_order, in_format_of, real_input
 
 __all__ = ["relu6", "hardtanh", "clamp", "hardswish", "hardsigmoid", "sigmoid", "tanh", "elu", "leaky_relu", "silu", "prelu", "log_softmax"]
 
@@ -98,15 +99,16 @@ def prelu(x, weight):
         return in_format_of(np.where(array > 0, array, array * slopes), x)
 
 
-def _by_float64(name, function):
-    def run(x):
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            return in_format_of(function(real_input(x, "x", name).astype(np.float64)).astype(_F), x)
+def _smooth(name, x, order, function, generated=None):
+    """A function in float64, rounded once; under the order ``inductor`` what the generated code computes."""
+    array = real_input(x, "x", name)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        if check_order(order, name, generated is not None) == "inductor":
+            return in_format_of(generated(array), x)
+        return in_format_of(function(array.astype(np.float64)).astype(_F), x)
 
-    return run
 
-
-def sigmoid(x):
+def sigmoid(x, *, order="torch_avx512"):
     """``1 / (1 + exp(-x))``.
 
     Examples
@@ -114,10 +116,10 @@ def sigmoid(x):
     >>> sigmoid(np.float32([-100, 0]))
     array([3.8e-44, 5.0e-01], dtype=float32)
     """
-    return _by_float64("sigmoid", lambda v: 1 / (1 + np.exp(-v)))(x)
+    return _smooth("sigmoid", x, order, lambda v: 1 / (1 + np.exp(-v)), inductor.sigmoid)
 
 
-def silu(x):
+def silu(x, *, order="torch_avx512"):
     """``x / (1 + exp(-x))``.
 
     Examples
@@ -125,10 +127,10 @@ def silu(x):
     >>> silu(np.float32([0, 100]))
     array([  0., 100.], dtype=float32)
     """
-    return _by_float64("silu", lambda v: v / (1 + np.exp(-v)))(x)
+    return _smooth("silu", x, order, lambda v: v / (1 + np.exp(-v)), inductor.silu)
 
 
-def tanh(x):
+def tanh(x, *, order="torch_avx512"):
     """The hyperbolic tangent.
 
     Examples
@@ -136,10 +138,10 @@ def tanh(x):
     >>> tanh(np.float32([-100, 0]))
     array([-1.,  0.], dtype=float32)
     """
-    return _by_float64("tanh", np.tanh)(x)
+    return _smooth("tanh", x, order, np.tanh)
 
 
-def elu(x, alpha=1.0):
+def elu(x, alpha=1.0, *, order="torch_avx512"):
     """``x`` where it is positive, else ``alpha * (exp(x) - 1)``.
 
     Examples
@@ -147,7 +149,7 @@ def elu(x, alpha=1.0):
     >>> elu(np.float32([-100, 2]))
     array([-1.,  2.], dtype=float32)
     """
-    return _by_float64("elu", lambda v: np.where(v > 0, v, alpha * np.expm1(np.minimum(v, 0))))(x)
+    return _smooth("elu", x, order, lambda v: np.where(v > 0, v, alpha * np.expm1(np.minimum(v, 0))), lambda v: inductor.elu(v, alpha))
 
 
 def log_softmax(x, dim=-1, *, order="torch_avx512"):
@@ -158,6 +160,7 @@ def log_softmax(x, dim=-1, *, order="torch_avx512"):
     >>> log_softmax(np.float32([0, 0]))
     array([-0.6931472, -0.6931472], dtype=float32)
     """
+    check_order(order, "log_softmax")
     array = real_input(x, "x", "log_softmax").astype(np.float64)
     if not -array.ndim <= dim < array.ndim:
         raise ArgumentError(f"log_softmax: dim={dim} but x has shape {array.shape}; choose {-array.ndim} … {array.ndim - 1}")

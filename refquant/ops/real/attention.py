@@ -1,19 +1,21 @@
 """layer_norm, softmax, gelu, matmul and permute on float32 arrays: what stands between the linear layers of a transformer.
 
 Exponentials, and sums by a library of linear algebra, come out otherwise in every library and on every processor. So the order
-``"torch_avx512"`` means no more here than NumPy's float32, close to PyTorch's numbers and as fast; ``"float64"`` rounds once, at the end.
+``"torch_avx512"`` means no more here than NumPy's float32, close to PyTorch's numbers and as fast; ``"float64"`` rounds once, at the end;
+``"inductor"`` is there for softmax and gelu.
 """
 
 import numpy as np
 
 from refquant.errors import ArgumentError, ShapeError, choose
+from refquant.ops.real import inductor
 from refquant.ops.real.order import check_order, real_input
 
 __all__ = ["layer_norm", "softmax", "gelu", "matmul", "permute"]
 
 
-def _wide(x, name, place, order):
-    kind = np.float64 if check_order(order, place) == "float64" else np.float32
+def _wide(x, name, place, order, generated=False):
+    kind = np.float64 if check_order(order, place, generated) == "float64" else np.float32
     return real_input(x, name, place).astype(kind, copy=False)
 
 
@@ -44,10 +46,12 @@ def softmax(x, dim=-1, *, order="torch_avx512"):
     >>> softmax(np.float32([0, 0]))
     array([0.5, 0.5], dtype=float32)
     """
-    x = _wide(x, "x", "softmax", order)
+    x = _wide(x, "x", "softmax", order, generated=True)
     if not -x.ndim <= dim < x.ndim:
         raise ArgumentError(f"softmax: dim={dim} but x has shape {x.shape}; choose {-x.ndim} … {x.ndim - 1}")
     with np.errstate(invalid="ignore"):
+        if order == "inductor":
+            return inductor.softmax(x, dim % x.ndim, "softmax")
         y = np.exp(x - x.max(dim, keepdims=True, initial=-np.inf))
         return (y / y.sum(dim, keepdims=True)).astype(np.float32, copy=False)
 
@@ -62,12 +66,14 @@ def gelu(x, approximate="none", *, order="torch_avx512"):
     >>> gelu(np.float32([1]), "tanh")
     array([0.841192], dtype=float32)
     """
-    x = _wide(x, "x", "gelu", order)
+    x = _wide(x, "x", "gelu", order, generated=approximate == "none")
     half = x.dtype.type(0.5)
     if choose("gelu", "approximate", approximate, ("none", "tanh")) == "tanh":
         with np.errstate(invalid="ignore", over="ignore"):
             inner = x.dtype.type(np.sqrt(2 / np.pi)) * (x + x.dtype.type(0.044715) * x * x * x)
             return (x * half * (1 + np.tanh(inner))).astype(np.float32, copy=False)
+    if order == "inductor":
+        return inductor.gelu(x)
     from scipy.special import erf  # takes longer to import than all of refquant
 
     with np.errstate(invalid="ignore"):

@@ -7,6 +7,7 @@ import numpy as np
 from refquant.core.fma import fma32
 from refquant.errors import ShapeError, UnsupportedError
 from refquant.kernels.chains import scale_shift
+from refquant.ops.real import inductor
 from refquant.ops.real.order import activate, check_order, in_format_of, real_input
 
 __all__ = ["batch_norm", "fold_conv_bn", "fold_conv_transpose_bn", "fold_linear_bn"]
@@ -28,7 +29,7 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
     eps : float
     order : str
         ``torch_avx512``: ``a = weight · (1 / sqrt(var + eps)); fma(x, a, fma(-mean, a, bias))``, `eps` rounded to float32
-        first; ``float64``: all in float64, rounded once.
+        first; ``float64``: all in float64, rounded once; ``inductor``: step by step in float32.
     activation : {None, "relu"}
 
     Returns
@@ -42,7 +43,7 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
     array([[2.]], dtype=float32)
     """
     place = "batch_norm"
-    check_order(order, place)
+    check_order(order, place, generated=True)
     given, x = x, real_input(x, "x", place)
     mean, var, weight, bias = (real_input(v, name, place) for v, name in zip((mean, var, weight, bias), ("mean", "var", "weight", "bias")))
     if x.ndim < 2 or any(v.shape != (x.shape[1],) for v in (mean, var, weight, bias)):
@@ -51,6 +52,8 @@ def batch_norm(x, mean, var, weight, bias, *, eps=1e-5, order="torch_avx512", ac
         column = [v.astype(np.float64).reshape(-1, *[1] * (x.ndim - 2)) for v in (mean, var, weight, bias)]
         mean64, var64, weight64, bias64 = column
         y = ((x - mean64) / np.sqrt(var64 + eps) * weight64 + bias64).astype(np.float32)
+    elif order == "inductor":
+        y = inductor.batch_norm(x, mean, var, weight, bias, eps)
     else:
         scale = weight * _inverse_deviation(var, eps)
         shift = np.asarray(fma32(-mean, scale, bias)).reshape(scale.shape)

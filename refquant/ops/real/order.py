@@ -3,16 +3,18 @@
 import numpy as np
 
 from refquant.core.layout import empty_channels_last, is_channels_last
-from refquant.errors import ArgumentError, ShapeError, choose
+from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
 
 __all__ = ["ORDERS", "check_order", "real_input", "in_format_of", "bias_vector", "activate"]
 
-ORDERS = ("torch_avx512", "float64")
+ORDERS = ("torch_avx512", "float64", "inductor")
 
 
-def check_order(order, place):
-    """Return `order` if it is known."""
-    return choose(place, "order", order, ORDERS)
+def check_order(order, place, generated=False):
+    """Return `order` if it is known, and if `place` has that order: ``inductor`` only where TorchInductor generates the code."""
+    if choose(place, "order", order, ORDERS) == "inductor" and not generated:
+        raise UnsupportedError(f"{place}: order='inductor', but what a compiled program computes here in float32 is not described; quantize the layer, or take order='float64'")
+    return order
 
 
 def real_input(x, name, place):

@@ -7,6 +7,7 @@ import numpy as np
 from refquant.errors import ArgumentError, RangeError, ShapeError
 from refquant.ops.arguments import sides
 from refquant.kernels.chains import row_means
+from refquant.ops.real.inductor import inductor_mean
 from refquant.ops.real.order import check_order, in_format_of, real_input
 from refquant.ops.real.outer_sum import outer_sum
 from refquant.ops.windows import adaptive_bounds, pool_axis
@@ -80,7 +81,7 @@ def max_pool3d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
 
 def _avg_pool(dims, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, order):
     place = f"avg_pool{dims}d"
-    check_order(order, place)
+    check_order(order, place, generated=True)
     given, x = x, real_input(x, "x", place)
     windows = _Windows(dims, x, kernel_size, stride, padding, 1, ceil_mode, place)
     divisor = windows.counts(count_include_pad)
@@ -131,10 +132,13 @@ def _adaptive_parts(dims, x, output_size, place):
 
 def _adaptive_avg_pool(dims, x, output_size, order):
     place = f"adaptive_avg_pool{dims}d"
-    check_order(order, place)
+    check_order(order, place, generated=True)
     given, x = x, real_input(x, "x", place)
     size, parts = _adaptive_parts(dims, x, output_size, place)
-    if order != "float64" and set(size) == {1}:
+    if order == "inductor" and set(size) == {1}:
+        y = inductor_mean(x.reshape(*x.shape[:2], *[1] * (2 - dims), *x.shape[2:]), range(2, max(dims, 2) + 2), place)
+        return in_format_of(y.reshape(*x.shape[:2], *size), given)
+    if order == "torch_avx512" and set(size) == {1}:
         y = row_means(x.reshape(x.shape[0] * x.shape[1], math.prod(x.shape[2:])))
         return in_format_of(y.reshape(*x.shape[:2], *size), given)
     kind = np.float64 if order == "float64" else np.float32
@@ -143,8 +147,9 @@ def _adaptive_avg_pool(dims, x, output_size, order):
         total = np.zeros(x.shape[:2], kind)
         for place_ in np.ndindex(*(stop - start for start, stop in window)):
             total += x[(..., *(start + i for (start, _), i in zip(window, place_)))]
-        for start, stop in window:
-            total = total / kind(stop - start)
+        spans = [stop - start for start, stop in window]
+        for span in [math.prod(spans)] if order == "inductor" else spans:
+            total = total / kind(span)
         y[(..., *at)] = total
     return in_format_of(y, given)
 
@@ -161,7 +166,7 @@ def adaptive_avg_pool2d(x, output_size, *, order="torch_avx512"):
     ---------
     ``torch_avx512``: over the whole image ATen's sum of a contiguous axis (lanes and accumulators, see
     `refquant.kernels.chains`; PyTorch cuts images of 512 pixels and more in another way); over parts, the sum row by row,
-    divided by the height and then by the width of the window.
+    divided by the height and then by the width of the window. ``inductor``: the sum pixel by pixel, divided once.
 
     Examples
     --------
@@ -203,7 +208,7 @@ def mean(x, dim, keepdim=False, *, order="torch_avx512"):
     order : str
         ``torch_avx512``: over the last axes as `adaptive_avg_pool2d` over the whole image; over other axes that lie side by side ATen's
         cascade, see `refquant.ops.real.outer_sum`; over axes that do not lie side by side, the cascade after moving them together, where
-        PyTorch's last bits may differ.
+        PyTorch's last bits may differ. ``inductor``: see `refquant.ops.real.inductor.inductor_sum`; of axes that do not lie side by side refused.
 
     Returns
     -------
@@ -214,7 +219,7 @@ def mean(x, dim, keepdim=False, *, order="torch_avx512"):
     >>> mean(np.float32([[1, 2], [3, 6]]), 0), mean(np.float32([[1, 2], [3, 6]]), (0, 1))
     (array([2., 4.], dtype=float32), array(3., dtype=float32))
     """
-    check_order(order, "mean")
+    check_order(order, "mean", generated=True)
     x = real_input(x, "x", "mean")
     given = [int(d) for d in np.atleast_1d(dim)]
     if not given or any(not -x.ndim <= d < x.ndim for d in given):
@@ -225,6 +230,8 @@ def mean(x, dim, keepdim=False, *, order="torch_avx512"):
         raise ShapeError(f"mean: dim={dim} of x {x.shape} holds no elements; a mean needs one at least")
     if order == "float64":
         return np.asarray(x.astype(np.float64).mean(tuple(axes), keepdims=keepdim)).astype(np.float32)
+    if order == "inductor":
+        return np.asarray(inductor_mean(x, axes, "mean") if keepdim else inductor_mean(x, axes, "mean").squeeze(tuple(axes)))
     kept = [d for d in range(x.ndim) if d not in axes]
     shape = tuple(1 if d in axes else n for d, n in enumerate(x.shape)) if keepdim else tuple(x.shape[d] for d in kept)
     first = axes[0] if axes[-1] - axes[0] + 1 == len(axes) else len(kept)

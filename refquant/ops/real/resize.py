@@ -5,7 +5,7 @@ import numpy as np
 from refquant.core.rounding import Round, round_real
 from refquant.errors import ArgumentError, RangeError, ShapeError, choose
 from refquant.ops.arguments import sides
-from refquant.ops.real.order import in_format_of, real_input
+from refquant.ops.real.order import check_order, in_format_of, real_input
 
 __all__ = ["pad", "interpolate"]
 
@@ -30,7 +30,7 @@ def pad(x, pad, value=0.0):
     return in_format_of(np.pad(inner, [(max(a, 0), max(b, 0)) for a, b in pairs], constant_values=_F(value)), given)
 
 
-def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False):
+def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=False, *, order="torch_avx512"):
     """Resize images by the nearest pixel or by lines between pixels.
 
     Parameters
@@ -50,7 +50,8 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
     Exactness
     ---------
     ``nearest`` moves numbers; the source index is a float32 product, rounded down. ``bilinear`` takes PyTorch's float32 weights, sums each row's
-    two pixels and then the two rows, one operation after the other; PyTorch's kernels fuse some of these operations.
+    two pixels and then the two rows, one operation after the other; PyTorch's kernels fuse some of these operations. Order ``inductor``:
+    ``nearest`` alone.
 
     Examples
     --------
@@ -60,6 +61,7 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
     """
     place = "interpolate"
     choose(place, "mode", mode, ("nearest", "bilinear"))
+    check_order(order, place, generated=mode == "nearest")
     given, x = x, real_input(x, "x", place)
     dims = x.ndim - 2
     if dims < 1 or 0 in x.shape[2:] or mode == "bilinear" and dims != 2:

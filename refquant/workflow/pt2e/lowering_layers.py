@@ -13,7 +13,7 @@ __all__ = ["pack_layers", "fuse_layers"]
 _CONVOLUTIONS = ("conv1d", "conv2d")
 _CONV_UNARY = {"relu": "relu", "hardtanh": "hardtanh", "relu6": "hardtanh", "hardswish": "hardswish", "silu": "swish"}
 _LINEAR_UNARY = {"relu": "relu", "gelu": "gelu"}
-_LIBM = ("swish", "gelu")  # float32 results have last bits of oneDNN's own
+_LIBM = ("gelu",)  # float32 results have last bits of oneDNN's own
 
 
 def pack_layers(graph, passes):
