@@ -9,12 +9,13 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from refquant.backends.onnx_light import light_networks, with_random_weights, without_softmax  # noqa: E402
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError  # noqa: E402
 from refquant.graph import Model  # noqa: E402
 from refquant.interop import from_onnx  # noqa: E402
 from refquant.interop.onnx.table import EXECUTORS, NEWEST, find_executor  # noqa: E402
 
-LIGHT = sorted(Path(onnx.__file__).parent.glob("backend/test/data/light/*.onnx"))
+LIGHT = list(light_networks().values())
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -24,39 +25,6 @@ def shared(name):
     if not path.is_file():
         pytest.skip(f"{name} is not here")
     return path
-
-
-def with_random_weights(proto, seed=0):
-    """Replace the constant weights of the light networks, which would hide most faults, by random ones of a fitting size."""
-    rng = np.random.default_rng(seed)
-    shapes = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
-    users = {name: (node.op_type, i) for node in reversed(proto.graph.node) for i, name in enumerate(node.input)}
-    nodes, weights = [], []
-    for node in proto.graph.node:
-        if node.op_type != "ConstantOfShape" or node.input[0] not in shapes:
-            nodes.append(node)
-            continue
-        shape = shapes[node.input[0]].tolist()
-        op, position = users.get(node.output[0], ("", 0))
-        value = rng.standard_normal(shape, np.float32)
-        if op in ("Conv", "Gemm") and position == 1:
-            value *= np.float32((2 / np.prod(shape[1:])) ** 0.5)
-        elif op == "BatchNormalization" and position == 4:
-            value = np.abs(value) + np.float32(0.5)
-        else:
-            value = value * np.float32(0.1) + np.float32(position == 1)
-        weights.append(numpy_helper.from_array(value, node.output[0]))
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
-    kept = [t for t in proto.graph.initializer if t.name in used]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept + weights)
-    inputs = [i for i in proto.graph.input if i.name in used and i.name not in shapes]
-    del proto.graph.input[:]
-    proto.graph.input.extend(inputs)
-    proto.ir_version = 8
-    return proto
 
 
 def runtime(proto, feeds):
@@ -74,17 +42,9 @@ def assert_close(comp, ref):
     assert np.abs(comp - ref).max() <= 1e-4 * np.abs(ref).max()
 
 
-def cut_before_softmax(proto):
-    last = proto.graph.node[-1]
-    name = last.input[0] if last.op_type == "Softmax" else proto.graph.output[0].name
-    del proto.graph.output[:]
-    proto.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    return proto
-
-
 @pytest.mark.parametrize("path", LIGHT, ids=lambda p: p.stem)
 def test_light_network(path):
-    proto = cut_before_softmax(with_random_weights(onnx.load(path)))
+    proto = without_softmax(with_random_weights(onnx.load(path)))
     model = from_onnx(proto, as_graph=False)
     (wanted,) = model.signature
     x = np.random.default_rng(1).standard_normal([n or 1 for n in wanted.shape]).astype(np.float32)
@@ -96,7 +56,7 @@ def test_light_network(path):
 @pytest.mark.parametrize("path", [p for p in LIGHT if p.stem in ("light_squeezenet", "light_inception_v2")], ids=lambda p: p.stem)
 def test_light_network_as_it_is(path):
     # Up to the softmax: with constant weights all logits are equal, and of numbers near 1e10 it would show the last bit alone.
-    proto = cut_before_softmax(onnx.load(path))
+    proto = without_softmax(onnx.load(path))
     model = from_onnx(proto, as_graph=False)
     x = np.full([n or 1 for n in model.signature[0].shape], 0.5, np.float32)
     (comp,), (ref,) = model(x), runtime(proto, {model.inputs[0]: x})

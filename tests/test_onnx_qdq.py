@@ -10,9 +10,10 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from test_onnx_models import LIGHT, cut_before_softmax, shared, with_random_weights  # noqa: E402
+from test_onnx_models import LIGHT, shared  # noqa: E402
 
 from refquant.backends.machine import profile_here  # noqa: E402
+from refquant.backends.onnx_light import with_random_weights, without_softmax  # noqa: E402
 from refquant.interop import from_onnx  # noqa: E402
 
 HERE = profile_here("onnxruntime")
@@ -29,7 +30,7 @@ SCHEMES = {
 def network(name):
     """Return a float network of version 13 without initializers among its inputs."""
     if name.startswith("light"):
-        proto = cut_before_softmax(with_random_weights(onnx.load(next(p for p in LIGHT if p.stem == name))))
+        proto = without_softmax(with_random_weights(onnx.load(next(p for p in LIGHT if p.stem == name))))
     else:
         proto = onnx.load(shared(f"{name}.onnx"))
     proto = onnx.version_converter.convert_version(proto, 13)

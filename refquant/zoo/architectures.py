@@ -39,7 +39,7 @@ class Architecture(NamedTuple):
     parameters : int
         As published by `source`.
     giga_multiply_adds : float
-        As published by `source`, to three decimals, for one input of the usual size.
+        To three decimals, for one input of the usual size: as published by `source`, or else counted here from the figures that are.
     source : str
     size : int
         The usual height and width of images, or number of tokens.
@@ -47,6 +47,8 @@ class Architecture(NamedTuple):
         Of images; or the width of hidden states.
     tokens : bool
         Whether the input is (tokens, channels) in place of (channels, size, size).
+    counted : bool
+        Whether the multiply-adds are refquant's own count, because nobody published one of just these layers.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Architecture(NamedTuple):
     size: int = 224
     channels: int = 3
     tokens: bool = False
+    counted: bool = False
 
     def shape(self, w, size=None):
         """Return the input's shape at a width and a size."""
@@ -64,8 +67,8 @@ class Architecture(NamedTuple):
         return (None, size, w(self.channels)) if self.tokens else (None, self.channels, size, size)
 
 
-_BERT = "Devlin et al., 2018: 12 layers of hidden size 768, twelve times 7,087,872; products of its layers for 128 tokens"
-_UNET = "Ronneberger et al., 2015, figure 1: its 23 convolutions added up, as in Keras's zhixuhao/unet, 31,031,685, with a head of 1,157 in place of 130; products counted from the same figure"
+_BERT = "Devlin et al., 2018: 12 layers of hidden size 768, twelve times 7,087,872; products counted here for 128 tokens, 22.3 GFLOP, where Sun et al., MobileBERT, 2020, give 22.5 for the whole BERT-base"
+_UNET = "Ronneberger et al., 2015, figure 1: its 23 convolutions added up, as in Keras's zhixuhao/unet, 31,031,685, with a head of 1,157 in place of 130; products counted here from the same figure"
 _INCEPTION = f"{_TORCHVISION}, 27,161,264, less its auxiliary classifier, 3,326,696, which inference does not run"
 
 ARCHITECTURES = (
@@ -107,10 +110,10 @@ ARCHITECTURES = (
     Architecture("regnet_x_800mf", regnet(16, 56, 35.73, 2.28, 16), 7_259_656, 0.800),
     Architecture("regnet_y_400mf", regnet(16, 48, 27.89, 2.09, 8, 0.25), 4_344_144, 0.402),
     Architecture("regnet_y_800mf", regnet(14, 56, 38.84, 2.4, 16, 0.25), 6_432_512, 0.834),
-    Architecture("unet", unet, 31_030_658, 150.428, _UNET, 572, 1),
+    Architecture("unet", unet, 31_030_658, 150.428, _UNET, 572, 1, counted=True),
     Architecture("vit_b_16", vit_b_16, 86_567_656, 17.564),
-    Architecture("bert_base_layer", bert_base_layer, 7_087_872, 0.931, _BERT, 128, 768, True),
-    Architecture("bert_base_encoder", bert_base_encoder, 85_054_464, 11.174, _BERT, 128, 768, True),
+    Architecture("bert_base_layer", bert_base_layer, 7_087_872, 0.931, _BERT, 128, 768, True, True),
+    Architecture("bert_base_encoder", bert_base_encoder, 85_054_464, 11.174, _BERT, 128, 768, True, True),
 )
 
 
