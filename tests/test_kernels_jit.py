@@ -63,6 +63,19 @@ def test_a_second_process_loads_what_the_first_compiled(package, tmp_path):
 
 
 @needs_jit
+def test_a_copy_of_the_package_loads_what_another_compiled(package, tmp_path):
+    """The same sources in another place: a kernel of the package is loaded."""
+    code = "import numpy as np; from refquant.kernels import columns; columns.column_sums(np.ones((2, 3), np.int8)); print(columns._sum_columns._cache.hits)"
+    hits = []
+    for place in (package.parent, Path(shutil.copytree(package, tmp_path / "other" / "refquant")).parent):
+        env = {**os.environ, "PYTHONPATH": str(place), "REFQUANT_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        hits.append(int(done.stdout))
+    assert hits == [0, 1]
+
+
+@needs_jit
 def test_an_edited_source_is_compiled_anew(package, tmp_path):
     """Also where the edit is in a file that the kernel only calls: here the package's own."""
     first = run(package, tmp_path / "cache")

@@ -7,9 +7,11 @@ import pytest
 import witness
 
 import refquant as rq
+from refquant import numerics
 from refquant.core.layout import is_channels_last, to_channels_last
-from refquant.errors import ArgumentError, RangeError, ShapeError, UnsupportedError
+from refquant.errors import ArgumentError, RangeError, RefquantError, ShapeError, UnsupportedError
 from refquant.ops import OPS
+from refquant.ops.avg_pool import bind_global_avg_pool2d, global_avg_pool2d
 
 PROFILES = ("fbgemm", "onednn", "x86", "onnx", "onnxruntime")
 
@@ -425,3 +427,26 @@ def test_matmul_integer_writes_where_it_is_told():
     memory = np.zeros(4 * 4 * 4, np.uint8)
     with pytest.raises(ArgumentError, match="shares memory"):
         rq.ops.matmul_integer(memory.reshape(16, 4)[:4], np.ones((4, 4), np.int8), out=memory.view(np.int32).reshape(4, 4))
+
+
+@pytest.mark.parametrize("name", numerics.names())
+def test_a_global_mean_by_a_table_of_sums(name):
+    """What a model runs with: the same bits, strides and parameters, or no table, as where codes are added one after the other in float32."""
+    rng, bound = np.random.default_rng(0), 0
+    for last in (False, True):
+        for shape in ((2, 16, 7, 7), (1, 64, 1, 1), (1, 33, 3, 5), (1, 64, 8, 8)):
+            codes = rng.integers(0, 256, shape).astype(np.uint8)
+            codes[0, 0], codes[0, 1] = 255, 0
+            codes = to_channels_last(codes) if last else codes
+            x = rq.QTensor(codes, rq.QParams(0.013, 7, "uint8"))
+            try:
+                ref = global_avg_pool2d(x, numerics=name)
+            except RefquantError:
+                continue
+            run = bind_global_avg_pool2d(x, numerics=name)
+            formula = getattr(numerics.get(name).adaptive_avg_pool, "channels_last" if last else "contiguous", None)
+            assert not (run and formula in ("sequential", "spec"))
+            if run:
+                comp, bound = run(x), bound + 1
+                assert np.array_equal(comp.values, ref.values) and comp.values.strides == ref.values.strides and comp.qparams == ref.qparams
+    assert bound or name not in ("fbgemm", "onednn", "x86", "qnnpack")

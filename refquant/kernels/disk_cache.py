@@ -116,6 +116,12 @@ def _prune(base):
             continue
 
 
+def _place(file):
+    """The file of a function: of the package's own the place in it, so that wherever the same sources are installed, their kernels serve."""
+    path = Path(file)
+    return path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else file
+
+
 def _identity(value):
     """What tells a value that a kernel closes over from another: of a kernel its code, of an intrinsic its name, else itself."""
     if isinstance(getattr(value, "_cache", None), DiskCache):
@@ -149,7 +155,7 @@ class DiskCache(NullCache):
     def __init__(self, function):
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
         cells = [_identity(cell.cell_contents) for cell in function.__closure__ or ()]
-        self._function = (function.__code__.co_filename, function.__code__.co_code, repr(function.__code__.co_consts), cells)
+        self._function = (_place(function.__code__.co_filename), function.__code__.co_code, repr(function.__code__.co_consts), cells)
         self.hits = 0
 
     @property

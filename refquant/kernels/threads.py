@@ -19,8 +19,7 @@ import threading
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.compiler import Flags
-from numba.core.typing import signature
+from numba.core.compiler import Flags, compile_internal
 from numba.extending import intrinsic
 
 from refquant.kernels.jit import cpu_features, kernel
@@ -168,7 +167,9 @@ def _work_function(context, module, name, worker, kinds):
     first, stop = _emit_take(e, job)
     b.cbranch(e.less(first, stop), body, end)
     b.position_at_end(body)
-    compiled = context.compile_subroutine(b, worker.py_func, signature(types.none, types.int64, types.int64, *kinds), flags=_flags(), caching=False)
+    # Into the same library, so that LLVM optimizes the whole once.
+    arguments = types.int64, types.int64, *kinds
+    compiled = compile_internal(context.typing_context, context, context.active_code_library, worker.py_func, arguments, types.none, _flags(), {})
     code = context.declare_function(module, compiled.fndesc)
     status, _ = context.call_conv.call_function(b, code, types.none, compiled.fndesc.argtypes, [first, stop, *values])
     with e.when(status.is_error):
@@ -183,6 +184,7 @@ def _flags():
     """How `kernel` has its functions compiled."""
     flags = Flags()
     flags.nrt, flags.error_model = True, "numpy"
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     return flags
 
 

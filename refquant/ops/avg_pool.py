@@ -20,9 +20,12 @@ from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
 from refquant.ops.range_elementwise import range_global_mean, range_mean
 from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
 
-__all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d"]
+__all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d", "bind_global_avg_pool2d"]
 
 _F = np.float32
+# A code depends on the sum of its window alone, but for the last channels, fewer than a vector.
+_OF_THE_SUM = ("scaled", "vector", "adaptive_vector", "raw_mean", "global", "raw_integer")
+_MOST_PIXELS = 64
 _OWN_OUTPUT = ("global", "sequential", "spec", "range", "mean_centred", "mean_raw", "mean_float")
 
 
@@ -274,3 +277,25 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
 def global_avg_pool2d(x, *, out=None, numerics="fbgemm"):
     """Average over the whole image: `adaptive_avg_pool2d` with ``output_size=1``."""
     return adaptive_avg_pool2d(x, 1, out=out, numerics=numerics)
+
+
+def bind_global_avg_pool2d(x, *, out=None, numerics="fbgemm"):
+    """Return `global_avg_pool2d` as a function of QTensors like `x`, by a table of the codes of all sums; or None where codes depend on more than a sum."""
+    profile, pixels = profiles.get(numerics), x.shape[2] * x.shape[3]
+    form, last = profile.adaptive_avg_pool, is_channels_last(x.values)
+    vector = max(getattr(form, "vector", 1), 1)
+    formula = getattr(form, "channels_last" if last else "contiguous", None)
+    if formula not in _OF_THE_SUM or x.dtype != "uint8" or x.shape[1] % vector or not 0 < pixels <= _MOST_PIXELS:
+        return None
+    # For each sum an image that has it, of pixels that differ by 1 at most; whole vectors of them.
+    sums = np.arange(-(-(255 * pixels + 1) // vector) * vector)
+    images = (sums[:, None] // pixels + (np.arange(pixels) < sums[:, None] % pixels)).clip(max=255).astype(np.uint8).reshape(1, -1, *x.shape[2:])
+    table = global_avg_pool2d(QTensor(to_channels_last(images) if last else images, x.qparams), out=out, numerics=profile)
+    codes, qparams = table.values.reshape(-1), table.qparams
+    whole = tuple(np.array([end]) for end in (0, x.shape[2])), tuple(np.array([end]) for end in (0, x.shape[3]))
+
+    def run(x):
+        y = codes[sum_windows(x.values, *whole)]
+        return QTensor(to_channels_last(y) if last else y, qparams)
+
+    return run

@@ -6,6 +6,7 @@ from refquant.errors import UnsupportedError
 from refquant.graph import shapes
 from refquant.graph.opset.graph_op import GraphOp, REQUIRED, on_codes_or_reals
 from refquant.ops import real
+from refquant.ops.avg_pool import bind_global_avg_pool2d
 
 __all__ = ["POOLS"]
 
@@ -50,9 +51,14 @@ def _adaptive_avg_pool(dims):
             return ops.adaptive_avg_pool2d(x, size, out=node.attrs["out"], numerics=ctx.numerics)
         return ops.adaptive_avg_pool3d(x, size, numerics=ctx.numerics)
 
+    def bind(ctx, node, x):
+        if isinstance(x, QTensor) and shapes.pair(node.attrs["output_size"], 2) == (1, 1):
+            return bind_global_avg_pool2d(x, out=node.attrs["out"], numerics=ctx.numerics)
+        return None
+
     targets = f"nn.AdaptiveAvgPool{dims}d", f"F.adaptive_avg_pool{dims}d", *(("torch.adaptive_avg_pool1d",) if dims == 1 else ())
     attrs = {"output_size": REQUIRED, **({"out": None} if dims == 2 else {})}
-    return GraphOp(f"adaptive_avg_pool{dims}d", (1, 1), attrs, {}, targets, run, shapes.adaptive_pool(dims))
+    return GraphOp(f"adaptive_avg_pool{dims}d", (1, 1), attrs, {}, targets, run, shapes.adaptive_pool(dims), bind if dims == 2 else None)
 
 
 def _adaptive_max_pool2d(ctx, node, x):
