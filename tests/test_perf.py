@@ -226,6 +226,26 @@ def test_avx_vnni_is_not_enough_for_x86_but_for_onednn():
     assert choose_kernel(conv(64, 64), "onednn", "avx_vnni").unit == "dot"
 
 
+@pytest.mark.parametrize(
+    "layer, level, name",
+    [
+        (conv(6, 6, groups=2), "avx2", "ref:any"),
+        (conv(8, 8, groups=2), "avx2", "jit_uni_int8:avx2"),
+        (conv(6, 6, groups=2), "avx_vnni", "brg_conv_fwd:avx2_vnni"),
+        (conv(8, 8, groups=2), "avx_vnni", "jit_uni_int8:avx2_vnni"),
+        (conv(64, 64), "avx_vnni", "brg_conv_fwd:avx2_vnni"),
+        (conv(8, 8, dims=3, groups=8), "avx512", "jit_int8:avx512_core"),
+        (conv(8, 8, dims=3, groups=8), VNNI, "brg_conv_fwd:avx512_core_vnni"),
+        (conv(8, 8, groups=8), AMX, "brdgmm_dw:avx512_core_vnni"),
+        (conv(64, 64), AMX, "brg_conv_fwd:avx512_core_amx"),
+        (Layer("fc", "linear", "int8", "product", 64, 1, 8, 8), "sse41", "gemm:jit"),
+        (Layer("fc", "linear", "int8", "product", 64, 1, 8, 8), "avx_vnni", "brg_matmul:avx2_vnni"),
+    ],
+)
+def test_onednn_takes_the_kernels_of_its_profile_on_each_level(layer, level, name):
+    assert choose_kernel(layer, "onednn", level).name == name
+
+
 def test_engines_and_levels_without_kernels_are_refused():
     with pytest.raises(ArgumentError, match="did you mean 'fbgemm'"):
         choose_kernel(conv(8, 8), "fbgem", VNNI)

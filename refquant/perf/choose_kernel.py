@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+from refquant import numerics
 from refquant.errors import choose
 from refquant.isa.cpu import level as processor_level
 from refquant.isa.products import takes_fbgemm_depthwise, takes_fbgemm_direct
 from refquant.isa.sequences import sequence_used
-from refquant.numerics.dispatch import uses_onednn, uses_onednn_reference
+from refquant.numerics.dispatch import resolve, uses_onednn
+from refquant.numerics.profile import Dispatch
 
 __all__ = ["ENGINES", "Kernel", "choose_kernel", "why_not_onednn", "takes_groupwise", "takes_pointwise"]
 
@@ -152,23 +154,35 @@ def _unit(engine, level):
 
 def _onednn(layer, level, reason):
     extensions, g = processor_level(level).extensions, layer.geometry
-    unit = _unit("onednn", level)
-    wide = "AVX512F" in extensions
-    isa = _onednn_isa(level)
+    unit, isa = _unit("onednn", level), _onednn_isa(level)
+    # Kernels generated around a batch of small products; older ones below AVX-512 and AVX-VNNI.
+    brgemm = "AVX512F" in extensions or unit == "dot"
     if g is None:
-        return Kernel("onednn", f"brg_matmul:{isa}" if wide or unit == "dot" else "gemm:jit", unit, "gemm", reason)
-    w_shape = (g.oc * g.groups, g.ic, *g.kernel)
-    if not wide and uses_onednn_reference(w_shape=w_shape, groups=g.groups):
-        return Kernel("onednn", "ref:any", "reference", "reference", f"{reason}; its fast kernels take groups of channels in fours alone")
+        return Kernel("onednn", f"brg_matmul:{isa}" if brgemm else "gemm:jit", unit, "gemm", reason)
     if layer.transposed:
-        return Kernel("onednn", f"deconvolution:{isa}" if wide else f"jit_uni_int8:{isa}", unit, "conv", f"{reason}; transposed")
-    if _depthwise(layer) and g.oc == 1:
-        name = "brdgmm_dw:avx512_core_vnni" if "AVX512-VNNI" in extensions else f"jit_uni_int8:{isa}"
-        return Kernel("onednn", name, "dot" if unit == "tile" else unit, "depthwise", f"{reason}; depthwise")
-    one = set(g.kernel) == {1} and g.groups == 1
-    if wide:
-        return Kernel("onednn", f"{'brgconv_1x1' if one else 'brg_conv_fwd'}:{isa}", unit, "pointwise" if one else "conv", reason)
-    return Kernel("onednn", f"{'jit_uni_int8_1x1' if one else 'jit_uni_int8'}:{isa}", unit, "pointwise" if one else "conv", reason)
+        return Kernel("onednn", f"deconvolution:{isa}" if brgemm else f"jit_uni_int8:{isa}", unit, "conv", f"{reason}; transposed")
+    rule = _onednn_exception(g, level)
+    if rule == "onednn_reference":
+        return Kernel("onednn", "ref:any", "reference", "reference", f"{reason}; its fast kernels take groups of channels in fours alone")
+    path = "depthwise" if _depthwise(layer) and g.oc == 1 else "pointwise" if set(g.kernel) == {1} and g.groups == 1 else "conv"
+    if rule is not None:
+        name = "jit_uni_int8" if rule == "onednn_groups" else "jit_int8"
+        return Kernel("onednn", f"{name}:{isa}", unit, path, f"{reason}; {'groups of channels in fours' if rule == 'onednn_groups' else 'a depthwise volume'}")
+    if brgemm:
+        narrow = isa.replace("amx", "vnni") if path == "depthwise" else isa
+        # The depthwise kernel is one for images.
+        name = "brdgmm_dw" if path == "depthwise" and len(g.kernel) < 3 else "brgconv_1x1" if path == "pointwise" else "brg_conv_fwd"
+        return Kernel("onednn", f"{name}:{narrow}", "dot" if path == "depthwise" and unit == "tile" else unit, path, reason + "; depthwise" * (path == "depthwise"))
+    return Kernel("onednn", f"{'jit_uni_int8_1x1' if path == 'pointwise' else 'jit_uni_int8'}:{isa}", unit, path, reason + "; depthwise" * (path == "depthwise"))
+
+
+def _onednn_exception(geometry, level):
+    """Return the rule by which oneDNN takes another kernel than usual on a level, as the profile of that level has it, or None."""
+    form = numerics.get(f"onednn@{level}").conv
+    if not isinstance(form, Dispatch):
+        return None
+    w_shape = (geometry.oc * geometry.groups, geometry.ic, *geometry.kernel)
+    return form.rule if resolve(form, x_shape=None, w_shape=w_shape, groups=geometry.groups, zero_points=(0,)) is form.yes else None
 
 
 def _onednn_isa(level):

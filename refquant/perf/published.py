@@ -1,4 +1,8 @@
-"""Published speeds beside the model's, the fit of its constants, and what the fit is worth on figures that it has not seen."""
+"""Published speeds beside the model's, the fit of its constants, and what the fit is worth on figures that it has not seen.
+
+The form of the model, too, was chosen with the table "engines" in view: that FBGEMM pays by the call and by the output, and its depthwise kernels
+not by the output. Leaving a network out tests the constants, not that choice; the other tables test both.
+"""
 
 import math
 from typing import NamedTuple
@@ -69,7 +73,6 @@ _ENGINES = {
 # network: INT8, float32
 _ON_8380 = {
     "resnet18": (812.991, 344.985), "resnet50": (360.161, 161.441), "inception_v3": (446.654, 181.408), "mobilenet_v2": (625.379, 451.249),
-    "resnext101_32x8d": (182.838, 60.553),
 }  # fmt: skip
 _ON_8480 = {
     "resnet18": (1631.83, 662.13), "resnet50": (1162.83, 330.92), "inception_v3": (968.67, 334.53), "resnext101_32x8d": (558.59, 108.42),
@@ -95,8 +98,8 @@ FIGURES = (
     *_loops("8480", _8480, "x86", _ON_8480),
 )
 
-#: The one figure that tells of float32's speed itself: long enough that reading pictures hardly counts.
-FLOAT_FIGURE = Figure("8380", "resnext101_32x8d", _8380, "rate", "", "float32", _ON_8380["resnext101_32x8d"][1])
+#: What float32's share of the peak is fitted to, from the same table: a network that takes so long that reading pictures hardly counts.
+FLOAT_FIGURE = Figure("8380", "resnext101_32x8d", _8380, "rate", "", "float32", 60.553)
 
 
 class Networks:
