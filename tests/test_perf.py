@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -473,12 +474,20 @@ def test_readme_shows_what_the_command_prints(capsys, monkeypatch):
     assert f"```text\n$ refquant simulate {command}\n{capsys.readouterr().out}```" in README
 
 
-def test_readme_holds_the_predicted_means():
-    every = Networks(lambda name: zoo.build(name, empty=True), zoo.architectures())
-    means = [f"{predict(f, every):.2f}" for f in FIGURES if f.network == "*"]
+def test_readme_holds_what_the_comparison_with_published_speeds_prints(capsys):
+    assert main(["simulate", "--published"]) == 0
+    tables = {text.split(":")[0]: text for text in capsys.readouterr().out.split("\n\n")[1:]}
     starts = "| x86 over fbgemm on 1, 2, 4", "| x86 over float32 on a Xeon Gold 6455B", "| fbgemm over float32 there", "| x86 over fbgemm there"
-    lines = [line for line in README.splitlines() if line.startswith(starts)]
-    assert [cell for line in lines for cell in line.split("|")[2].replace(" ", "").split(",")] == means
+    stated = [cell for line in README.splitlines() if line.startswith(starts) for cell in line.split("|")[2].replace(" ", "").split(",")]
+    means = [re.search(r"(\S+)  +[+-]\d+ %$", line).group(1) for name in ("cores", "blog") for line in tables[name].splitlines()[2:-1]]
+    assert stated == means and len(means) == 7
+    for name, start in {"engines": "| pictures a second of 11", "8380": "| fbgemm over float32 on a Xeon 8380", "8480": "| x86 over float32 on a Xeon 8480+"}.items():
+        typical, worst = re.search(r"factor of ([\d.]+) .*at worst ([\d.]+)", tables[name]).groups()
+        row = next(line for line in README.splitlines() if line.startswith(start))
+        assert f"off by a factor of {typical}, at worst {worst}" in row, (name, typical, worst)
+        saved = re.search(r"milliseconds saved: off by (\d+) %", tables[name])
+        assert saved is None or f"by {saved.group(1)} %" in row
+    assert tables["engines"].count("xeon-8358") == 22
 
 
 def test_command_prints_json(capsys):
