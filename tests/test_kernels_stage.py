@@ -7,6 +7,7 @@ from test_kernels_witness import KINDS, LIMITS, STEPS, accumulators, assert_same
 from refquant.core.epilogue import (
     BIAS,
     CLAMP,
+    DST_DIV,
     DST_MUL,
     FIXED_GEMMLOWP,
     FIXED_HALF_UP,
@@ -25,8 +26,24 @@ from refquant.kernels.gemm import gemm_requantize
 from refquant.kernels.jit import get_num_threads, jit_disabled, set_num_threads
 from refquant.kernels.pack import pack_b
 from refquant.kernels.requantize import requantize
-from refquant.kernels.stage import BYTES, LINE_LONG, LINE_NONE, LINE_SHORT, NARROW, WORDS, make_stage, output_kind
+from refquant.kernels.stage import (
+    BYTES,
+    LINE_BIASED,
+    LINE_DIVIDED,
+    LINE_GEMMLOWP,
+    LINE_HALF_UP,
+    LINE_LONG,
+    LINE_NONE,
+    LINE_REAL64,
+    LINE_REAL64_AWAY,
+    LINE_SHORT,
+    NARROW,
+    WORDS,
+    make_stage,
+    output_kind,
+)
 from refquant.kernels.tile import PLAIN, choose_rung
+from refquant.kernels.wide import halves_run_here
 
 DTYPES = list(LIMITS)
 SHORT = (PRE_BIAS, RELU, CLAMP)
@@ -95,6 +112,52 @@ def test_straight_lines(steps):
         line = make_stage(ep, BYTES, True)[:26].view(np.int64)[8]
         seen[int(line)] += 1
     assert seen[LINE_SHORT if steps is SHORT else LINE_LONG] > 300 and seen[LINE_NONE] > 30, seen
+
+
+MEMORY_LINES = {
+    LINE_BIASED: (FLOAT32, Round.HALF_EVEN, PRE_BIAS | BIAS),
+    LINE_DIVIDED: (FLOAT32, Round.HALF_EVEN, DST_DIV),
+    LINE_REAL64: (FLOAT64, Round.HALF_EVEN, 0),
+    LINE_REAL64_AWAY: (FLOAT64, Round.HALF_AWAY, 0),
+    LINE_GEMMLOWP: (FIXED_GEMMLOWP, Round.HALF_UP, 0),
+    LINE_HALF_UP: (FIXED_HALF_UP, Round.HALF_UP, 0),
+}
+
+
+@pytest.mark.skipif(jit_disabled() or not halves_run_here(), reason="these lines are for AVX2")
+@pytest.mark.parametrize("line", MEMORY_LINES)
+def test_lines_over_tiles_in_memory(line):
+    """Every number of rows and columns around four and sixteen, each row with sums of its own; random limits and zero points."""
+    rng = np.random.default_rng(line)
+    kind, mode, flags = MEMORY_LINES[line]
+    others = {FLOAT32: (SCALE1, BIAS, ZERO_FLOAT, CLAMP, RELU), FLOAT64: (ZERO_FLOAT, CLAMP)}.get(kind, ())
+    seen = values = 0
+    for case in range(150):
+        dtype, m, n, k = (np.uint8, np.int8)[case % 2], int(rng.choice([1, 3, 4, 5, 8, 13, 47, 48, 49, 50])), int(rng.choice([1, 2, 15, 16, 17, 31, 32, 33, 48, 70])), 12
+        ep = random_form(rng, n, dtype, kind=kind, rounding=mode, flags=flags | sum(int(f) for f in others if rng.random() < 0.5))
+        if ep.flags & ZERO_FLOAT:
+            ep = ep._replace(zi=0)
+        a, b = rng.integers(0, 256, (m, k), np.uint8), rng.integers(-128, 128, (k, n), np.int8)
+        ref = apply_epilogue(a.astype(np.int32) @ b.astype(np.int32), ep, dtype)
+        assert_same(ref, gemm_requantize(a, pack_b(b), ep, dtype), (case, ep))
+        acc = accumulators(rng, 2, n)
+        assert_same(apply_epilogue(acc, ep, dtype)[1:].repeat(9, axis=0), fused(acc[1], ep, dtype, 9), (case, ep))
+        seen += int(make_stage(ep, BYTES, True)[:26].view(np.int64)[8]) == line
+        values += len(np.unique(ref)) > 3
+    assert seen > 60 and values > 30, (seen, values)
+
+
+@pytest.mark.skipif(jit_disabled() or not halves_run_here(), reason="these lines are for AVX2")
+@pytest.mark.parametrize("kind, number, vector", [(FLOAT32, np.float32, "s2"), (FLOAT64, np.float64, "m64")])
+def test_ties_and_their_neighbours_in_a_product(kind, number, vector):
+    """The greatest number below a half rounds to 0, half away from zero as well, and so around all others."""
+    base = np.array([0.5, 0.25, 1.5, 2.5, 0.1], number)
+    scales = np.concatenate([base, np.nextafter(base, number(0)), np.nextafter(base, number(9)), -base])
+    for mode in (Round.HALF_EVEN, Round.HALF_AWAY):
+        ep = make_epilogue(scales.size, kind=kind, rounding=mode, flags=DST_DIV if kind == FLOAT32 else 0, d=1, qlo=-128, qhi=127, **{vector: scales})
+        for acc in (*range(-520, 520), 2**31 - 1, -(2**31), 2**30 + 1):
+            row = np.full(scales.size, acc, np.int64).astype(np.int32)
+            assert_same(apply_epilogue(row[None], ep, np.int8).repeat(5, axis=0), fused(row, ep, np.int8, 5), (mode, acc))
 
 
 @pytest.mark.skipif(jit_disabled(), reason="the lines are machine code")

@@ -13,9 +13,11 @@ from numba.core import types
 from refquant.core import epilogue as form
 from refquant.core.rounding import Round
 from refquant.kernels.finish_bytes import emit_straight_lines, read_stage
+from refquant.kernels.finish_lines import emit_memory_lines
+from refquant.kernels.fixed_point import narrow_fixed_point
 from refquant.kernels.stage import BYTES, CODES32, LINE_NONE, NARROW, RAW, REALS32
 from refquant.kernels.vector_ir import F32, F64, I1, I8, I32, I64, emitted_function, vector
-from refquant.kernels.wide import halves_run_here, wide, wide_vectors_run_here
+from refquant.kernels.wide import guarded_integer, halves_run_here, nearest_even, wide_vectors_run_here
 
 __all__ = ["finish_tile"]
 
@@ -32,6 +34,8 @@ def _emit(e, *args):
         with e.when(e.both(plain_sum, e.builder.not_(e.equal(s["line"], LINE_NONE)))):
             e.set(general, e.constant(0, I1))
             emit_straight_lines(e, s)
+            if halves_run_here():
+                emit_memory_lines(e, s)
     with e.when(e.get(general)):
         for first, count, rest in e.channel_groups(s["channels"], _LANES, (4, 1)):
             _Group(e, s, first, count, rest).emit()
@@ -185,7 +189,7 @@ class _Group:
         slots = [e.variable(e.constant(0, vector(I32, _LANES))) for _ in v]
         with e.either(e.equal(self.stage["rounding"], _MODES[Round.HALF_EVEN])) as (even, other):
             with even:
-                self.set_codes(slots, [_nearest_even(e, x) for x in v])
+                self.set_codes(slots, [nearest_even(e, x) for x in v])
             with other:
                 with e.either(e.equal(self.stage["rounding"], _MODES[Round.HALF_AWAY])) as (away, rest):
                     with away:
@@ -194,7 +198,7 @@ class _Group:
                         kind = v[0].type
                         name = f"round_{kind.element}"
                         rounded = [e.function(name, kind, _emit_round, x, self.stage["rounding"]) for x in v]
-                        self.set_codes(slots, [_guarded_integer(e, x) for x in rounded])
+                        self.set_codes(slots, [guarded_integer(e, x) for x in rounded])
         return [e.get(slot) for slot in slots]
 
     def limit(self, q):
@@ -221,30 +225,15 @@ class _Group:
                         args = [s[name] for name in ("kind", "low", "zi", "high")]
                         e.set(slot, e.function("fixed_point", vector(I32, _LANES), _emit_fixed_point, acc, mult, shift, *args))
                     with narrow:
-                        e.set(slot, self.limit(_narrow_fixed_point(e, acc, mult, shift, s["kind"])))
+                        with e.either(e.equal(s["kind"], form.FIXED_GEMMLOWP + NARROW)) as (gemmlowp, half_up):
+                            for branch, way in ((gemmlowp, True), (half_up, False)):
+                                with branch:
+                                    e.set(slot, self.limit(narrow_fixed_point(e, acc, mult, shift, way)))
         return e.get(slot)
 
 
-def _nearest_even(e, x):
-    """As ``cvtps2dq`` and ``cvtpd2dq`` round: beyond int32 and NaN they give ``-2**31``."""
-    if x.type.element == F32 and wide_vectors_run_here():
-        return wide(e, "cvtps2dq", x)
-    if x.type.element == F64 and halves_run_here():
-        quarters = [e.shuffle(x, x, list(range(4 * q, 4 * q + 4))) for q in range(4)]
-        quarters = [e.call("llvm.x86.avx.cvt.pd2dq.256", vector(I32, 4), part) for part in quarters]
-        return e.shuffle(*(e.shuffle(*quarters[i : i + 2], list(range(8))) for i in (0, 2)), list(range(16)))
-    return _guarded_integer(e, e.unary("roundeven", x))
-
-
 def _integer_of_whole(e, x):
-    return _nearest_even(e, x) if halves_run_here() else _guarded_integer(e, x)
-
-
-def _guarded_integer(e, x):
-    b, kind = e.builder, x.type
-    low, high = e.constant(-(2.0**31), kind), e.constant(2.0**31, kind)
-    inside = b.and_(b.fcmp_ordered(">=", x, low), b.fcmp_ordered("<", x, high))
-    return b.fptosi(b.select(inside, x, low), vector(I32, _LANES))
+    return nearest_even(e, x) if halves_run_here() else guarded_integer(e, x)
 
 
 def _emit_round(e, x, mode):
@@ -291,28 +280,6 @@ def _emit_fixed_point(e, acc, mult, shift, kind, low, zi, high):
             e.set(slot, b.ashr(e.add(e.shift_right(e.add(product, half), 31), nudge), right))
     low, zi, high = (e.splat(v, _LANES) for v in (low, zi, high))
     return b.trunc(e.add(e.smaller(e.larger(e.get(slot), low), high), zi), acc.type)
-
-
-def _narrow_fixed_point(e, acc, mult, shift, kind):
-    """The same before the limits on 32 bits: both begin with ``(product + 2**30) >> 31``, for truncating a nudged negative is rounding half up."""
-    b, wide = e.builder, vector(I64, _LANES)
-    left, right = e.larger(shift, 0), e.larger(e.sub(e.constant(0, shift.type), shift), 0)
-    product = e.mul(b.sext(b.shl(acc, left), wide), b.sext(mult, wide))
-    high = b.trunc(b.lshr(e.add(product, e.constant(1 << 30, wide)), e.constant(31, wide)), acc.type)
-    before = e.larger(e.sub(right, 1), 0)
-    slot = e.variable(high)
-    with e.either(e.equal(kind, form.FIXED_GEMMLOWP + NARROW)) as (gemmlowp, half_up):
-        with gemmlowp:
-            negative = e.less(high, 0)
-            size = b.select(negative, e.sub(e.constant(0, high.type), high), high)
-            nudge = e.shift_right(b.shl(e.constant(1, high.type), right), 1)
-            nudge = e.both(nudge, 0x7FFFFFFF)
-            size = b.lshr(e.add(size, nudge), right)
-            e.set(slot, b.select(negative, e.sub(e.constant(0, size.type), size), size))
-        with half_up:
-            last = e.both(b.ashr(high, before), b.sext(e.less(e.constant(0, right.type), right), right.type))
-            e.set(slot, e.add(b.ashr(high, right), e.both(last, 1)))
-    return e.get(slot)
 
 
 finish_tile = emitted_function("finish_tile", types.none, [types.int64] * 10, _emit)

@@ -5,9 +5,9 @@ are one on the whole, bit for bit.
 """
 
 from refquant.kernels.jit import cpu_features
-from refquant.kernels.vector_ir import I8, I16, I32, vector
+from refquant.kernels.vector_ir import F32, F64, I8, I16, I32, vector
 
-__all__ = ["halves_run_here", "wide_vectors_run_here", "wide"]
+__all__ = ["halves_run_here", "wide_vectors_run_here", "wide", "nearest_even", "truncated", "guarded_integer"]
 
 _WORDS = vector(I32, 16)
 _OPERATIONS = {
@@ -47,3 +47,30 @@ def wide(e, operation, *args):
 def _half(e, v, i):
     count = v.type.count // 2
     return e.shuffle(v, v, list(range(i * count, (i + 1) * count)))
+
+
+def nearest_even(e, x):
+    """As ``cvtps2dq`` and ``cvtpd2dq`` round: beyond int32 and NaN they give ``-2**31``."""
+    if x.type.element == F32 and wide_vectors_run_here():
+        return wide(e, "cvtps2dq", x)
+    if x.type.element == F64 and halves_run_here():
+        return _on_quarters(e, "llvm.x86.avx.cvt.pd2dq.256", x)
+    return guarded_integer(e, e.unary("roundeven", x))
+
+
+def truncated(e, x):
+    """As ``cvttpd2dq`` cuts towards zero, on halves: beyond int32 and NaN ``-2**31``."""
+    return _on_quarters(e, "llvm.x86.avx.cvtt.pd2dq.256", x)
+
+
+def _on_quarters(e, name, x):
+    quarters = [e.call(name, vector(I32, 4), e.shuffle(x, x, list(range(4 * q, 4 * q + 4)))) for q in range(4)]
+    return e.shuffle(*(e.shuffle(*quarters[i : i + 2], list(range(8))) for i in (0, 2)), list(range(16)))
+
+
+def guarded_integer(e, x):
+    """Of whole numbers; beyond int32 and NaN ``-2**31``, on every processor."""
+    b, kind = e.builder, x.type
+    low, high = e.constant(-(2.0**31), kind), e.constant(2.0**31, kind)
+    inside = b.and_(b.fcmp_ordered(">=", x, low), b.fcmp_ordered("<", x, high))
+    return b.fptosi(b.select(inside, x, low), _WORDS)
