@@ -5,7 +5,7 @@ The table itself is made from the profiles' forms (`refquant.ops.support`); thes
 
 from typing import NamedTuple
 
-__all__ = ["Note", "NOT_OFFERED", "OPEN", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions"]
+__all__ = ["Note", "NOT_OFFERED", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions"]
 
 _ATEN = "fbgemm onednn x86"
 _TORCH = _ATEN + " qnnpack"
@@ -63,11 +63,6 @@ NOT_OFFERED = (
     Note("elu", "tflite_ref", "BUILTIN_REF has no ELU"),
     Note("threshold celu", f"openvino {_TFLITE}", "there is no such operator; a converter writes several others for it"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
-)
-
-#: Cells that a profile describes, but not to the last bit: what still differs. Nobody calls these exact; a line goes when its cell agrees.
-OPEN = (
-    Note("avg_pool2d", "openvino", "a mean in a thousand beside a tie, one code off"),
 )
 
 #: Differing outputs of `refquant.verify.unary_sweep` with its defaults, on torch 2.13.0 and onnxruntime 1.32.0: (operator, engine): (differing, outputs).
@@ -185,7 +180,7 @@ def _base(profile):
     return profile.partition("+")[0].partition("@")[0]
 
 
-_ABSENT, _OPEN, _CONDITIONS = _index(NOT_OFFERED), _index(OPEN), _index(CONDITIONS)
+_ABSENT, _CONDITIONS = _index(NOT_OFFERED), _index(CONDITIONS)
 
 
 def absence(op, profile):
@@ -197,11 +192,6 @@ def absence(op, profile):
     'CONV_3D has float kernels alone'
     """
     return next(iter(_ABSENT.get((op, _base(profile)), ())), None)
-
-
-def open_difference(op, profile):
-    """Return which outputs of an operator a profile does not give yet, or None."""
-    return next(iter(_OPEN.get((op, _base(profile)), ())), None)
 
 
 def conditions(op, profile):

@@ -17,7 +17,7 @@ from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.by_reals import adaptive_pool_of_reals, in_format_of, pool_of_reals, through_reals
 from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
-from refquant.ops.range_elementwise import range_global_mean, range_mean
+from refquant.ops.range_elementwise import range_mean
 from refquant.ops.windows import adaptive_bounds, pool_geometry, window_bounds
 
 __all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d", "bind_global_avg_pool2d"]
@@ -136,8 +136,7 @@ def _spec(win):
 def _range(win):
     if win.geometry is not None and win.geometry.padding != (0, 0):
         raise UnsupportedError(f"avg_pool2d[{win.profile.name}]: OpenVINO pools padded images in an order that the profile does not describe; use padding=0")
-    function = range_global_mean if win.geometry is None else range_mean
-    return function(win.form, win.x.qparams, win.out, win.raw_sum(), win.divisor)
+    return range_mean(win.form, win.x.qparams, win.out, win.raw_sum(), win.divisor)
 
 
 def _raw_integer(win):

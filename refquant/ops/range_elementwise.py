@@ -6,8 +6,7 @@
     concatenation  a − za                                                 into the range divided by sa
     leaky ReLU     of a, into the range divided by sa, where za is 0; else of (a − za) · sa
     functions      of (a − za) · sa
-    pools          f(f(sum) / n) − za                                     into the range divided by sa
-    global pool    f(f(sum) / n)                                          the same, but that −za is part of its shift
+    pools          f(f(sum) / n)                                          into the range divided by sa, −za in its shift
 
 A ReLU in front of a range that begins at 0 is dropped. Codes are raw, each step is one float32 operation.
 """
@@ -17,7 +16,7 @@ import numpy as np
 from refquant.core.fma import fma32
 from refquant.core.range_steps import range_codes, range_of, steps_of
 
-__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_mean", "range_global_mean"]
+__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_mean"]
 
 _F = np.float32
 
@@ -102,12 +101,7 @@ _FUNCTIONS = {
 
 
 def range_mean(form, q, out, total, count):
-    """Return the codes of means of raw codes."""
-    return _codes(form, total.astype(_F) / count.astype(_F) - _F(q.zero_point), out, _F(q.scale))
-
-
-def range_global_mean(form, q, out, total, count):
-    """Return the codes of means of whole images: the zero point goes into the shift."""
+    """Return the codes of means of raw codes, ``f(f(sum) / n)``: the zero point goes into the shift."""
     low, high = range_of(out.scale, out.zero_point, out._type.qmin, out._type.qmax)
     zero, scale = _F(q.zero_point), _F(q.scale)
     with np.errstate(all="ignore"):

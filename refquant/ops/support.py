@@ -4,7 +4,7 @@ from enum import Enum
 
 from refquant import numerics
 from refquant.errors import ArgumentError, choose
-from refquant.numerics.coverage import absence, conditions, open_difference
+from refquant.numerics.coverage import absence, conditions
 
 __all__ = ["Support", "support", "support_table"]
 
@@ -19,7 +19,6 @@ class Support(str, Enum):
 
     SAME = "="
     EXACT = "✓"
-    CLOSE = "~"
     ABSENT = "–"
     UNKNOWN = "?"
 
@@ -36,7 +35,7 @@ def support(op, profile):
     -------
     Support
     list of str
-        Of `Support.EXACT` the conditions, of `Support.ABSENT` the reason, of `Support.CLOSE` what still differs.
+        Of `Support.EXACT` the conditions, of `Support.ABSENT` the reason.
 
     Examples
     --------
@@ -55,15 +54,14 @@ def support(op, profile):
         return Support.SAME, []
     if getattr(profile, sections[0]) is None:
         return Support.UNKNOWN, []
-    differs = open_difference(op, profile.name)
-    return (Support.EXACT, conditions(op, profile.name)) if differs is None else (Support.CLOSE, [differs])
+    return Support.EXACT, conditions(op, profile.name)
 
 
 def support_table():
     """Return a Markdown table of operators and profiles, and below it the conditions as numbered notes.
 
-    ``=`` stands for "the same integers in every engine", ``✓`` for a form of the engine's own, with the numbers of its conditions, ``~`` for one that is
-    described but for the outputs of its note, ``–`` for an operator that the engine lacks, ``?`` for "not described by this profile"; asking for the last two is an `UnsupportedError` that says which.
+    ``=`` stands for "the same integers in every engine", ``✓`` for a form of the engine's own, with the numbers of its conditions, ``–`` for an
+    operator that the engine lacks, ``?`` for "not described by this profile"; asking for the last two is an `UnsupportedError` that says which.
 
     Examples
     --------
@@ -80,7 +78,7 @@ def support_table():
             sign, texts = support(op.name, profile)
             if sign is Support.ABSENT:
                 absent.setdefault((op.name, texts[0]), []).append(profile.name)
-            marks = [str(notes.setdefault(text, len(notes) + 1)).translate(_DIGITS) for text in texts if sign in (Support.EXACT, Support.CLOSE)]
+            marks = [str(notes.setdefault(text, len(notes) + 1)).translate(_DIGITS) for text in texts if sign is Support.EXACT]
             cells.append(sign.value + " ".join(marks))
         rows.append(f"| {op.name} | " + " | ".join(cells) + " |")
     rows += ["", *(f"{number}. {text}." for text, number in notes.items()), ""]
