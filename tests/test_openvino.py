@@ -132,23 +132,16 @@ def answer(problem, profile):
         return None
 
 
-def needs_vnni(engine, problem):
-    """Skip a test of products where the engine has other kernels, which the profile does not describe."""
-    reason = engine.supports(problem) or ""
-    if "which this one lacks" in reason:
-        pytest.skip(f"this processor has no such kernels: {reason}")
-
-
 @pytest.mark.engine
 @pytest.mark.parametrize("engine", ["openvino"], indirect=True)
 @pytest.mark.parametrize("line, node", [
-    ("conv2d/openvino/n1c16h8w8-oc16k3p1/random/seed=0", "brgconv_avx512_I8"),
-    ("conv2d/openvino/n1c8h8w8-oc8k3p1g8/random/seed=0/int8", "brgconv_avx512_dw"),
-    ("linear/openvino/m8k32n16/random/seed=0", "brgemm_avx512_I8"),
+    ("conv2d/openvino/n1c16h8w8-oc16k3p1/random/seed=0", {"": "brgconv_avx512_I8", "avx2": "jit_avx2_I8"}),
+    ("conv2d/openvino/n1c8h8w8-oc8k3p1g8/random/seed=0/int8", {"": "brgconv_avx512_dw", "avx2": "brgconv_avx2_dw_f32"}),
+    ("conv2d/openvino/n1c6h8w8-oc6k3p1g2/random/seed=0", {"": "", "avx2": "jit_gemm_I8"}),
+    ("linear/openvino/m8k32n16/random/seed=0", {"": "brgemm_avx512_I8", "avx2": "jit_gemm_I8"}),
 ])  # fmt: skip
-def test_products_stay_in_integers(engine, line, node):
-    needs_vnni(engine, build(line))
-    assert engine.node_precision(build(line)).startswith(node)
+def test_the_kernel_of_a_product(engine, line, node):
+    assert engine.node_precision(build(line)).startswith(node[engine.profile.partition("@")[2]])
 
 
 @pytest.mark.engine
@@ -158,10 +151,8 @@ def test_products_stay_in_integers(engine, line, node):
     ("conv2d", "conv", {"bias": "shift"}), ("cat", "cat", {"contraction": "fma"}),
 ])  # fmt: skip
 def test_a_planted_fault_is_found_by_the_engine(engine, op, section, change):
-    needs_vnni(engine, build(next(case_stream(op, "openvino"))))
-
     class Impostor:
-        name, profile = engine.name, numerics.get("openvino").replace(**{section: change})
+        name, profile = engine.name, numerics.get(engine.profile).replace(**{section: change})
         describe, supports, run = engine.describe, engine.supports, engine.run
 
     assert campaign(Impostor(), op, outputs=60_000).differing
@@ -171,12 +162,11 @@ def test_a_planted_fault_is_found_by_the_engine(engine, op, section, change):
 @pytest.mark.parametrize("engine", ["openvino"], indirect=True)
 def test_bfloat16_does_not_reach_integers(engine):
     """The default hint of this CPU would be bfloat16; products between codes keep their bits."""
-    line = "conv2d/openvino/n1c16h9w9-oc16k3p1/neartie/seed=3/per_channel"
-    needs_vnni(engine, build(line))
+    line = f"conv2d/{engine.profile}/n1c16h9w9-oc16k3p1/neartie/seed=3/per_channel"
     assert try_case(engine, line).comparison.exact
     small = engine._models["conv2d"](build(line))
     compiled = engine._core.compile_model(engine._core.read_model(small.model), "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 2})
-    np.testing.assert_array_equal(compiled(list(small.feeds.values()))[0], oracle(build(line), "openvino"))
+    np.testing.assert_array_equal(compiled(list(small.feeds.values()))[0], oracle(build(line), engine.profile))
 
 
 def test_the_engine_is_in_the_table():
@@ -199,3 +189,28 @@ def test_the_second_scale_moves_through_a_product_where_its_zero_point_is_zero(e
         moved = rq.QTensor(b.values, rq.QParams(sb, 0 if zb else 1, "int8"))
         told += not np.array_equal(bits, oracle(Problem("mul", {"a": a, "b": moved, "out": out}), "openvino"))
     assert told
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("op, change", [("linear", {"linear": "exact"}), ("conv2d", {"conv": "exact"}), ("conv2d", {"conv": "onednn"}), ("conv3d", {"conv": "fbgemm"})])
+def test_other_pairs_are_found_by_the_engine(engine, op, change):
+    """Without VNNI a product of other neighbours, or an exact one, shows."""
+    profile = numerics.get(engine.profile)
+    if profile.isa is None:
+        pytest.skip("this processor has no saturating kernels")
+
+    class Impostor:
+        name = engine.name
+        describe, supports, run = engine.describe, engine.supports, engine.run
+
+    Impostor.profile = profile.replace(pairing=profile.pairing.replace(**change))
+    assert campaign(Impostor(), op, outputs=200_000).differing
+
+
+def test_groups_that_are_no_fours_lose_codes_beyond_int16():
+    x = rq.QTensor(np.full((1, 6, 3, 3), 255, np.uint8), rq.QParams(1.0, 0, "uint8"))
+    w = rq.QTensor(np.full((6, 3, 1, 1), 50, np.int8), rq.QParams(1.0, 0, "int8"))
+    assert rq.ops.conv2d(x, w, groups=2, out=rq.QParams(2.0, 0, "uint8"), numerics="openvino@avx2").values.min() == 255
+    with pytest.raises(UnsupportedError, match="beyond 32767 codes.*larger output scale"):
+        rq.ops.conv2d(x, w, groups=2, out=rq.QParams(0.5, 0, "uint8"), numerics="openvino@avx2")

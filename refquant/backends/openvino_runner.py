@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.backends.machine import cpu_features, cpu_model, has_vnni
+from refquant.backends.machine import cpu_features, cpu_model, profile_here
 from refquant.errors import BackendMissing
 
 __all__ = ["OpenVinoRunner"]
@@ -21,7 +21,7 @@ class OpenVinoRunner:
         onnx or openvino is not installed.
     """
 
-    name = profile = "openvino"
+    name = "openvino"
 
     def __init__(self):
         try:
@@ -30,6 +30,7 @@ class OpenVinoRunner:
             from refquant.backends.openvino_models import QDQ_MODELS
         except ImportError as error:
             raise BackendMissing(f"engine openvino: needs onnx and openvino, which cannot be imported ({error}); pip install 'refquant[openvino]'") from error
+        self.profile = profile_here(self.name)
         self._openvino, self._core, self._models = openvino, openvino.Core(), QDQ_MODELS
 
     def describe(self):
@@ -99,8 +100,6 @@ def _refuse(problem):
 
 def _refuse_product(problem):
     x, w, out = problem["x"], problem["w"], problem.get("out")
-    if has_vnni() is False:
-        return "the profile describes a CPU with AVX512-VNNI, which this one lacks"
     if out is None:
         return "products without a QuantizeLinear run in float32"
     if out.dtype != x.dtype:

@@ -23,7 +23,7 @@ def neighbours(order, channels, kernel=(1, 1), halves=(0, -1)):
         Input channels of one group, or K of a linear layer.
     kernel : tuple of int
     halves : (int, int)
-        As in `Product`, for order ``k``.
+        As in `Product`, for the orders ``k`` and ``raster``.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def neighbours(order, channels, kernel=(1, 1), halves=(0, -1)):
         places = np.moveaxis(places, -2, 0)
     if order == "reversed":
         places = places.reshape(-1, channels)[::-1]
-    if order == "k" and halves[0] <= channels <= halves[1]:
-        first, second = neighbours("k", (channels + 1) // 2), neighbours("k", channels // 2)
-        return np.concatenate([first, np.where(second < 0, -1, second + (channels + 1) // 2)])
+    if order in ("k", "raster") and halves[0] <= size <= halves[1]:
+        first, second = neighbours("k", (size + 1) // 2), neighbours("k", size // 2)
+        return np.concatenate([first, np.where(second < 0, -1, second + (size + 1) // 2)])
     parts = {"channels": math.prod(kernel), "rows": math.prod(kernel[:-1])}.get(order, 1)
     lines = places.reshape(parts, size // max(parts, 1))
     lines = np.pad(lines, ((0, 0), (0, lines.shape[1] % 2)), constant_values=-1)
@@ -172,7 +172,7 @@ def accumulate_conv(x, w, product, *, x_zero_point=0, w_zero_point=0, stride=(1,
     depth, out = w.shape[1] * math.prod(kernel), seen.shape[: w.ndim - 1]
     taps = np.moveaxis(_effective_weights(w, product), 1, -1).reshape(w.shape[0], depth)
     zero = np.broadcast_to(np.asarray(w_zero_point, np.int64), (w.shape[0],))
-    places = neighbours(product.order, w.shape[1], kernel) if pairs else None
+    places = neighbours(product.order, w.shape[1], kernel, product.halves) if pairs else None
     acc = np.empty((*out, w.shape[0]), np.int64)
     per_group = w.shape[0] // groups
     for group in range(groups):

@@ -31,6 +31,10 @@ is 0; with another zero point, and on AVX-512 as PyTorch calls it, it takes an e
 halve the weights instead (``halved``): ``2 * round_half_even(w / 2)`` takes the place of w, and nothing saturates. ONNX
 Runtime stays exact for int8 activations and for uint8 weights, and in ConvInteger. FBGEMM takes uint8 activations only.
 
+OpenVINO's CPU plugin has a oneDNN of its own, of which AVX2 was measured: zero points fill the padding and take part in saturation,
+groups that are no fours go to a matrix product on windows (``raster``), signed convolutions halve all weights, and linear layers add
+128 to signed codes whatever their zero point, which its graph has taken out before.
+
 Evidence, in `Product.evidence`: ``measured``, the engine run with its switch for a lower level (PyTorch 2.13 with oneDNN 3.12:
 ``ONEDNN_MAX_CPU_ISA``, ``FBGEMM_ENABLE_INSTRUCTIONS``; signed convolutions: the C interface of oneDNN 3.2); ``emulated``, the
 engine's binary on a Haswell emulated by QEMU (ONNX Runtime 1.32, FBGEMM's grouped 3 x 3 kernels, which ignore their switch);
@@ -44,7 +48,7 @@ from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.isa.cpu import level
 from refquant.isa.sequences import ENGINES, sequence_used
 
-__all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product", "takes_fbgemm_depthwise", "takes_fbgemm_direct"]
+__all__ = ["ORDERS", "Product", "ConvGeometry", "saturating_product", "in_fours", "takes_fbgemm_depthwise", "takes_fbgemm_direct"]
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -110,7 +114,7 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
 
     Parameters
     ----------
-    engine : {"onednn", "fbgemm", "onnxruntime"}
+    engine : {"onednn", "fbgemm", "onnxruntime", "openvino"}
     op : {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
         ``linear`` is every matrix product (also static, dynamic and quantized MatMul).
     name : str
@@ -166,6 +170,8 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
         return _linear(engine, level(name), x_dtype, x_zero_point, evidence)
     if engine == "onednn":
         return _onednn_conv(level(name), x_dtype, geometry, evidence)
+    if engine == "openvino":
+        return _openvino_conv(x_dtype, geometry, evidence)
     if engine == "onnxruntime" and geometry.depthwise:
         return None
     if math.prod(geometry.kernel) * geometry.ic == 1:
@@ -179,10 +185,10 @@ _ONEDNN_HALVES = {"sse41": (257, 2 * 256 - 1), "avx2": (257, 2 * 384 - 1)}
 
 
 def _linear(engine, row, x_dtype, x_zero_point, evidence):
-    halves = _ONEDNN_HALVES.get(row.name, (0, -1)) if engine == "onednn" else (0, -1)
+    halves = _ONEDNN_HALVES.get(row.name, (0, -1)) if engine in ("onednn", "openvino") else (0, -1)
     if x_dtype == "uint8":
         return Product("k", halves=halves, evidence=evidence)
-    if "AVX512F" in row.extensions or x_zero_point != 0:
+    if "AVX512F" in row.extensions or (x_zero_point != 0 and engine != "openvino"):
         return None
     return Product("k", halves=halves, shift=128, evidence=evidence)
 
@@ -190,7 +196,7 @@ def _linear(engine, row, x_dtype, x_zero_point, evidence):
 def _onednn_conv(row, x_dtype, geometry, evidence):
     """oneDNN: jit_uni_int8 up to AVX2 (groups in fours only), jit_int8 and brgconv on AVX-512, and its reference for the rest."""
     wide = "AVX512F" in row.extensions
-    if not wide and geometry.groups > 1 and not geometry.depthwise and (geometry.ic % 4 or geometry.oc % 4):
+    if not wide and not in_fours(geometry):
         return None
     if x_dtype == "int8":
         alone = geometry.ic == 1 and geometry.groups == 1
@@ -201,6 +207,26 @@ def _onednn_conv(row, x_dtype, geometry, evidence):
     if geometry.ic > 1:
         return Product("channels", evidence=evidence)
     return _one_channel(geometry, evidence) if "AVX512-VBMI" in row.extensions else None
+
+
+def in_fours(geometry):
+    """Whether oneDNN's own kernels take the groups of a convolution: one group, depthwise ones, and channels in fours.
+
+    Examples
+    --------
+    >>> [in_fours(ConvGeometry(2, ic, 4, (3, 3), (1, 1), (1, 1), (1, 1), 14)) for ic in (4, 6)]
+    [True, False]
+    """
+    return geometry.groups == 1 or geometry.depthwise or not (geometry.ic % 4 or geometry.oc % 4)
+
+
+def _openvino_conv(x_dtype, geometry, evidence):
+    """OpenVINO's oneDNN on AVX2: jit_avx2 and jit_gemm."""
+    if x_dtype == "int8":
+        return Product("channels", halved=True, evidence=evidence)
+    if not in_fours(geometry):
+        return Product("raster", "zero_point", halves=_ONEDNN_HALVES["avx2"], evidence=evidence)
+    return None if geometry.ic == 1 else Product("channels", "zero_point", evidence=evidence)
 
 
 def _transposed(engine, row, exact, x_dtype, geometry):

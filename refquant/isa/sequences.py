@@ -90,9 +90,11 @@ SEQUENCES_USED = (
     ("onnxruntime", "avx512_vbmi", "pairs", "read"),
     ("onnxruntime", "avx512_vnni", "dot", "measured"),
     ("onnxruntime", "amx_int8", "tile", "read"),
+    ("openvino", "avx2", "pairs", "measured"),
+    ("openvino", "avx512_vnni", "dot", "measured"),
 )
 
-ENGINES = ("onednn", "fbgemm", "onnxruntime")
+ENGINES = ("onednn", "fbgemm", "onnxruntime", "openvino")
 
 _USED = {}
 for _engine, _level, _name, _evidence in SEQUENCES_USED:
@@ -106,7 +108,7 @@ def sequence_used(engine, name):
 
     Parameters
     ----------
-    engine : {"onednn", "fbgemm", "onnxruntime"}
+    engine : {"onednn", "fbgemm", "onnxruntime", "openvino"}
     name : str
         A level of `refquant.isa.cpu.LEVELS`.
 

@@ -388,14 +388,14 @@ class Pairing(Form):
     Attributes
     ----------
     linear, conv, conv_otherwise
-        Of linear layers, of convolutions, and of those for which the profile's `Dispatch` says no: ``onednn``, ``fbgemm`` and
-        ``onnxruntime`` multiply as these libraries do on each processor level; ``exact``: no product saturates on any;
+        Of linear layers, of convolutions, and of those for which the profile's `Dispatch` says no: ``onednn``, ``fbgemm``,
+        ``onnxruntime`` and ``openvino`` multiply as these libraries do on each processor level; ``exact``: no product saturates on any;
         ``unknown``: nobody has looked.
     """
 
-    linear: Literal["exact", "fbgemm", "onednn", "onnxruntime", "unknown"]
-    conv: Literal["exact", "fbgemm", "onednn", "onnxruntime", "unknown"]
-    conv_otherwise: Literal["exact", "fbgemm", "onednn", "onnxruntime", "unknown"]
+    linear: Literal["exact", "fbgemm", "onednn", "onnxruntime", "openvino", "unknown"]
+    conv: Literal["exact", "fbgemm", "onednn", "onnxruntime", "openvino", "unknown"]
+    conv_otherwise: Literal["exact", "fbgemm", "onednn", "onnxruntime", "openvino", "unknown"]
 
     @classmethod
     def by(cls, rule):

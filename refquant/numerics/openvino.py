@@ -1,6 +1,6 @@
 """OpenVINO's CPU plugin on models of QuantizeLinear and DequantizeLinear: every output is a FakeQuantize."""
 
-from refquant.numerics.forms import DequantizeForm
+from refquant.numerics.forms import DequantizeForm, Pairing
 from refquant.numerics.profile import Numerics
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
 
@@ -17,6 +17,7 @@ OPENVINO = Numerics(
     name="openvino",
     engine="OpenVINO 2026.4 CPU, INFERENCE_PRECISION_HINT=f32, x86-64 with AVX512-VNNI",
     source="openvino/src/common (low_precision_transformations, snippets), src/plugins/intel_cpu/src (graph_optimizer.cpp, dnnl_postops_composer.cpp)",
+    pairing=Pairing.by("openvino"),
     quantize=_RANGE,
     quantize_channel=_RANGE,
     quantize_int32=None,

@@ -11,7 +11,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.wrap import wrap_int32
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError
 from refquant.isa.accumulate import accumulate_conv, neighbours
-from refquant.isa.products import Product
+from refquant.isa.products import Product, in_fours
 from refquant.kernels.conv import bind_conv
 from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
@@ -21,10 +21,10 @@ from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
 from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
-from refquant.ops.pairing import conv_product, halved, has_vnni
+from refquant.ops.pairing import conv_geometry, conv_product, halved, has_vnni
 from refquant.ops.post_operations import post_operations
 from refquant.ops.pack_weights import PackedWeights, as_qtensor, bias_key, is_reusable, pack_weights
-from refquant.ops.range_stage import range_stage
+from refquant.ops.range_stage import check_packing, range_stage
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]
 
@@ -84,6 +84,8 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
             epilogue = output_stage(form, x.qparams, w.qparams, out, bias, channels, activation, place)
         dtype = out.storage
     product = conv_product(profile, form, otherwise, x, w, groups, geometry, place)
+    if product is not None and isinstance(form, RangeProductForm) and not in_fours(conv_geometry(x.shape, w.shape, groups, geometry)):
+        check_packing(epilogue, x, w, groups, place)
     plan = _Plan(x, w, packed, groups, geometry, product, epilogue, dtype)
     if not isinstance(form, DepthwiseTailForm) or groups == 1 or channels % form.vector == 0:
         return plan
@@ -132,7 +134,7 @@ def _bind(plan):
 
 def _bind_paired(plan, zeros):
     geometry, skips = plan.geometry, plan.product.fill == "nothing"
-    places = neighbours(plan.product.order, plan.w.shape[1], plan.w.shape[2:])
+    places = neighbours(plan.product.order, plan.w.shape[1], plan.w.shape[2:], plan.product.halves)
     w = pack_paired(plan.w.values, plan.groups, places, skips, padding=geometry["padding"], dilation=geometry["dilation"])
     return bind_conv_s16pair(plan.x.shape, w, plan.epilogue, plan.dtype, **geometry, **zeros)
 

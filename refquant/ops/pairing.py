@@ -7,6 +7,7 @@ from refquant.errors import UnsupportedError
 from refquant.isa.accumulate import neighbours
 from refquant.isa.cpu import level
 from refquant.isa.products import ConvGeometry, Product, saturating_product, takes_fbgemm_depthwise
+from refquant.ops.range_stage import sums_in_float
 
 __all__ = ["has_vnni", "saturating_level", "linear_product", "conv_product", "transposed_product", "conv_geometry", "rearrange", "halved"]
 
@@ -72,6 +73,8 @@ def conv_product(profile, form, otherwise, x, w, groups, geometry, place):
         ``stride``, ``padding`` and ``dilation``.
     place : str
     """
+    if sums_in_float(form, x.qparams, w.shape, groups):
+        return None
     shape = conv_geometry(x.shape, w.shape, groups, geometry)
     if profile.isa is not None:
         rule = profile.pairing.conv_otherwise if otherwise else profile.pairing.conv

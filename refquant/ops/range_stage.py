@@ -15,7 +15,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.errors import UnsupportedError, choose
 
-__all__ = ["range_stage", "raw_codes", "sums_in_float"]
+__all__ = ["range_stage", "raw_codes", "sums_in_float", "check_packing"]
 
 _F = np.float32
 _DRIFT, _NEGLIGIBLE = _F(5e-5), _F(255) * _F(1e-5)
@@ -38,7 +38,7 @@ class _Layer(NamedTuple):
 def sums_in_float(form, x, shape, groups):
     """Whether the engine computes a convolution in float32: int8 with a zero point, and depthwise volumes with one."""
     depthwise = groups > 1 and groups == shape[0] and shape[1] == 1
-    return form.float_sums == "signed" and x.zero_point != 0 and (x.dtype == "int8" or (len(shape) == 5 and depthwise))
+    return getattr(form, "float_sums", "none") == "signed" and x.zero_point != 0 and (x.dtype == "int8" or (len(shape) == 5 and depthwise))
 
 
 def raw_codes(form, x):
@@ -187,6 +187,18 @@ def _bias_in_shift(layer):
     if not apart:
         return {**parts, "flags": parts["flags"] | E.BIAS, "s2": layer.scale * step, "b": shift}, shifted
     return {**parts, "flags": parts["flags"] | E.SCALE1 | E.BIAS, "s1": layer.scale[0], "s2": step, "b": shift}, shifted
+
+
+def check_packing(epilogue, x, w, groups, place):
+    """Refuse sums that the matrix product behind groups which are no fours may pack wrongly: of uint8 beyond 32,767 codes, of int8 beyond int32, it makes the lowest code."""
+    wide = w.values.astype(np.int64).reshape(w.shape[0], -1)
+    kind, zero = x.qparams._type, int(x.qparams.zero_point)
+    most = np.where(wide > 0, wide * (kind.qmax - zero), wide * (kind.qmin - zero)).sum(1)
+    free = epilogue._replace(flags=epilogue.flags & ~E.CLAMP, qlo=-(2**31), qhi=2**31 - 1)
+    codes = E.apply_epilogue(most[None].astype(np.int32), free, np.int32)
+    limit = 2**31 - 1 if x.dtype == "int8" else 2**15 - 1
+    if np.any((codes > limit) | (codes == -(2**31))):
+        raise UnsupportedError(f"{place}: with groups={groups} of {w.shape[1]} channels OpenVINO turns sums beyond {limit} codes to the lowest code, and these may get there; use a larger output scale")
 
 
 def _check_range(steps, place):
