@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant.backends.onnx_models import ModelBuilder
+from refquant.core.qparams import QParams
 
 __all__ = ["QDQ_MODELS"]
 
@@ -120,18 +121,61 @@ def _relu(problem):
     return _finish(g, g.node("Relu", [_real(g, "x", x)], "positive"), problem, x.qparams)
 
 
-def _window(problem):
-    stride, kernel = problem.get("stride"), _sides(problem["kernel_size"], 2)
-    return {"kernel_shape": kernel, "strides": kernel if stride is None else _sides(stride, 2), "pads": _sides(problem.get("padding", 0), 2) * 2}
+def _window(problem, dims):
+    stride, kernel = problem.get("stride"), _sides(problem["kernel_size"], dims)
+    return {"kernel_shape": kernel, "strides": kernel if stride is None else _sides(stride, dims), "pads": _sides(problem.get("padding", 0), dims) * 2}
 
 
-def _pool(op, window, **attributes):
+def _max_pool(problem):
+    g, x, dims = ModelBuilder(), problem["x"], problem["x"].ndim - 2
+    dilations = _sides(problem.get("dilation", 1), dims)
+    return _finish(g, g.node("MaxPool", [_real(g, "x", x)], "pooled", **_window(problem, dims), dilations=dilations), problem, x.qparams)
+
+
+def _avg_pool(problem):
+    g, x = ModelBuilder(), problem["x"]
+    include = int(problem.get("count_include_pad", True))
+    real = g.node("AveragePool", [_real(g, "x", x)], "pooled", **_window(problem, x.ndim - 2), count_include_pad=include)
+    return _finish(g, real, problem, problem.get("out") or x.qparams)
+
+
+def _between(op, x, out, problem, inputs=(), **attributes):
+    """An operator with constant inputs."""
+    g = ModelBuilder()
+    return _finish(g, g.node(op, [_real(g, "x", x), *(make(g) for make in inputs)], "function", **attributes), problem, out)
+
+
+def _clip(low, high):
+    """Of limits, or of the names of a problem's arguments and what they are unless given."""
+
     def model(problem):
-        g, x = ModelBuilder(), problem["x"]
-        more = {**(_window(problem) if window else {}), **{k: _sides(problem[k[:-1]], 2) for k in attributes}}
-        return _finish(g, g.node(op, [_real(g, "x", x)], "pooled", **more), problem, problem.get("out") or x.qparams)
+        limits = (problem.get(*v) if isinstance(v, tuple) else v for v in (low, high))
+        with np.errstate(over="ignore"):
+            inputs = [lambda g, v=v, name=name: "" if v is None else g.constant(name, np.float32(v)) for v, name in zip(limits, ("low", "high"))]
+        return _between("Clip", problem["x"], problem["x"].qparams, problem, inputs)
 
     return model
+
+
+def _prelu(problem):
+    x, w = problem["x"], problem["weight"]
+    slopes = type(w)(w.values.reshape(-1, *[1] * max(x.ndim - 2, 0)), w.qparams)
+    return _between("PRelu", x, problem["out"], problem, [lambda g: _real(g, "w", slopes, constant=True)])
+
+
+def _softmax(problem):
+    x = problem["x"]
+    return _between("Softmax", x, problem.get("out") or QParams(1 / 256, x.qparams.qmin, x.dtype), problem, axis=problem["dim"])
+
+
+def _mean(problem):
+    axes = np.atleast_1d(problem["dim"]).astype(np.int64)
+    out = problem.get("out") or problem["x"].qparams
+    return _between("ReduceMean", problem["x"], out, problem, [lambda g: g.constant("axes", axes)], keepdims=int(bool(problem.get("keepdim"))))
+
+
+def _global_pool(problem):
+    return _between("GlobalAveragePool", problem["x"], problem.get("out") or problem["x"].qparams, problem)
 
 
 #: Each operator's model, as a function of a problem.
@@ -155,7 +199,13 @@ QDQ_MODELS = {
     "elu": _function("Elu", alpha=("alpha", 1.0)),
     "leaky_relu": _function("LeakyRelu", alpha=("negative_slope", 0.01)),
     "gelu": _function("Gelu"),
-    "max_pool2d": _pool("MaxPool", True, dilations=1),
-    "avg_pool2d": _pool("AveragePool", True),
-    "adaptive_avg_pool2d": _pool("GlobalAveragePool", False),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), _max_pool),
+    **dict.fromkeys(("avg_pool2d", "avg_pool3d"), _avg_pool),
+    **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_avg_pool3d"), _global_pool),
+    "relu6": _clip(0.0, 6.0),
+    "clamp": _clip(("min",), ("max",)),
+    "hardtanh": _clip(("min_val", -1.0), ("max_val", 1.0)),
+    "prelu": _prelu,
+    "softmax": _softmax,
+    "mean": _mean,
 }

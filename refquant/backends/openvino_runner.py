@@ -89,13 +89,20 @@ def _refuse(problem):
             return "inputs and output must have one dtype"
     if problem.op in ("sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu") and problem.get("out") is None:
         return "the output must have parameters"
-    if problem.op in ("max_pool2d", "avg_pool2d") and problem.get("ceil_mode"):
+    if problem.get("ceil_mode"):
         return "ceil_mode counts windows otherwise than PyTorch"
-    if problem.op == "avg_pool2d" and problem.get("divisor_override") is not None:
+    if problem.get("divisor_override") is not None:
         return "AveragePool has no divisor_override"
-    if problem.op == "adaptive_avg_pool2d" and problem["output_size"] not in (1, (1, 1)):
+    if problem.op.startswith("adaptive_avg_pool") and set(np.atleast_1d(problem["output_size"]).tolist()) != {1}:
         return "there is no adaptive pooling but the global one"
+    if problem.op in ("clamp", "hardtanh") and not _ordered(problem):
+        return "Clip wants a lower limit that is not above the upper one"
     return None
+
+
+def _ordered(problem):
+    low, high = (problem.get(name) for name in (("min", "max") if problem.op == "clamp" else ("min_val", "max_val")))
+    return low is None or high is None or low <= high
 
 
 def _refuse_product(problem):

@@ -159,8 +159,10 @@ CONDITIONS = (
     Note("conv1d", _TFLITE, "as CONV_2D of height 1, which a converter writes for it"),
     Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX2 or AVX-512; depthwise convolutions whose channels fill whole steps of eight"),
     Note(f"linear {_CONVOLUTIONS}", "openvino", f"{_OPENVINO}, on a CPU with AVX512-VNNI, or on one with AVX2 alone by the profile on that level, where pairs of products saturate to int16; int8 weights with zero point 0; convolutions of int8 with a zero point, which run in float32, where sums stay below 2**24 and groups are 1 or depthwise; no stride at a kernel of 1"),
-    Note("avg_pool2d adaptive_avg_pool2d", "openvino", f"{_OPENVINO}; without padding; the global pool alone"),
-    Note("add mul cat hardsigmoid hardswish leaky_relu fake_quantize requantize", "openvino", _OPENVINO),
+    Note("avg_pool2d avg_pool3d", "openvino", f"{_OPENVINO}; padding that counts is code 0, whatever number that is"),
+    Note("adaptive_avg_pool2d adaptive_avg_pool3d", "openvino", f"{_OPENVINO}; the global pool alone"),
+    Note("softmax", "openvino", f"{_OPENVINO}; libm: the exponential and the sum in float64, rounded once, where its JIT code approximates"),
+    Note("add mul cat hardsigmoid hardswish leaky_relu fake_quantize requantize relu6 clamp hardtanh prelu mean", "openvino", _OPENVINO),
     Note(_SMOOTH, "openvino", f"{_OPENVINO}; libm: the function in float64, rounded once, where its JIT code approximates; {_counted('openvino')}"),
     Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX2 or AVX-512, where NEON code runs through NEON_2_SSE"),
 )

@@ -8,7 +8,7 @@ __all__ = ["OPENVINO"]
 
 # snippets/src/pass/fq_decomposition.cpp: behind elementwise operators.
 _RANGE = RangeForm(shift="product", contraction="none", reduced=True)
-# intel_cpu/src/nodes/fake_quantize.cpp and the quantization post-op of its oneDNN: behind pools.
+# intel_cpu/src/nodes/fake_quantize.cpp and the quantization post-op of its oneDNN: behind pools and reductions.
 _POOL = RangeForm(shift="quotient", contraction="fma", reduced=False)
 # intel_cpu/src/dnnl_postops_composer.cpp; low_precision_transformations/src: convolution.cpp, mat_mul.cpp.
 _CONV = RangeProductForm(zero_point="sum", bias="sum", contraction="fma", plain=True, drift=True, float_sums="signed")
@@ -38,4 +38,10 @@ OPENVINO = Numerics(
     avg_pool=_POOL,
     adaptive_avg_pool=_POOL,
     cat=_RANGE,
+    clamp=_RANGE,
+    prelu=_RANGE,
+    softmax=_RANGE,
+    mean=_POOL,
+    avg_pool3d=_POOL,
+    adaptive_avg_pool3d=_POOL,
 )

@@ -87,18 +87,18 @@ class Numerics:
     cat : CatForm
     dynamic : DynamicForm, RowDynamicForm or None
         This and what follows may be left out where a profile is written down: few engines have it.
-    clamp : QuantizeForm or None
+    clamp : QuantizeForm, RangeForm or None
         How a limit becomes a code.
     requantize : RequantizeForm, RangeForm or None
         From codes to codes of another scale; None: by way of real numbers.
     scalar : ScalarForm or None
-    prelu : ProductForm, FixedPreluForm, RealsForm or None
+    prelu : ProductForm, FixedPreluForm, RealsForm, RangeForm or None
     batch_norm : BatchNormForm, RealsForm or None
     layer_norm, group_norm : NormForm or None
-    mean : MeanForm, FixedMeanForm, RealsForm or None
-    softmax : SoftmaxForm or None
+    mean : MeanForm, FixedMeanForm, RealsForm, RangeForm or None
+    softmax : SoftmaxForm, RangeForm or None
     bilinear : BilinearForm, CodeBilinearForm, RealsForm or None
-    avg_pool3d, adaptive_avg_pool3d : BoxPoolForm, SummedPoolForm, RealsForm or None
+    avg_pool3d, adaptive_avg_pool3d : BoxPoolForm, SummedPoolForm, RealsForm, RangeForm or None
     embedding : EmbeddingForm or None
     pairing : Pairing
         Whose rule says which products saturate on a processor without VNNI.
@@ -282,18 +282,18 @@ def section_types():
         "adaptive_avg_pool": (PoolForm, RangeForm, RealsForm),
         "cat": (CatForm, RangeForm),
         "dynamic": (DynamicForm, RowDynamicForm),
-        "clamp": (QuantizeForm,),
+        "clamp": (QuantizeForm, RangeForm),
         "requantize": (RequantizeForm, RangeForm),
         "scalar": (ScalarForm,),
-        "prelu": (ProductForm, FixedPreluForm, RealsForm),
+        "prelu": (ProductForm, FixedPreluForm, RealsForm, RangeForm),
         "batch_norm": (BatchNormForm, RealsForm),
         "layer_norm": (NormForm,),
         "group_norm": (NormForm,),
-        "mean": (MeanForm, FixedMeanForm, RealsForm),
-        "softmax": (SoftmaxForm,),
+        "mean": (MeanForm, FixedMeanForm, RealsForm, RangeForm),
+        "softmax": (SoftmaxForm, RangeForm),
         "bilinear": (BilinearForm, CodeBilinearForm, RealsForm),
-        "avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm),
-        "adaptive_avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm),
+        "avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm, RangeForm),
+        "adaptive_avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm, RangeForm),
         "embedding": (EmbeddingForm,),
     }
 

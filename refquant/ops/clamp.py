@@ -6,7 +6,9 @@ from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_qtensor
+from refquant.ops.range_elementwise import range_limit
 
 __all__ = ["clamp", "hardtanh", "relu6"]
 
@@ -20,6 +22,8 @@ def _limit(value, name, form, qparams, place):
     if np.isnan(value):
         raise RangeError(f"{place}: {name}={value} must be a number; leave it out for no limit")
     kind = qparams._type
+    if isinstance(form, RangeForm):
+        return kind.storage.type(range_limit(value, qparams))
     return kind.storage.type(
         quantize_real(
             value, qparams.scale, qparams.zero_point, kind.qmin, kind.qmax,
@@ -64,11 +68,12 @@ def clamp(x, min=None, max=None, *, numerics="fbgemm"):
 
     Exactness
     ---------
-    Bit-exact. PyTorch takes a limit through ``quantize_val``, which rounds product and zero point apart, other than ``quantize_per_tensor``.
+    Bit-exact. PyTorch takes a limit through ``quantize_val``, which rounds product and zero point apart, other than ``quantize_per_tensor``;
+    OpenVINO cuts a limit between two codes off towards 0.
 
     Source
     ------
-    PyTorch 2.13 QuantizedOpKernels.cpp, ``qclamp_kernel``.
+    PyTorch 2.13 QuantizedOpKernels.cpp, ``qclamp_kernel``; OpenVINO low_precision_transformations/src/clamp.cpp.
 
     Examples
     --------

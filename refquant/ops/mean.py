@@ -8,6 +8,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError
 from refquant.numerics.fixed_forms import FixedMeanForm
+from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.by_reals import mean_of_reals, through_reals
@@ -15,6 +16,7 @@ from refquant.ops.dequantize import dequantize
 from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
 from refquant.ops.memory_order import memory_order
 from refquant.ops.quantize import quantize
+from refquant.ops.range_elementwise import range_mean
 from refquant.ops.real.outer_sum import outer_sum
 
 __all__ = ["mean"]
@@ -76,6 +78,9 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
         return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)), out or q)
     if isinstance(form, FixedMeanForm):
         return QTensor(_shaped(_fixed(form, x, out or q, axes, count), x, axes, keepdim), out or q)
+    if isinstance(form, RangeForm):
+        y = range_mean(form, q, out or q, x.values.sum(tuple(axes), keepdims=True, dtype=np.int64), np.array(count))
+        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)).astype((out or q).storage), out or q)
     if own:
         raise UnsupportedError(f"{place}: {profile.engine} averages into the parameters of its input; leave out=None and requantize afterwards")
     total = x.values.sum(tuple(axes), keepdims=keepdim, dtype=np.int64)

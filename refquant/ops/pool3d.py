@@ -12,11 +12,13 @@ from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import RangeError, ShapeError, UnsupportedError
+from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm, SummedPoolForm
 from refquant.ops.arguments import check_eight_bit, check_qtensor, sides
 from refquant.ops.by_reals import adaptive_pool_of_reals, in_format_of, pool_of_reals, through_reals
 from refquant.ops.max_pool import max_pool2d
 from refquant.ops.mean import mean
+from refquant.ops.range_elementwise import range_mean
 from refquant.ops.real.box_sum import box_sum
 from refquant.ops.windows import adaptive_bounds, pool_axis
 
@@ -116,6 +118,9 @@ def avg_pool3d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_in
             divisor = np.full_like(divisor, math.prod(sides(kernel_size, "kernel_size", 3, place, least=1)))
         whole = all(len(start) == 1 and not start[0] and end[0] == n == k for (start, end), n, k in zip(bounds, x.shape[2:], sides(kernel_size, "kernel_size", 3, place, least=1)))
         return _summed(form, x, bounds, divisor, whole)
+    if isinstance(form, RangeForm):
+        y = range_mean(form, x.qparams, x.qparams, _sums(x.values, bounds), divisor).astype(x.values.dtype)
+        return in_format_of(QTensor(y, x.qparams), x.values)
     if isinstance(form, RealsForm):
         return in_format_of(through_reals(x, x.qparams, profile, lambda real: pool_of_reals(form, real, bounds, divisor)), x.values)
     return QTensor(to_channels_last(_average(x, form, bounds, divisor)), x.qparams)
@@ -179,9 +184,9 @@ def adaptive_avg_pool3d(x, output_size, *, numerics="fbgemm"):
     if 0 in x.shape[2:]:
         raise ShapeError(f"{place}: x has shape {x.shape}; its depth, height and width must not be 0")
     size = sides(output_size, "output_size", 3, place, least=1)
+    if isinstance(form, (SummedPoolForm, RangeForm)) and size != (1, 1, 1):
+        raise UnsupportedError(f"{place}: output_size={output_size} but {profile.engine} pools globally only; use output_size=1")
     if isinstance(form, SummedPoolForm):
-        if size != (1, 1, 1):
-            raise UnsupportedError(f"{place}: output_size={output_size} but {profile.engine} pools globally only; use output_size=1")
         return _summed(form, x, [(np.array([0]), np.array([n])) for n in x.shape[2:]], np.full((1, 1, 1), math.prod(x.shape[2:])), True)
     if isinstance(form, RealsForm):
         bounds = [adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size)]

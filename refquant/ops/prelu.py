@@ -10,11 +10,13 @@ from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
 from refquant.kernels.requantize import requantize
 from refquant.numerics.fixed_forms import FixedPreluForm
+from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.by_reals import through_reals
 from refquant.ops.dequantize import dequantize
 from refquant.ops.output_stage import output_stage, quantized_multiplier
+from refquant.ops.range_elementwise import range_prelu
 
 __all__ = ["prelu", "prelu_reference"]
 
@@ -34,6 +36,9 @@ def _prelu(x, weight, out, numerics, finish):
     if isinstance(form, RealsForm):
         steep = dequantize(QTensor(slopes, weight.qparams), numerics=profile).reshape(-1, *[1] * max(x.ndim - 2, 0))
         return through_reals(x, out, profile, lambda real: np.where(real > 0, real, real * steep))
+    if isinstance(form, RangeForm):
+        y = range_prelu(form, x.qparams, weight.qparams, out, x.values, slopes.reshape(-1, *[1] * max(x.ndim - 2, 0)))
+        return QTensor(y.astype(out.storage), out)
     slopes = slopes.astype(np.int32).reshape(-1, *[1] * max(x.ndim - 2, 0))
     qx, qw = x.qparams, weight.qparams
     kind = qw._type
@@ -79,7 +84,7 @@ def prelu(x, weight, *, out, numerics="fbgemm"):
 
     Source
     ------
-    PyTorch 2.13 QuantizedOpKernels.cpp, ``qprelu_out_kernel``; TensorFlow Lite kernels/activations.cc, ``BroadcastPrelu4DSlow``.
+    PyTorch 2.13 QuantizedOpKernels.cpp, ``qprelu_out_kernel``; TensorFlow Lite kernels/activations.cc, ``BroadcastPrelu4DSlow``; OpenVINO, see `refquant.ops.range_elementwise`.
 
     Examples
     --------

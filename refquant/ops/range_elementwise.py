@@ -6,7 +6,10 @@
     concatenation  a − za                                                 into the range divided by sa
     leaky ReLU     of a, into the range divided by sa, where za is 0; else of (a − za) · sa
     functions      of (a − za) · sa
-    pools          f(f(sum) / n)                                          into the range divided by sa, −za in its shift
+    PReLU          (a − za) · sa, below 0 times (w − zw) · sw
+    softmax        of (a − za) · sa, in float64, rounded once
+    limits         codes between f(low / sa + za) and f(high / sa + za) without what is behind their points
+    pools, means   f(f(sum) / n)                                          into the range divided by sa, −za in its shift
 
 A ReLU in front of a range that begins at 0 is dropped. Codes are raw, each step is one float32 operation.
 """
@@ -15,8 +18,9 @@ import numpy as np
 
 from refquant.core.fma import fma32
 from refquant.core.range_steps import range_codes, range_of, steps_of
+from refquant.core.rounding import Round, round_real
 
-__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_mean"]
+__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_prelu", "range_softmax", "range_limit", "range_mean"]
 
 _F = np.float32
 
@@ -100,8 +104,28 @@ _FUNCTIONS = {
 }
 
 
+def range_prelu(form, q, slopes, out, codes, weight):
+    """Return the codes of a leaky ReLU with a quantized slope a channel, `slopes` their parameters."""
+    with np.errstate(all="ignore"):
+        x = _real(codes, q)
+        return _codes(form, np.where(x >= 0, x, x * _real(weight, slopes)), out, _F(1))
+
+
+def range_softmax(form, q, out, codes, dim):
+    """Return the codes of a softmax."""
+    x = _real(codes, q)
+    wide = np.exp((x - x.max(dim, keepdims=True)).astype(np.float64))
+    return _codes(form, (wide / wide.sum(dim, keepdims=True)).astype(_F), out, _F(1))
+
+
+def range_limit(value, q):
+    """Return the code of a limit: a quotient in float64, of which what is behind the point is cut off."""
+    limit = np.float64(value) / np.float64(_F(q.scale)) + q.zero_point
+    return int(round_real(np.float64(min(max(limit, q.qmin), q.qmax)), Round.TRUNCATE))
+
+
 def range_mean(form, q, out, total, count):
-    """Return the codes of means of raw codes, ``f(f(sum) / n)``: the zero point goes into the shift."""
+    """Return the codes of means of raw codes, ``f(f(sum) / n)``: the zero point goes into the shift, so padding that counts is code 0, not the number 0."""
     low, high = range_of(out.scale, out.zero_point, out._type.qmin, out._type.qmax)
     zero, scale = _F(q.zero_point), _F(q.scale)
     with np.errstate(all="ignore"):

@@ -11,10 +11,12 @@ from refquant.core.rounding import Round, round_real
 from refquant.core.sleef import sleef_exp
 from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.dequantize import dequantize
 from refquant.ops.fixed_softmax import softmax_by_gemmlowp, softmax_by_table
 from refquant.ops.quantize import quantize
+from refquant.ops.range_elementwise import range_softmax
 
 __all__ = ["softmax"]
 
@@ -136,6 +138,8 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
     dim %= x.ndim
     n, inner = x.shape[dim], int(np.prod(x.shape[dim + 1 :]))
     codes = np.ascontiguousarray(x.values).reshape(-1, n, inner)
+    if isinstance(form, RangeForm):
+        return QTensor(range_softmax(form, x.qparams, out, np.ascontiguousarray(x.values), dim).astype(out.storage), out)
     if form.style in ("gemmlowp", "lookup", "mlas"):
         rows = np.moveaxis(codes, 1, 2).reshape(-1, n)
         y = np.moveaxis(_by_rows(form, rows, x.qparams, out, inner, profile, place).reshape(-1, inner, n), 2, 1)
