@@ -13,7 +13,7 @@ from refquant.core.range_steps import range_codes, range_of, steps_of
 from refquant.errors import UnsupportedError
 from refquant.verify import Problem, build, campaign, case_stream, mutants, oracle, try_case
 
-OPS = ("quantize", "dequantize", "linear", "conv1d", "conv2d", "conv3d", "add", "mul", "cat", "adaptive_avg_pool2d", "leaky_relu", "hardswish")
+OPS = ("quantize", "dequantize", "linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "add", "mul", "cat", "adaptive_avg_pool2d", "leaky_relu", "hardswish", "prelu", "mean", "avg_pool3d", "interpolate")
 
 
 def slow_code(x, scale, zero, qmin, qmax):
@@ -76,7 +76,9 @@ LEFT_OUT = {
     "conv2d/openvino/n1c300h4w4-oc3k3/random/seed=1/int8": "2\\*\\*24",
     "linear/openvino/m3k4n2/random/seed=0/asymmetric": "weights are int8 with zero points",
     "linear/openvino/m3k4n2/random/seed=0/float": "runs in float32",
-    "avg_pool2d/openvino/n1c3h8w8-k3p1/random/seed=0": "padded images",
+    "conv_transpose2d/openvino/n1c8h5w5-oc8k3/random/seed=0": "dequantizes and computes in float32",
+    "interpolate/openvino/n1c3h8w8-o9/random/seed=0/exact": "nearest centre",
+    "adaptive_avg_pool3d/openvino/n1c3t4h8w8-o2/random/seed=0": "globally only",
     "cat/openvino/n1h2w2-c3x2/random/seed=2/relu": "ReLU behind a concatenation",
 }
 
@@ -214,3 +216,33 @@ def test_groups_that_are_no_fours_lose_codes_beyond_int16():
     assert rq.ops.conv2d(x, w, groups=2, out=rq.QParams(2.0, 0, "uint8"), numerics="openvino@avx2").values.min() == 255
     with pytest.raises(UnsupportedError, match="beyond 32767 codes.*larger output scale"):
         rq.ops.conv2d(x, w, groups=2, out=rq.QParams(0.5, 0, "uint8"), numerics="openvino@avx2")
+
+
+def test_padding_that_counts_is_code_zero():
+    """An average of zeros beside padding, which the engine takes for the number of code 0."""
+    x = rq.QTensor(np.full((1, 1, 2, 2), 100, np.uint8), rq.QParams(0.5, 100, "uint8"))
+    pool = lambda name, counts: rq.ops.avg_pool2d(x, 2, 1, 1, count_include_pad=counts, numerics=name).values[0, 0]  # noqa: E731
+    assert pool("openvino", True).tolist() == [[25, 50, 25], [50, 100, 50], [25, 50, 25]]
+    assert set(pool("openvino", False).ravel().tolist()) == set(pool("onnxruntime", True).ravel().tolist()) == {100}
+
+
+def test_a_limit_between_two_codes_is_cut_off():
+    x = rq.QTensor(np.arange(0, 255, 5, dtype=np.uint8), rq.QParams(1.0, 100, "uint8"))
+    limits = [rq.ops.clamp(x, -50.25, 20.75, numerics=name).values[[0, -1]].tolist() for name in ("openvino", "onnxruntime")]
+    assert limits == [[49, 120], [50, 121]]
+
+
+def test_dynamic_quantization_goes_by_the_width_of_the_range():
+    x = np.float32([-7.5880036, 4.697336, 2.5])
+    ours, theirs = (rq.ops.quantize_dynamic(x, numerics=name) for name in ("openvino", "onnxruntime"))
+    assert (ours.qparams.zero_point, theirs.qparams.zero_point) == (158, 157)
+    with pytest.raises(UnsupportedError, match="no normal float32"):
+        rq.ops.quantize_dynamic(np.zeros(3, np.float32), numerics="openvino")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("op", ["conv_transpose2d", "prelu", "clamp", "mean", "avg_pool3d", "interpolate", "quantize_dynamic", "softmax"])
+def test_operators_beside_the_engine(engine, op):
+    row = campaign(engine, op, outputs=4000)
+    assert row.outputs >= 4000 and not row.differing

@@ -89,6 +89,32 @@ def _conv(problem):
     return _finish(g, real, problem, problem["out"])
 
 
+def _conv_transpose(problem):
+    g, x, w, dims = ModelBuilder(), problem["x"], problem["w"], int(problem.op[14])
+    inputs = [_real(g, "x", x), _real(g, "w", w, constant=True, **({"axis": 1} if w.qparams.per_channel else {}))]
+    if problem.get("bias") is not None:
+        inputs.append(g.constant("bias", _real_bias(problem)))
+    sides = lambda name, usual: _sides(problem.get(name, usual), dims)  # noqa: E731
+    real = g.node(
+        "ConvTranspose", inputs, "conv", kernel_shape=w.shape[2:], strides=sides("stride", 1), pads=sides("padding", 0) * 2,
+        dilations=sides("dilation", 1), output_padding=sides("output_padding", 0), group=problem.get("groups", 1),
+    )  # fmt: skip
+    return _finish(g, real, problem, problem["out"])
+
+
+def _quantize_dynamic(problem):
+    """Codes, scale and zero point in one float32 tensor, which holds all three exactly."""
+    g = ModelBuilder()
+    g.feed("x", problem["x"])
+    g.nodes.append(g.make("DynamicQuantizeLinear", ["x"], ["codes", "scale", "zero"]))
+    flat = g.constant("flat", np.array([-1], np.int64))
+    for name in ("codes", "scale", "zero"):
+        g.node("Cast", [name], f"{name}_real", to=1)
+        g.node("Reshape", [f"{name}_real", flat], f"{name}_flat")
+    g.node("Concat", ["codes_flat", "scale_flat", "zero_flat"], axis=0)
+    return g.model(np.float32, finish=lambda y: y.astype(np.float64))
+
+
 def _sides(value, dims):
     return list(value) if isinstance(value, tuple) else [value] * dims
 
@@ -174,6 +200,18 @@ def _mean(problem):
     return _between("ReduceMean", problem["x"], out, problem, [lambda g: g.constant("axes", axes)], keepdims=int(bool(problem.get("keepdim"))))
 
 
+def _interpolate(problem):
+    x, size, line = problem["x"], problem.get("size"), problem["mode"] == "bilinear"
+    if size is not None:
+        last = [lambda g: "", lambda g: g.constant("sizes", np.array([*x.shape[:2], *_sides(size, 2)], np.int64))]
+    else:
+        factors = np.broadcast_to(np.asarray(problem["scale_factor"], np.float32), (2,))
+        last = [lambda g: g.constant("scales", np.array([1, 1, *factors], np.float32))]
+    where = ("align_corners" if problem.get("align_corners") else "half_pixel") if line else "asymmetric"
+    more = {"mode": "linear"} if line else {"mode": "nearest", "nearest_mode": "floor"}
+    return _between("Resize", x, x.qparams, problem, [lambda g: "", *last], coordinate_transformation_mode=where, **more)
+
+
 def _global_pool(problem):
     return _between("GlobalAveragePool", problem["x"], problem.get("out") or problem["x"].qparams, problem)
 
@@ -207,5 +245,8 @@ QDQ_MODELS = {
     "hardtanh": _clip(("min_val", -1.0), ("max_val", 1.0)),
     "prelu": _prelu,
     "softmax": _softmax,
+    "quantize_dynamic": _quantize_dynamic,
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transpose),
     "mean": _mean,
+    "interpolate": _interpolate,
 }

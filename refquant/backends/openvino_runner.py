@@ -7,9 +7,10 @@ from refquant.errors import BackendMissing
 
 __all__ = ["OpenVinoRunner"]
 
-_PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 # What the plugin calls the node that must have stayed in integers.
-_NODES = {"linear": "FullyConnected", **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "Convolution")}
+_NODES = {"linear": "FullyConnected", **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "Convolution"), **dict.fromkeys(_TRANSPOSED, "Deconvolution")}
 
 
 class OpenVinoRunner:
@@ -81,6 +82,8 @@ def _refuse(problem):
         return "codes must be of 8 bits"
     if problem.op in _PRODUCTS:
         return _refuse_product(problem)
+    if problem.op == "quantize_dynamic" and (problem.get("dtype", "uint8") != "uint8" or problem.get("reduce_range")):
+        return "DynamicQuantizeLinear gives uint8, the whole of it"
     if problem.op == "fake_quantize" and (problem["qparams"].qmin, problem["qparams"].qmax) != (problem["qparams"]._type.qmin, problem["qparams"]._type.qmax):
         return "QuantizeLinear has no narrower range of codes"
     if problem.op in ("add", "mul", "cat"):
@@ -95,6 +98,8 @@ def _refuse(problem):
         return "AveragePool has no divisor_override"
     if problem.op.startswith("adaptive_avg_pool") and set(np.atleast_1d(problem["output_size"]).tolist()) != {1}:
         return "there is no adaptive pooling but the global one"
+    if problem.op == "interpolate" and problem["mode"] == "nearest-exact":
+        return "Resize has no mode that takes the nearest centre as PyTorch does"
     if problem.op in ("clamp", "hardtanh") and not _ordered(problem):
         return "Clip wants a lower limit that is not above the upper one"
     return None

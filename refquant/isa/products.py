@@ -32,8 +32,9 @@ halve the weights instead (``halved``): ``2 * round_half_even(w / 2)`` takes the
 Runtime stays exact for int8 activations and for uint8 weights, and in ConvInteger. FBGEMM takes uint8 activations only.
 
 OpenVINO's CPU plugin has a oneDNN of its own, of which AVX2 was measured: zero points fill the padding and take part in saturation,
-groups that are no fours go to a matrix product on windows (``raster``), signed convolutions halve all weights, and linear layers add
-128 to signed codes whatever their zero point, which its graph has taken out before.
+groups that are no fours go to a matrix product on windows (``raster``), signed convolutions halve all weights, linear layers add
+128 to signed codes whatever their zero point, which its graph has taken out before, and so do transposed convolutions, of which only
+those without a zero point stay in integers.
 
 Evidence, in `Product.evidence`: ``measured``, the engine run with its switch for a lower level (PyTorch 2.13 with oneDNN 3.12:
 ``ONEDNN_MAX_CPU_ISA``, ``FBGEMM_ENABLE_INSTRUCTIONS``; signed convolutions: the C interface of oneDNN 3.2); ``emulated``, the
@@ -235,6 +236,8 @@ def _transposed(engine, row, exact, x_dtype, geometry):
         return None if exact else Product("reversed", "zero_point", evidence="measured" if row.name == "avx2" else "read")
     if engine == "onednn" and "AVX512-VNNI" in row.extensions:
         return None
+    if engine == "openvino":
+        return None if exact or geometry.ic == 1 else Product("channels", shift=0 if x_dtype == "uint8" else 128)
     if engine != "onednn" or x_dtype != "uint8" or row.name not in ("sse41", "avx2"):
         raise UnsupportedError(
             f"isa: how {engine} adds up a transposed convolution of {x_dtype} on {row.name} was never measured; it is known for onednn and fbgemm, uint8, on avx2"

@@ -2,6 +2,7 @@
 
 from refquant.numerics.forms import DequantizeForm, Pairing
 from refquant.numerics.profile import Numerics
+from refquant.numerics.special_forms import DynamicForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
 
 __all__ = ["OPENVINO"]
@@ -30,7 +31,7 @@ OPENVINO = Numerics(
     linear_real=None,
     conv=_CONV,
     conv_real=None,
-    conv_transpose=None,
+    conv_transpose=_CONV.replace(float_sums="none"),
     post=None,
     add=_RANGE,
     mul=_RANGE,
@@ -41,7 +42,9 @@ OPENVINO = Numerics(
     clamp=_RANGE,
     prelu=_RANGE,
     softmax=_RANGE,
+    dynamic=DynamicForm(parameters="span", reduced="refused", linear_input="quantize"),
     mean=_POOL,
+    bilinear=_POOL,
     avg_pool3d=_POOL,
     adaptive_avg_pool3d=_POOL,
 )

@@ -77,7 +77,7 @@ class Numerics:
         Of linear layers on int8 activations, where another kernel takes them.
     linear_real : RealForm or None
     conv_real : RealForm, Dispatch or None
-    conv_transpose : TransposedForm, Dispatch or None
+    conv_transpose : TransposedForm, Dispatch, RangeProductForm or None
     post : PostForm or None
     add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
     mul : ProductForm or AddForm
@@ -97,7 +97,7 @@ class Numerics:
     layer_norm, group_norm : NormForm or None
     mean : MeanForm, FixedMeanForm, RealsForm, RangeForm or None
     softmax : SoftmaxForm, RangeForm or None
-    bilinear : BilinearForm, CodeBilinearForm, RealsForm or None
+    bilinear : BilinearForm, CodeBilinearForm, RealsForm, RangeForm or None
     avg_pool3d, adaptive_avg_pool3d : BoxPoolForm, SummedPoolForm, RealsForm, RangeForm or None
     embedding : EmbeddingForm or None
     pairing : Pairing
@@ -273,7 +273,7 @@ def section_types():
         "linear_real": (RealForm,),
         "conv": product,
         "conv_real": (RealForm, Dispatch),
-        "conv_transpose": (TransposedForm, Dispatch),
+        "conv_transpose": (TransposedForm, Dispatch, RangeProductForm),
         "post": (PostForm,),
         "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm),
         "mul": (ProductForm, AddForm, RangeForm),
@@ -291,7 +291,7 @@ def section_types():
         "group_norm": (NormForm,),
         "mean": (MeanForm, FixedMeanForm, RealsForm, RangeForm),
         "softmax": (SoftmaxForm, RangeForm),
-        "bilinear": (BilinearForm, CodeBilinearForm, RealsForm),
+        "bilinear": (BilinearForm, CodeBilinearForm, RealsForm, RangeForm),
         "avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm, RangeForm),
         "adaptive_avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm, RangeForm),
         "embedding": (EmbeddingForm,),

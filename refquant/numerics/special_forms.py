@@ -33,7 +33,8 @@ class DynamicForm(Form):
         ``aten``: ``ChooseQuantizationParams``, in double, see `refquant.core.choose_qparams.choose_qparams`;
         ``decomposed``: ``quantized_decomposed.choose_qparams.tensor``, in float32;
         ``specification``: ONNX's DynamicQuantizeLinear, s = f((hi − lo) / 255), z = round(clip(f(−lo / s))), s = f(1/255) for zeros alone;
-        ``runtime``: the same, s = 1 for zeros alone.
+        ``runtime``: the same, s = 1 for zeros alone; ``span``: s = f((hi − lo) · f(1/255)), z = round(clip(f(−lo · f(1 / s)))), and the codes are
+        round(f(f(x · 255) · f(1 / (hi − lo)))) + z, not by the scale.
     reduced
         What ``reduce_range`` does: the codes are ``halved``, or it is ``ignored`` or ``refused``.
     linear_input
@@ -41,7 +42,7 @@ class DynamicForm(Form):
         ``reciprocals``: round(f(x · f(1 / f(1 / f(1 / s)))) + z), as oneDNN's reorder does.
     """
 
-    parameters: Literal["aten", "decomposed", "specification", "runtime"]
+    parameters: Literal["aten", "decomposed", "specification", "runtime", "span"]
     reduced: Literal["halved", "ignored", "refused"]
     linear_input: Literal["quantize", "reciprocals"]
 

@@ -84,6 +84,8 @@ def choose_qparams(x, *, numerics="fbgemm", dtype="uint8", symmetric=False, redu
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         if form.parameters == "decomposed":
             scale, zero = _decomposed(low, high, dtype, symmetric, _F(eps))
+        elif form.parameters == "span":
+            scale, zero = _span(low, high, place)
         else:
             scale, zero = _onnx(low, high, _F(1) if form.parameters == "runtime" else _F(1) / _F(255))
     check_range(scale, scale, f"{place}, scale")
@@ -102,6 +104,13 @@ def _decomposed(low, high, dtype, symmetric, eps):
         return max(max(-low, high) / _F((qmax - qmin) / 2), eps), 128 if dtype == "uint8" else 0
     scale = max((high - low) / _F(qmax - qmin), eps)
     return scale, np.clip(qmin - int(round_real(np.float64(low / scale), Round.HALF_EVEN)), qmin, qmax)
+
+
+def _span(low, high, place):
+    scale = (high - low) * (_F(1) / _F(255))
+    if scale < np.finfo(_F).tiny or not np.isfinite(_F(1) / (high - low)) or not np.isfinite(_F(255) * max(-low, high)):
+        raise UnsupportedError(f"{place}: x goes from {low:g} to {high:g}, whose scale or whose inverse is no normal float32, as the engine wants it; scale x")
+    return scale, round_real(np.float64(min(max(-low * (_F(1) / scale), _F(0)), _F(255))), Round.HALF_EVEN)
 
 
 def _onnx(low, high, flat):

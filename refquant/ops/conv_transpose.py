@@ -16,11 +16,13 @@ from refquant.kernels.conv import conv_requantize, pack_conv
 from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
+from refquant.numerics.range_forms import RangeProductForm
 from refquant.numerics.tail_forms import TransposedTailForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.output_stage import check_bias, output_stage
 from refquant.ops.pairing import has_vnni, transposed_product
 from refquant.ops.pack_weights import as_qtensor, flipped_weights
+from refquant.ops.range_stage import transposed_range_stage
 from refquant.ops.transposed_taps import exact_taps, saturated_taps, saturated_taps_reference, sum_taps
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "conv_transpose_reference"]
@@ -76,6 +78,10 @@ def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, o
         output_padding=sides(output_padding, "output_padding", dims, place, least=0), per_channel_transposed=w.qparams.per_channel, vnni=has_vnni(profile.isa),
     )  # fmt: skip
     saturating = transposed_product(profile, form is getattr(section, "no", None), x, w, groups, place)
+    if isinstance(form, RangeProductForm):
+        epilogue = transposed_range_stage(form, x.qparams, w, out, bias, activation, place, groups=groups, geometry=geometry)
+        x = _shifted(x) if getattr(saturating, "shift", 0) else x
+        return _Plan(x, w, packed, groups, geometry, "exact", saturating, epilogue, out.storage)
     epilogue = output_stage(form, x.qparams, _output_channels(w.qparams, groups), out, bias, channels, activation, place)
     accumulator = form.accumulator
     if accumulator.startswith("fbgemm_direct") and not _takes_direct_path(x, w, groups, geometry):
@@ -87,6 +93,11 @@ def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, o
         return plan
     stage = output_stage(form.replace(arithmetic=form.tail), x.qparams, _output_channels(w.qparams, groups), out, bias, channels, activation, place)
     return plan._replace(tail=(channels // max(form.vector, 1) * form.vector, stage))
+
+
+def _shifted(x):
+    """The same numbers as uint8, which the engine multiplies in place of int8."""
+    return QTensor((x.values.view(np.uint8) ^ np.uint8(0x80)), QParams(x.qparams.scale, int(x.qparams.zero_point) + 128, "uint8"))
 
 
 def _check_weight(w, place, ndim):

@@ -10,10 +10,12 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.core.wrap import saturate
 from refquant.errors import ArgumentError, RangeError, ShapeError, UnsupportedError, choose
+from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import CodeBilinearForm, RealsForm
 from refquant.ops.arguments import check_eight_bit, check_qtensor, sides
 from refquant.ops.by_reals import through_reals
 from refquant.ops.code_bilinear import code_bilinear
+from refquant.ops.range_elementwise import range_bilinear
 from refquant.ops.real.bilinear import bilinear
 from refquant.ops.real.line import Line, ratio_of
 
@@ -31,6 +33,20 @@ def _nearest(n, size, factor, exact, quotients):
         ratio = ratio_of(n, size, factor)
         source = (places + _F(0.5)) * ratio if exact else places * ratio
     return np.minimum(round_real(source, Round.FLOOR).astype(np.int64), n - 1)
+
+
+def _points(n, size, factor, align_corners):
+    """OpenVINO's points of a line: (left, right, weight of the left, of the right); at the edges both are one and weigh a half each."""
+    places = np.arange(size).astype(_F)
+    if align_corners:
+        at = places * (_F(n - 1) / _F(size - 1)) if size > 1 else places
+    else:
+        at = (places + _F(0.5)) / (_F(factor) if factor else _F(size) / _F(n)) - _F(0.5)
+    at = np.minimum(np.maximum(at, _F(0)), _F(n - 1))
+    left = round_real(at, Round.FLOOR).astype(np.int64)
+    right = np.minimum(left + 1, n - 1)
+    share = np.where(left == right, _F(0.5), at - left.astype(_F)).astype(_F)
+    return left, right, np.where(left == right, _F(0.5), _F(1) - share).astype(_F), share
 
 
 def _pair(contraction, w0, a, w1, b):
@@ -93,12 +109,15 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
         raise ArgumentError(f"{place}: align_corners goes with mode='bilinear' but mode is {mode!r}; leave it out")
     _check_offered(form, mode, factors, profile, place)
     last = is_packed_channels_last(x.values)
-    if size == x.shape[2:] and (mode != "bilinear" or not last):
+    if size == x.shape[2:] and (mode != "bilinear" or not last or isinstance(form, RangeForm)):
         y = x.values
     elif mode != "bilinear":
-        quotients = isinstance(form, CodeBilinearForm) and form.style == "truncated"
+        quotients = isinstance(form, RangeForm) or (isinstance(form, CodeBilinearForm) and form.style == "truncated")
         rows, columns = (_nearest(n, o, f, mode == "nearest-exact", quotients) for n, o, f in zip(x.shape[2:], size, factors))
         y = x.values[:, :, rows][:, :, :, columns]
+    elif isinstance(form, RangeForm):
+        lines = [_points(n, o, f, align_corners) for n, o, f in zip(x.shape[2:], size, factors)]
+        y = range_bilinear(form, x.qparams, x.values, *lines).astype(x.values.dtype)
     elif isinstance(form, CodeBilinearForm):
         y = code_bilinear(form.style, x.values, size, factors, align_corners).astype(x.values.dtype)
     elif isinstance(form, RealsForm):
@@ -112,6 +131,8 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
 
 
 def _check_offered(form, mode, factors, profile, place):
+    if isinstance(form, RangeForm) and mode == "nearest-exact":
+        raise UnsupportedError(f"{place}: {profile.engine} has no mode that takes the nearest centre as PyTorch does; use mode='nearest'")
     if not isinstance(form, CodeBilinearForm):
         return
     if form.style == "truncated" and mode == "nearest-exact":

@@ -8,6 +8,7 @@
     functions      of (a − za) · sa
     PReLU          (a − za) · sa, below 0 times (w − zw) · sw
     softmax        of (a − za) · sa, in float64, rounded once
+    lines          of (a − za) · sa, columns first, two roundings a pair
     limits         codes between f(low / sa + za) and f(high / sa + za) without what is behind their points
     pools, means   f(f(sum) / n)                                          into the range divided by sa, −za in its shift
 
@@ -20,7 +21,7 @@ from refquant.core.fma import fma32
 from refquant.core.range_steps import range_codes, range_of, steps_of
 from refquant.core.rounding import Round, round_real
 
-__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_prelu", "range_softmax", "range_limit", "range_mean"]
+__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_prelu", "range_softmax", "range_bilinear", "range_limit", "range_mean"]
 
 _F = np.float32
 
@@ -116,6 +117,19 @@ def range_softmax(form, q, out, codes, dim):
     x = _real(codes, q)
     wide = np.exp((x - x.max(dim, keepdims=True)).astype(np.float64))
     return _codes(form, (wide / wide.sum(dim, keepdims=True)).astype(_F), out, _F(1))
+
+
+def range_bilinear(form, q, codes, rows, columns):
+    """Return the codes of lines between points: of a pair the second product is rounded; rows and columns are (first, second, their weights)."""
+    (top, bottom, over, under), (left, right, before, behind) = rows, columns
+    x = _real(codes, q)
+
+    def across(row):
+        second = x[:, :, row][..., right] * behind
+        return fma32(x[:, :, row][..., left], np.broadcast_to(before, second.shape), second)
+
+    far = across(bottom)
+    return _codes(form, fma32(far, np.broadcast_to(under[:, None], far.shape), across(top) * over[:, None]), q, _F(1))
 
 
 def range_limit(value, q):

@@ -15,7 +15,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.errors import UnsupportedError, choose
 
-__all__ = ["range_stage", "raw_codes", "sums_in_float", "check_packing"]
+__all__ = ["range_stage", "raw_codes", "sums_in_float", "check_packing", "transposed_range_stage"]
 
 _F = np.float32
 _DRIFT, _NEGLIGIBLE = _F(5e-5), _F(255) * _F(1e-5)
@@ -39,6 +39,19 @@ def sums_in_float(form, x, shape, groups):
     """Whether the engine computes a convolution in float32: int8 with a zero point, and depthwise volumes with one."""
     depthwise = groups > 1 and groups == shape[0] and shape[1] == 1
     return getattr(form, "float_sums", "none") == "signed" and x.zero_point != 0 and (x.dtype == "int8" or (len(shape) == 5 and depthwise))
+
+
+def transposed_range_stage(form, x, w, out, bias, activation, place, *, groups, geometry):
+    """Build the output stage of a transposed convolution, which stays in integers without a zero point and in one group alone; `w` is (IC, OC, kernel)."""
+    kernel, sides = w.shape[2:], int(np.prod(geometry.out))
+    if x.zero_point or groups > 1:
+        raise UnsupportedError(f"{place}: x has zero point {x.zero_point} and groups={groups}, with which OpenVINO dequantizes and computes in float32; use zero point 0 and one group")
+    if geometry.stride[-1] > 3 or any(k < s for k, s in zip(kernel, geometry.stride)) or w.shape[0] ** 2 * sides > 2**26:
+        raise UnsupportedError(f"{place}: kernel {kernel}, stride {geometry.stride} and {w.shape[0]} channels, with which OpenVINO computes in float32; use a stride of 3 at most, no larger than the kernel")
+    if max(geometry.stride) > 1 and max(geometry.dilation) > 1:
+        raise UnsupportedError(f"{place}: stride {geometry.stride} and dilation {geometry.dilation}, which OpenVINO gives to a matrix product whose bias the profile does not describe; use one of them")
+    flat = QTensor(np.swapaxes(w.values, 0, 1), w.qparams if not w.qparams.per_channel else QParams(w.qparams.scale, w.qparams.zero_point, w.dtype, axis=0))
+    return range_stage(form, x, flat, out, bias, activation, place, groups=groups, stride=(1,) * len(kernel))
 
 
 def raw_codes(form, x):

@@ -10,8 +10,8 @@ from refquant.errors import choose
 from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.fixed_forms import FixedMeanForm
 from refquant.numerics.profile import Dispatch
-from refquant.numerics.range_forms import RangeForm
-from refquant.numerics.special_forms import RealsForm, RowDynamicForm
+from refquant.numerics.range_forms import RangeForm, RangeProductForm
+from refquant.numerics.special_forms import BoxPoolForm, RealsForm, RowDynamicForm
 from refquant.verify.case import Case
 from refquant.verify.case_streams import ELEMENTWISE as _ELEMENTWISE
 from refquant.verify.case_streams import LARGE as _LARGE
@@ -143,6 +143,8 @@ def case_stream(op, profile, *, seed=0):
         case = Case(op=op, profile=profile.name, shape=next(shapes), strategy=strategy, seed=seed + i)
         if profile.name in _INT8_ALONE:
             chosen = ("int8", *(o for o in chosen if o not in ("int8", "uint8", "int32", "asymmetric")))
+        if isinstance(profile.conv, RangeProductForm) and op in _PRODUCTS:
+            chosen = tuple(o for o in chosen if o not in ("uint8", "asymmetric")) + ("symmetric",) * op.startswith("conv_transpose")
         if strategy == "offset":
             chosen = tuple(o for o in chosen if o not in ("nobias", "float"))
         yield case.replace(options=chosen if "nobias" in chosen or i % 5 == 4 else chosen + _bias_option(op, profile, chosen))
@@ -161,7 +163,9 @@ def _shapes(op, texts):
 
 def _pools(op, profile, shape):
     """Whether the profile pools a shape; one that pools globally alone gives one output a channel."""
-    form = profile.adaptive_avg_pool if op == "adaptive_avg_pool2d" else None
+    form = getattr(profile, op.removesuffix("2d")) if op.startswith("adaptive_avg_pool") else None
+    if isinstance(form, (BoxPoolForm, RealsForm)):
+        return True
     return form is None or getattr(form, "contiguous", "global") not in GLOBAL_ALONE or dict(shape)["o"] == 1
 
 

@@ -75,6 +75,8 @@ def _product(case, rng, x_shape, w_shape, repeat=1):
     xz, yz = draw_zero(rng, x_type, strategy), draw_zero(rng, x_type, strategy)
     if strategy == "wrap" or (strategy == "pairs" and rng.random() < 0.7):
         xz = pick(rng, (0, 1, -128 if x_type == "int8" else 0))
+    if case.has("symmetric"):
+        xz = 0
     if case.has("relu") and rng.random() < 0.5:
         yz = 0 if x_type == "uint8" else -128
     channels = w_shape[0]
