@@ -51,7 +51,7 @@ ONNX = Numerics(
     dynamic=DynamicForm(parameters="specification", reduced="refused", linear_input="quantize"),
     requantize=RequantizeForm(body="reals", tail="reals", vector=0),
     clamp=_QUANTIZE,
-    **dict.fromkeys(("prelu", "mean", "avg_pool3d", "adaptive_avg_pool3d"), RealsForm(order="float64")),
+    **dict.fromkeys(("prelu", "mean", "bilinear", "avg_pool3d", "adaptive_avg_pool3d"), RealsForm(order="float64")),
     softmax=SoftmaxForm(style="float64", vector=0),
 )
 

@@ -90,7 +90,7 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
 
     Source
     ------
-    PyTorch 2.13 UpSampleNearest2d.cpp, UpSampleBilinear2d.cpp and QuantizedOpKernels.cpp, ``qupsample_bilinear2d_nhwc_kernel``.
+    ONNX Resize (onnx/reference/ops/op_resize.py); PyTorch 2.13 UpSampleNearest2d.cpp, UpSampleBilinear2d.cpp and QuantizedOpKernels.cpp, ``qupsample_bilinear2d_nhwc_kernel``.
 
     Examples
     --------
@@ -109,7 +109,9 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
         raise ArgumentError(f"{place}: align_corners goes with mode='bilinear' but mode is {mode!r}; leave it out")
     _check_offered(form, mode, factors, profile, place)
     last = is_packed_channels_last(x.values)
-    if size == x.shape[2:] and (mode != "bilinear" or not last or isinstance(form, RangeForm)):
+    if isinstance(form, RealsForm) and form.order == "float64":
+        y = _by_doubles(x, size, mode, align_corners, profile)
+    elif size == x.shape[2:] and (mode != "bilinear" or not last or isinstance(form, RangeForm)):
         y = x.values
     elif mode != "bilinear":
         quotients = isinstance(form, RangeForm) or (isinstance(form, CodeBilinearForm) and form.style == "truncated")
@@ -131,7 +133,10 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
 
 
 def _check_offered(form, mode, factors, profile, place):
-    if isinstance(form, RangeForm) and mode == "nearest-exact":
+    double = isinstance(form, RealsForm) and form.order == "float64"
+    if double and factors != (None, None):
+        raise UnsupportedError(f"{place}: {profile.engine} is described for sizes; give size, not scale_factor")
+    if (double or isinstance(form, RangeForm)) and mode == "nearest-exact":
         raise UnsupportedError(f"{place}: {profile.engine} has no mode that takes the nearest centre as PyTorch does; use mode='nearest'")
     if not isinstance(form, CodeBilinearForm):
         return
@@ -139,6 +144,30 @@ def _check_offered(form, mode, factors, profile, place):
         raise UnsupportedError(f"{place}: {profile.engine} has no mode that takes the nearest centre as PyTorch does; use mode='nearest'")
     if form.style != "truncated" and factors != (None, None):
         raise UnsupportedError(f"{place}: {profile.engine} resizes to a size, not by a factor; give size")
+
+
+def _by_doubles(x, size, mode, align_corners, profile):
+    """ONNX's Resize by its formulas in float64: codes of the nearest points, or lines between real numbers, columns first, rounded once to float32."""
+
+    def places(n, o):
+        at, scale = np.arange(o, dtype=np.float64), o / n
+        if mode == "nearest":
+            return at / scale
+        if align_corners:
+            return at * (n - 1) / (scale * n - 1) if scale * n != 1 else at * 0
+        return (at + 0.5) / scale - 0.5
+
+    sides = [(n, at, round_real(at, Round.FLOOR).astype(np.int64)) for n, at in ((n, places(n, o)) for n, o in zip(x.shape[2:], size))]
+    (rows, columns), shares = ([(np.clip(low, 0, n - 1), np.clip(low + 1, 0, n - 1)) for n, _, low in sides], [at - low for _, at, low in sides])
+    if mode == "nearest":
+        return x.values[:, :, rows[0]][..., columns[0]]
+
+    def lines(real):
+        wide = real.astype(np.float64)
+        wide = wide[..., columns[0]] * (1 - shares[1]) + wide[..., columns[1]] * shares[1]
+        return wide[:, :, rows[0]] * (1 - shares[0])[:, None] + wide[:, :, rows[1]] * shares[0][:, None]
+
+    return through_reals(x, x.qparams, profile, lines).values
 
 
 def _through_reals(x, size, factors, align_corners, profile, place):

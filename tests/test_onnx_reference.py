@@ -1,0 +1,68 @@
+"""ONNX's reference implementation on models of DequantizeLinear, an operator and QuantizeLinear, beside the profile onnx_reference."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+import refquant as rq  # noqa: E402
+from refquant import numerics  # noqa: E402
+from refquant.backends.openvino_models import QDQ_MODELS  # noqa: E402
+from refquant.errors import UnsupportedError  # noqa: E402
+from refquant.ops.support import Support, support  # noqa: E402
+from refquant.verify import Problem, build, case_stream, oracle  # noqa: E402
+
+OPS = ("clamp", "hardtanh", "relu6", "prelu", "softmax", "mean", "avg_pool3d", "adaptive_avg_pool3d", "max_pool3d", "interpolate", "add", "mul", "cat", "requantize")
+
+
+def ask(problem):
+    small = QDQ_MODELS[problem.op](problem)
+    return small.finish(ReferenceEvaluator(small.model).run(None, small.feeds)[0])
+
+
+def compare(op, profile, outputs):
+    """Return (outputs, differing, distances) of default cases."""
+    total = differing = 0
+    distances = set()
+    for case in case_stream(op, "onnx_reference", seed=11):
+        if case.outputs > (400 if op == "interpolate" else 3000) or case.has("ceil") or case.has("relu"):
+            continue
+        problem = build(case)
+        if problem.get("divisor_override") is not None or problem.get("output_size", 1) not in (1, (1, 1, 1)):
+            continue
+        try:
+            expected = oracle(problem, profile)
+            actual = ask(problem)
+        except (UnsupportedError, ValueError, RuntimeError):
+            continue
+        gaps = actual.astype(np.int64) - expected
+        total, differing = total + gaps.size, differing + np.count_nonzero(gaps)
+        distances |= set(gaps.ravel().tolist()) - {0}
+        if total >= outputs:
+            break
+    return total, differing, distances
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_default_cases(op):
+    outputs = 1_500 if op == "interpolate" else 6_000
+    total, differing, distances = compare(op, "onnx_reference", outputs)
+    assert total >= outputs
+    if op in ("mean", "avg_pool3d", "adaptive_avg_pool3d", "softmax"):  # float32 sums there, float64 here
+        assert distances <= {-1, 1} and differing <= 0.03 * total
+    else:
+        assert differing == 0
+
+
+def test_a_fault_shows():
+    assert compare("clamp", numerics.get("onnx_reference").replace(clamp={"rounding": "half_away"}), 6_000)[1]
+
+
+def test_resize_rounds_half_to_even_behind_lines():
+    assert support("interpolate", "onnx")[0] is Support.EXACT
+    x = rq.QTensor(np.array([[[[0, 1]]]], np.uint8), rq.QParams(1.0, 0, "uint8"))
+    problem = Problem("interpolate", {"x": x, "size": (1, 3), "mode": "bilinear", "align_corners": True})
+    assert oracle(problem, "onnx").tolist() == ask(problem).tolist() == [[[[0, 0, 1]]]]
+    with pytest.raises(UnsupportedError, match="give size, not scale_factor"):
+        rq.ops.interpolate(x, scale_factor=2.0, numerics="onnx")
