@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from refquant.errors import ArgumentError
 
 __all__ = [
     "QuantizedValue", "exported", "prepared_module", "converted_module", "annotations", "placement", "run_quantized", "default_quantizer",
-    "numbered", "Float64Sums",
+    "numbered", "spec_text", "Float64Sums",
 ]  # fmt: skip
 
 _aten = torch.ops.aten
@@ -126,22 +127,23 @@ def _is_observer(node):
 
 def annotations(prepared):
     """Return ``{place of an operation: (specs of its inputs by place, spec of its output)}`` of a prepared module."""
-    places, found = _operations(prepared.graph), {}
+    found, place = {}, partial(_place, places=_operations(prepared.graph))
     for node in prepared.graph.nodes:
         annotation = node.meta.get("quantization_annotation")
         if annotation is None or _is_observer(node):
             continue
-        inputs = sorted((_place(value, places), _spec(spec, places)) for value, spec in annotation.input_qspec_map.items())
-        found[_place(node, places)] = tuple(inputs), _spec(annotation.output_qspec, places)
+        inputs = sorted((place(value), spec_text(spec, place)) for value, spec in annotation.input_qspec_map.items())
+        found[place(node)] = tuple(inputs), spec_text(annotation.output_qspec, place)
     return found
 
 
-def _spec(spec, places):
+def spec_text(spec, place):
+    """Return a quantization spec of either side as text; `place` tells where a node stands."""
     if spec is None:
         return "none"
     if hasattr(spec, "edge_or_node"):
         other = spec.edge_or_node
-        return "shared " + str(tuple(_place(n, places) for n in other) if isinstance(other, tuple) else _place(other, places))
+        return "shared " + str(tuple(map(place, other)) if isinstance(other, tuple) else place(other))
     plain = lambda value: str(value).rpartition(".")[2]  # noqa: E731
     return f"{plain(spec.dtype)} {spec.quant_min} {spec.quant_max} {plain(spec.qscheme)} {spec.ch_axis} {spec.is_dynamic}"
 

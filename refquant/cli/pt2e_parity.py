@@ -1,5 +1,6 @@
 """One network through PT2E on both sides: refquant's workflow, and torchao's own."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -54,21 +55,14 @@ def _place(node, places):
 
 def our_annotations(prepared):
     """As `refquant.backends.torch_pt2e.annotations`."""
-    places, found = _places(prepared.graph), {}
+    from refquant.backends.torch_pt2e import spec_text
+
+    found, place = {}, partial(_place, places=_places(prepared.graph))
     for node in prepared.graph.nodes:
         if node.annotation is not None:
-            inputs = sorted((_place(value, places), _spec(spec, places)) for value, spec in node.annotation.input_qspec_map.items())
-            found[_place(node, places)] = tuple(inputs), _spec(node.annotation.output_qspec, places)
+            inputs = sorted((place(value), spec_text(spec, place)) for value, spec in node.annotation.input_qspec_map.items())
+            found[place(node)] = tuple(inputs), spec_text(node.annotation.output_qspec, place)
     return found
-
-
-def _spec(spec, places):
-    if spec is None:
-        return "none"
-    if hasattr(spec, "edge_or_node"):
-        other = spec.edge_or_node
-        return "shared " + str(tuple(_place(n, places) for n in other) if isinstance(other, tuple) else _place(other, places))
-    return f"{spec.dtype} {spec.quant_min} {spec.quant_max} {spec.qscheme} {spec.ch_axis} {spec.is_dynamic}"
 
 
 def our_placement(prepared):

@@ -52,6 +52,9 @@ def lower_pt2e(model, passes=PASSES):
     -----
     A fused layer's codes fill the whole dtype: oneDNN does not know of a reduced range.
 
+    What stays between layers in float32 is what the operators of the graph compute; ``model.run(x, real="inductor")`` adds, divides and takes
+    exponentials as the C++ that TorchInductor generates.
+
     A sum of codes is fused into a convolution only where Inductor may write over the other summand: where nothing else reads it later.
 
     Source
