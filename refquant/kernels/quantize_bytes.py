@@ -16,7 +16,7 @@ from numba.core import types
 from refquant.kernels.finish_bytes import pack_codes
 from refquant.kernels.jit import jit_disabled, kernel
 from refquant.kernels.vector_ir import F32, emitted_function, vector
-from refquant.kernels.wide import wide, wide_vectors_run_here
+from refquant.kernels.wide import halves_run_here, wide, wide_vectors_run_here
 
 __all__ = ["BLOCK", "quantizing_blocks"]
 
@@ -34,7 +34,8 @@ def _emitter(divide, add, nan_high):
             codes = []
             for i in range(0, BLOCK, _LANES):
                 address = e.add(x, e.mul(e.add(at, i), 4))
-                e.prefetch(e.add(address, _AHEAD))
+                if not halves_run_here():  # measured: AVX2's loop is faster without
+                    e.prefetch(e.add(address, _AHEAD))
                 v = e.load(address, _F32V)
                 if add == "fused":
                     v = e.fma(v, f, z)
