@@ -92,6 +92,7 @@ CONV = Work(
     _plans,
     bars=(
         Bar("geomean", lambda rs: geomean(ratios(rs)), 1.2, by_group=True),
+        Bar("geomean of all layers", lambda rs: geomean(ratios(rs)), 1.2),
         Bar("worst ratio", lambda rs: min(ratios(rs), default=None), 0.8, by_group=True),
     ),
     grouped=True,
