@@ -13,7 +13,7 @@ from refquant.errors import UnsupportedError  # noqa: E402
 from refquant.ops.support import Support, support  # noqa: E402
 from refquant.verify import Problem, build, case_stream, oracle  # noqa: E402
 
-OPS = ("clamp", "hardtanh", "relu6", "prelu", "softmax", "mean", "avg_pool3d", "adaptive_avg_pool3d", "max_pool3d", "interpolate", "add", "mul", "cat", "requantize")
+OPS = ("clamp", "hardtanh", "relu6", "prelu", "softmax", "mean", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "max_pool3d", "interpolate", "add", "mul", "cat", "requantize")
 
 
 def ask(problem):
@@ -22,40 +22,35 @@ def ask(problem):
 
 
 def compare(op, profile, outputs):
-    """Return (outputs, differing, distances) of default cases."""
+    """Return (outputs, differing) of default cases."""
     total = differing = 0
-    distances = set()
     for case in case_stream(op, "onnx_reference", seed=11):
         if case.outputs > (400 if op == "interpolate" else 3000) or case.has("ceil") or case.has("relu"):
             continue
         problem = build(case)
-        if problem.get("divisor_override") is not None or problem.get("output_size", 1) not in (1, (1, 1, 1)):
+        if problem.get("divisor_override") is not None or problem.get("output_size", 1) not in (1, (1, 1), (1, 1, 1)):
             continue
         try:
             expected = oracle(problem, profile)
             actual = ask(problem)
         except (UnsupportedError, ValueError, RuntimeError):
             continue
-        gaps = actual.astype(np.int64) - expected
-        total, differing = total + gaps.size, differing + np.count_nonzero(gaps)
-        distances |= set(gaps.ravel().tolist()) - {0}
+        total, differing = total + expected.size, differing + np.count_nonzero(actual != expected)
         if total >= outputs:
             break
-    return total, differing, distances
+    return total, differing
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_default_cases(op):
     outputs = 1_500 if op == "interpolate" else 6_000
-    total, differing, distances = compare(op, "onnx_reference", outputs)
+    total, differing = compare(op, "onnx_reference", outputs)
     assert total >= outputs
-    if op in ("mean", "avg_pool3d", "adaptive_avg_pool3d", "softmax"):  # float32 sums there, float64 here
-        assert distances <= {-1, 1} and differing <= 0.03 * total
-    else:
-        assert differing == 0
+    assert differing == 0
 
 
 def test_a_fault_shows():
+    assert compare("mean", "onnx", 6_000)[1]  # the means of the text, which are no sums in float32
     assert compare("clamp", numerics.get("onnx_reference").replace(clamp={"rounding": "half_away"}), 6_000)[1]
 
 

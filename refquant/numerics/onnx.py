@@ -97,7 +97,8 @@ _REFERENCE_PRODUCT = _ORT_PRODUCT.replace(arithmetic="float64", zero_point="befo
 ONNX_REFERENCE = ONNX.replace(
     name="onnx_reference",
     engine="onnx.reference.ReferenceEvaluator of onnx 1.23",
-    source="onnx/reference/ops: op_quantize_linear.py, op_qlinear_matmul.py, op_qlinear_conv.py",
+    source="onnx/reference/ops: op_quantize_linear.py, op_qlinear_matmul.py, op_qlinear_conv.py, op_average_pool.py, op_reduce_mean.py",
     linear=_REFERENCE_PRODUCT,
     conv=_REFERENCE_PRODUCT,
+    **dict.fromkeys(("mean", "avg_pool", "adaptive_avg_pool", "avg_pool3d", "adaptive_avg_pool3d"), RealsForm(order="numpy")),
 )

@@ -17,10 +17,10 @@ class RealsForm(Form):
     ----------
     order
         Of sums: ``aten``: as ATen's float kernels add on one thread, on a CPU with AVX2 or AVX-512; ``runtime``: as ONNX Runtime's do;
-        ``float64``: in float64, the result rounded once.
+        ``numpy``: as NumPy's mean does, in pairs; ``float64``: in float64, the result rounded once.
     """
 
-    order: Literal["aten", "runtime", "float64"]
+    order: Literal["aten", "runtime", "numpy", "float64"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ def mean_of_reals(form, real, axes, place):
         Axes over which the order of the sum is not described.
     """
     count = math.prod(real.shape[d] for d in axes)
+    if form.order == "numpy":
+        return np.ascontiguousarray(real).mean(tuple(axes), keepdims=True, dtype=_F)
     if form.order == "float64":
         return real.astype(np.float64).mean(tuple(axes), keepdims=True).astype(_F)
     order, dense = memory_order(real) if form.order == "aten" else (tuple(range(real.ndim)), np.ascontiguousarray(real))
@@ -56,8 +58,22 @@ def mean_of_reals(form, real, axes, place):
 
 def pool_of_reals(form, real, bounds, divisor):
     """Return averages over windows: the sum row by row, then one division."""
+    if form.order == "numpy":
+        return _pool_as_numpy(real, bounds, divisor)
     kind = np.float64 if form.order == "float64" else _F
     return (box_sum(real.astype(kind), bounds) / divisor.astype(kind)).astype(_F)
+
+
+def _pool_as_numpy(real, bounds, divisor):
+    """Return the mean of each window by NumPy's pairwise sum in float32; a window's padding must not count, as it would move the pairs."""
+    area = math.prod((end - start).reshape(-1, *[1] * (len(bounds) - 1 - i)) for i, (start, end) in enumerate(bounds))
+    if np.any(area != divisor):
+        raise UnsupportedError("average pool[onnx_reference]: padding that counts, or a divisor of one's own, which onnx.reference adds in an order that is not described; leave padding out")
+    y = np.empty((*real.shape[:2], *(len(start) for start, _ in bounds)), _F)
+    for at in np.ndindex(y.shape[2:]):
+        window = tuple(slice(start[i], end[i]) for i, (start, end) in zip(at, bounds))
+        y[(..., *at)] = np.ascontiguousarray(real[(..., *window)]).reshape(*real.shape[:2], -1).mean(-1, dtype=_F)
+    return y
 
 
 def adaptive_pool_of_reals(form, real, bounds, place):
@@ -65,7 +81,7 @@ def adaptive_pool_of_reals(form, real, bounds, place):
     if all(len(start) == 1 for start, _ in bounds):
         return mean_of_reals(form, real, list(range(2, real.ndim)), place)
     counts = [(end - start).reshape(-1, *[1] * (len(bounds) - 1 - i)) for i, (start, end) in enumerate(bounds)]
-    if form.order == "float64" or (real.ndim == 4 and is_channels_last(real)):
+    if form.order in ("float64", "numpy") or (real.ndim == 4 and is_channels_last(real)):
         return pool_of_reals(form, real, bounds, math.prod(counts))
     total = box_sum(real, bounds)
     for count in counts:

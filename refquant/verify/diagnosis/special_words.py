@@ -22,6 +22,7 @@ SPECIAL_WORDS = {
         "parameters": {
             "aten": "chooses parameters in double, as ATen does", "decomposed": "chooses parameters in float32, as quantized_decomposed does",
             "specification": "chooses parameters as DynamicQuantizeLinear, scale 1/255 for zeros", "runtime": "chooses parameters as DynamicQuantizeLinear, scale 1 for zeros",
+            "span": "quantizes by the width of the range, not by the scale",
         },
         "reduced": {"halved": "halves the codes for reduce_range", "ignored": "ignores reduce_range", "refused": "knows no reduce_range"},
         "linear_input": {"quantize": "quantizes a dynamic layer's input as any tensor", "reciprocals": "quantizes a dynamic layer's input by a reciprocal of a reciprocal"},
@@ -42,7 +43,7 @@ SPECIAL_WORDS = {
         "lookup": "takes exponentials from a table and multiplies by the inverse of their sum",
     }},
     "RealsForm": {"order": {
-        "aten": "adds real numbers in the order of PyTorch's float kernels", "runtime": "adds real numbers in the order of ONNX Runtime's float kernels",
+        "aten": "adds real numbers in the order of PyTorch's float kernels", "runtime": "adds real numbers in the order of ONNX Runtime's float kernels", "numpy": "adds real numbers in the order of NumPy's mean",
         "float64": "adds real numbers in float64",
     }},
     "CodeBilinearForm": {"style": {
