@@ -36,7 +36,7 @@ def add_arguments(parser):
     parser.add_argument("--turns", type=count, default=7, metavar="N", help="turns of each contender, at least 5 (7)")
     parser.add_argument("--json", metavar="OUT", help="write all figures to a file")
     parser.add_argument("--plot", metavar="OUT", help="draw the ratios: a .png or .svg")
-    parser.add_argument("--profile", action="store_true", help="of products and convolutions also tell where the time goes, on one thread")
+    parser.add_argument("--profile", action="store_true", help="of products, convolutions and networks also tell where the time goes, on one thread")
     parser.add_argument("--list", action="store_true", help="list works, what they have to reach, and their cases")
 
 
@@ -46,6 +46,7 @@ def run(arguments):
     from refquant.backends.bench.engines import limited_threads, machine
     from refquant.backends.bench.report import listing, plain_report, text_report
     from refquant.backends.bench.run import WORKS, chosen, run_works
+    from refquant.cli.bench_layers import layer_table, layer_works
     from refquant.cli.bench_profile import plain_profile, profile_table, profile_works
     from refquant.kernels.shared_work import shared_work
 
@@ -59,15 +60,16 @@ def run(arguments):
         report, done = _progress()
         found = run_works(WORKS, settings, text=arguments.filter, progress=report)
         profiles = profile_works(chosen(WORKS, arguments.filter), settings, report) if arguments.profile else None
+        layers = layer_works(chosen(WORKS, arguments.filter), settings) if arguments.profile else []
         done()
     if arguments.json:
-        plain = plain_report(found, about, settings) | ({} if profiles is None else {"profile": plain_profile(profiles)})
+        plain = plain_report(found, about, settings) | ({} if profiles is None else {"profile": plain_profile(profiles), "layers": {name: [layer._asdict() for layer in rows] for name, rows, _ in layers}})
         write_whole(arguments.json, (json.dumps(plain, indent=1) + "\n").encode())
     if arguments.plot:
         _plot(found, about, arguments.plot)
     print(text_report(found, about, cases=arguments.filter is not None, paint=paint))
     if profiles is not None:
-        print("\n".join(profile_table(profiles)))
+        print("\n".join([*profile_table(profiles), *layer_table(layers)] if profiles or not layers else layer_table(layers)))
     return 1 if any(row.failed for row in found) else 0
 
 

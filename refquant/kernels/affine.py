@@ -135,7 +135,7 @@ def _dequantizer(formula, across, wide):
 
 
 def _run(loop, source, out, channels, inner, *parameters):
-    """Cut two arrays into rows and run ``loop(across)`` over them."""
+    """Cut two arrays into rows and run ``loop(across)`` over them, always by `parallel_for`, so that it is compiled once."""
     size = source.size
     if not size:
         return
@@ -148,7 +148,7 @@ def _run(loop, source, out, channels, inner, *parameters):
     if even:
         parallel_for(loop(False), even // _ROW, *(v[:even].reshape(-1, _ROW) for v in views), *parameters, grain=_GRAIN // _ROW)
     if even < size:
-        loop(False)(0, 1, *(v[even:].reshape(1, size - even) for v in views), *parameters)
+        parallel_for(loop(False), 1, *(v[even:].reshape(1, size - even) for v in views), *parameters)
 
 
 def quantize_codes(x, out, how, factor, zero, limits, nan, inner):

@@ -9,7 +9,7 @@ import numpy as np
 
 import refquant as rq
 from refquant.backends.bench.case import Bar, Case, Plan, Role, Work
-from refquant.backends.bench.engines import torch_engine, torch_package
+from refquant.backends.bench.engines import limited_threads, torch_engine, torch_package
 from refquant.backends.bench.gemm import ratios
 from refquant.backends.bench.harness import geomean
 from refquant.errors import BackendMissing
@@ -17,7 +17,7 @@ from refquant.graph import layer_bits
 from refquant.graph.work import multiply_adds
 from refquant.verify.held import profile_here
 
-__all__ = ["NETWORKS", "network_calls"]
+__all__ = ["NETWORKS", "Layer", "layer_times", "network_calls"]
 
 _ENGINE = "x86"
 _JUDGED = ("resnet50", "mobilenet_v2")
@@ -161,23 +161,39 @@ def _notes(results):
         yield "bert_base_layer: bits are compared up to the first softmax; behind it floats depend on a library's exponential"
 
 
-def _profile(name, runs=9):
-    """Milliseconds by kind of layer, the greatest first: medians over some runs, what Python takes included."""
-    network, spent = quantized_network(name), {}
-    for _ in range(runs):
-        last = [process_time()]
+class Layer(NamedTuple):
+    """One layer of a network: its name, kind, the shape of its output, seconds on one thread, multiplications and additions."""
 
-        def stamp(node, value):
-            spent.setdefault(node.name, []).append(process_time() - last[0])
-            last[0] = process_time()
+    name: str
+    kind: str
+    shape: tuple
+    seconds: float
+    operations: float
 
-        network.int8.run(network.images[:1], hooks=stamp)
+
+def layer_times(name, runs=9):
+    """Return the `Layer`s of a network of the zoo as refquant runs it, the quantized one: medians over some runs, what Python takes included."""
+    network = quantized_network(name)
+    image, counts = network.images[:1], multiply_adds(network.int8)
+    with limited_threads(1):
+        network.int8.run(image)
+        rows = [network.int8.time_steps(image, clock=process_time) for _ in range(runs)]
+    shapes = network.int8.shapes(image.shape)
+    return [
+        Layer(node.name, _kind_of(node), shapes[node.name], median(row[node.name] for row in rows), 2.0 * counts.get(node.name, 0))
+        for node in network.int8.nodes
+        if node.op != "input"
+    ]
+
+
+def _profile(name):
+    """Milliseconds by kind of layer, the greatest first."""
     kinds = {}
-    for node in network.int8.nodes:
-        seconds, count = kinds.get(_kind_of(node), (0, 0))
-        kinds[_kind_of(node)] = seconds + median(spent[node.name]), count + 1
+    for layer in layer_times(name):
+        seconds, count = kinds.get(layer.kind, (0, 0))
+        kinds[layer.kind] = seconds + layer.seconds, count + 1
     ordered = sorted(kinds.items(), key=lambda item: -item[1][0])
-    return ", ".join(f"{kind} ({count}) {1e3 * seconds:.2f} ms" for kind, (seconds, count) in ordered if kind != "input")
+    return ", ".join(f"{kind} ({count}) {1e3 * seconds:.2f} ms" for kind, (seconds, count) in ordered)
 
 
 def _kind_of(node):
