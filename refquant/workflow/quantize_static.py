@@ -78,8 +78,9 @@ def quantize_static(
     Ranges come from the model's own float32 run, whose sums round in another order than ONNX Runtime's: they can differ in the last bits.
 
     The result runs as ONNX Runtime runs it, except where it computes in float32: there each keeps an order of its own. In a `Model` those are also
-    products of two activations, softmax, and sums with a constant, which have no form on codes there and ONNX Runtime fuses; an `OnnxModel` has them.
-    A batch norm that is not folded (`preprocess`) is float32 in both.
+    products of two activations, and sums with a constant, which have no form on codes there and ONNX Runtime fuses, so that a result beside a tie may
+    come out one code off; an `OnnxModel` has them.
+    A batch norm that is not folded (`preprocess`) becomes the product and the sum, each rounded to float32, that ONNX Runtime computes.
 
     Source
     ------

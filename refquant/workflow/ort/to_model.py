@@ -12,7 +12,7 @@ from refquant.workflow.ort.scales import codes_of
 __all__ = ["model_of_graph"]
 
 _PRODUCTS = ("conv1d", "conv2d", "linear")
-_FUSED = (*_PRODUCTS, "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d", "sigmoid", "leaky_relu")
+_FUSED = (*_PRODUCTS, "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d", "sigmoid", "leaky_relu", "softmax")
 # These give the same codes as the codes that go in, whoever computes them.
 _PASSING = ("max_pool1d", "max_pool2d", "flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "slice", "select", "dropout", "identity")
 
@@ -34,7 +34,23 @@ def model_of_graph(graph, model, numerics, fuse=True):
         work.add(node)
     nodes, outputs = work.nodes, [work.place[name] for name in graph.outputs]
     made = model.with_nodes(nodes, outputs=outputs, numerics=numerics)
-    return _fused(made, work.codes) if fuse else made
+    return _fused(_norms_in_steps(made), work.codes) if fuse else made
+
+
+def _norms_in_steps(model):
+    """Write each batch norm as ONNX Runtime computes it: one product and one sum, each rounded to float32."""
+    shapes, nodes, one = model.shapes(), [], np.float32(1)
+    for node in model.nodes:
+        if node.op != "batch_norm" or node.inputs[0] not in shapes:
+            nodes.append(node)
+            continue
+        p, along = node.params, (1, -1, *[1] * (len(shapes[node.inputs[0]]) - 2))
+        factor = p["weight"] * (one / np.sqrt(p["running_var"] + np.float32(node.attrs["eps"])))
+        addend, base = p["bias"] - p["running_mean"] * factor, node.name
+        nodes += [Node(f"{base}_{key}", "constant", params={"value": v.reshape(along)}, path=node.path) for key, v in (("factor", factor), ("addend", addend))]
+        nodes.append(Node(f"{base}_scaled", "mul", [node.inputs[0], f"{base}_factor"], path=node.path))
+        nodes.append(Node(base, "add", [f"{base}_scaled", f"{base}_addend"], {"activation": node.attrs["activation"]}, path=node.path, sources=node.sources))
+    return model.with_nodes(nodes)
 
 
 class _Building:
