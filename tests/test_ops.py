@@ -1,5 +1,7 @@
 """Operators: slow witness = NumPy reference = kernels, bit for bit, on near-tie and extreme data."""
 
+import copy
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -450,3 +452,18 @@ def test_a_global_mean_by_a_table_of_sums(name):
                 comp, bound = run(x), bound + 1
                 assert np.array_equal(comp.values, ref.values) and comp.values.strides == ref.values.strides and comp.qparams == ref.qparams
     assert bound or name not in ("fbgemm", "onednn", "x86", "qnnpack")
+
+
+def test_packed_weights_are_copied_by_packing_anew():
+    """Also those of a model that has run: a process that reads them may have another processor."""
+    rng = np.random.default_rng(0)
+    w = rq.QTensor(rng.integers(-128, 128, (6, 4, 3, 3)).astype(np.int8), rq.QParams(np.full(6, 0.02), np.zeros(6, int), "int8", axis=0))
+    x, out = rq.QTensor(rng.integers(0, 256, (1, 8, 7, 7)).astype(np.uint8), rq.QParams(0.1, 3, "uint8")), rq.QParams(0.3, 5, "uint8")
+    packed = rq.ops.pack_weights(w, groups=2)
+    compute = lambda p: rq.ops.conv2d(x, p, groups=2, out=out, numerics="x86")  # noqa: E731
+    ref = compute(packed)
+    for copied in (pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed)):
+        assert copied is not packed and copied.groups == 2
+        same(compute(copied), ref)
+    plain = copy.deepcopy(rq.ops.pack_weights(np.eye(5, dtype=np.int8)))
+    assert np.array_equal(rq.ops.matmul_integer(np.ones((2, 5), np.uint8), plain), np.ones((2, 5), np.int32))

@@ -44,6 +44,11 @@ class PackedWeights:
     def __setattr__(self, name, value):
         raise AttributeError(f"PackedWeights is immutable; pack anew instead of setting {name!r}")
 
+    def __reduce__(self):
+        """Copies are packed anew, for the processor that reads them."""
+        w = self.values if self.qparams is None else QTensor(self.values, self.qparams)
+        return _pack_again, (w, self.groups, self.transposed)
+
     shape = property(lambda self: self.values.shape, doc="The shape of the codes.")
     ndim = property(lambda self: self.values.ndim, doc="The number of dimensions.")
     dtype = property(lambda self: self.values.dtype.name, doc="The name of the dtype.")
@@ -106,6 +111,10 @@ def pack_weights(w, *, groups=1, transposed=False):
     if transposed and values.shape[0] % groups:
         raise ShapeError(f"pack_weights: w has IC={values.shape[0]}, which is no multiple of groups={groups}; give (IC, OC / groups, kernel)")
     return PackedWeights(values, qparams, groups, pack_conv(flipped_weights(values, groups) if transposed else values, groups), transposed)
+
+
+def _pack_again(w, groups, transposed):
+    return pack_weights(w, groups=groups, transposed=transposed)
 
 
 def flipped_weights(w, groups):
