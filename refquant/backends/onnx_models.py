@@ -5,12 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from refquant.backends.onnx_layers import layer_models
 from refquant.backends.onnx_special import special_models
 from refquant.core.layout import is_channels_last
 
 __all__ = ["MODELS", "ModelBuilder", "SmallModel"]
 
-_TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+_TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "bool": TensorProto.BOOL}
 _OPSETS = (("", 21), ("com.microsoft", 1))
 _MICROSOFT = "com.microsoft"
 
@@ -106,14 +107,16 @@ def _conv(problem):
     g, dims = ModelBuilder(), int(problem.op[4])
     x, w, bias, out = problem["x"], problem["w"], problem.get("bias"), problem["out"]
     sides = lambda name, usual: _sides(problem.get(name, usual), dims)  # noqa: E731
-    inputs = [g.feed("x", x.values), *g.parameters("x", x.qparams), g.constant("w", w.values), *g.parameters("w", w.qparams), *g.parameters("y", out)]
+    last = is_channels_last(x.values)
+    values = np.moveaxis(x.values, 1, -1) if last else x.values
+    inputs = [g.feed("x", values), *g.parameters("x", x.qparams), g.constant("w", w.values), *g.parameters("w", w.qparams), *g.parameters("y", out)]
     if bias is not None:
         inputs.append(g.constant("bias", bias))
     g.node(
         "QLinearConv", inputs, kernel_shape=w.shape[2:], strides=sides("stride", 1), pads=sides("padding", 0) * 2, dilations=sides("dilation", 1),
-        group=problem.get("groups", 1),
+        group=problem.get("groups", 1), **({"domain": _MICROSOFT, "channels_last": 1} if last else {}),
     )  # fmt: skip
-    return g.model(out.storage)
+    return g.model(out.storage, finish=lambda y: np.moveaxis(y, -1, 1) if last else y)
 
 
 def _sides(value, dims):
@@ -225,4 +228,5 @@ MODELS = {
     "adaptive_avg_pool2d": lambda problem: _pool(problem, "QLinearGlobalAveragePool"),
     "cat": _cat,
     **special_models(ModelBuilder, _sides),
+    **layer_models(ModelBuilder),
 }

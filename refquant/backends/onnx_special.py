@@ -104,6 +104,37 @@ def special_models(graph, sides):
         g.node("DynamicQuantizeMatMul", inputs + ([] if bias is None else [g.constant("bias", bias)]), domain="com.microsoft")
         return g.model(np.float32)
 
+    def matmul(problem):
+        g, a, b, out, bias = graph(), problem["a"], problem["b"], problem.get("out"), problem.get("bias")
+        left = [g.feed("a", a.values), *g.parameters("a", a.qparams)]
+        right = [(g.constant if b.ndim == 2 else g.feed)("b", b.values)]
+        # Of a stack of matrices each has its own row of parameters.
+        rows = (*b.shape[:-2], 1, b.shape[-1]) if b.qparams.per_channel and b.ndim > 2 else np.shape(b.qparams.scale)
+        for name, v in (("b_scale", np.asarray(b.qparams.scale, np.float32)), ("b_zero", np.asarray(b.qparams.zero_point).astype(b.values.dtype))):
+            right.append(g.constant(name, np.broadcast_to(v, rows)))
+        if out is None:
+            inputs = [name for pair in zip(left, right) for name in pair]
+            g.node("MatMulIntegerToFloat", inputs + ([] if bias is None else [g.constant("bias", bias)]), domain="com.microsoft")
+            return g.model(np.float32)
+        g.node("QLinearMatMul", [*left, *right, *g.parameters("y", out)])
+        return g.model(out.storage)
+
+    def gemm(problem):
+        g, a, b, c, out = graph(), problem["a"], problem["b"], problem.get("c"), problem.get("out")
+        inputs = [g.feed("a", a.values), *g.parameters("a", a.qparams), g.constant("b", b.values), *g.parameters("b", b.qparams)]
+        inputs += ["" if c is None else g.feed("c", c), *([] if out is None else g.parameters("y", out))]
+        turns = {"transA": int(problem.get("transpose_a", False)), "transB": int(problem.get("transpose_b", False))}
+        g.node("QGemm", inputs, domain="com.microsoft", alpha=float(problem.get("alpha", 1.0)), **turns)
+        return g.model(np.float32 if out is None else out.storage)
+
+    def where(problem):
+        g, x, y, out = graph(), problem["x"], problem["y"], problem["out"]
+        inputs = [g.feed("condition", problem["condition"])]
+        for name, q in (("x", x), ("y", y)):
+            inputs += [g.feed(name + "_codes", q.values), *g.parameters(name + "_codes", q.qparams)]
+        g.node("QLinearWhere", [*inputs, *g.parameters("z", out)], domain="com.microsoft")
+        return g.model(out.storage)
+
     def conv_integer(problem):
         g, x, w = graph(), np.asarray(problem["x"]), np.asarray(problem["w"])
         dims = x.ndim - 2
@@ -122,6 +153,9 @@ def special_models(graph, sides):
         "relu6": lambda problem: clamp(problem, 0.0, 6.0),
         "linear_dynamic": linear_dynamic,
         "conv_integer": conv_integer,
+        "matmul": matmul,
+        "gemm": gemm,
+        "where": where,
         "prelu": prelu,
         "mean": mean,
         "softmax": softmax,

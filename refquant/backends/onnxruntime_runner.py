@@ -63,6 +63,8 @@ class OnnxRuntimeRunner:
 def _refuse(problem):
     if problem.op in _PRODUCTS:
         return _refuse_product(problem)
+    if problem.op in ("matmul", "gemm"):
+        return _refuse_matrices(problem)
     if problem.op in ("quantize", "dequantize", "fake_quantize"):
         return _refuse_conversion(problem)
     if problem.op in ("sigmoid", "leaky_relu", "tanh", "hardsigmoid") and problem.get("out") is None:
@@ -71,6 +73,8 @@ def _refuse(problem):
         return "DynamicQuantizeLinear gives uint8, the whole of it"
     if problem.op == "linear_dynamic" and (problem.get("activation") or problem.get("reduce_range")):
         return "DynamicQuantizeMatMul has neither a ReLU nor a narrower range of codes"
+    if problem.op == "lstm_dynamic":
+        return _refuse_lstm(problem)
     if problem.op == "conv_integer":
         return _refuse_conv_integer(problem)
     if problem.op == "matmul_integer" and problem.get("isa") is not None:
@@ -87,6 +91,14 @@ def _refuse(problem):
         return "there is no adaptive pooling but the global one"
     if problem.op == "interpolate" and problem["mode"] == "nearest-exact":
         return "Resize has no mode that takes the nearest centre as PyTorch does"
+    return None
+
+
+def _refuse_lstm(problem):
+    for q in (problem["w"], problem["r"]):
+        zeros = set(np.atleast_1d(q.qparams.zero_point).tolist())
+        if len(zeros) > 1 or (q.dtype == "int8" and q.qparams.per_channel and zeros != {0}):
+            return "weights per channel must have one zero point, which of int8 is 0"
     return None
 
 
@@ -112,6 +124,17 @@ def _refuse_conversion(problem):
         return "QuantizeLinear has no narrower range of codes"
     if problem.op == "dequantize" and p.dtype == "int32" and np.any(p.zero_point):
         return "DequantizeLinear takes int32 with zero point 0 only"
+    return None
+
+
+def _refuse_matrices(problem):
+    a, b, out = problem["a"], problem["b"], problem.get("out")
+    if a.dtype == "int8" and b.dtype == "uint8":
+        return "int8 activations with uint8 weights are not implemented"
+    if out is not None and out.dtype != a.dtype:
+        return "input and output must have one dtype"
+    if problem.op == "matmul" and out is not None and problem.get("bias") is not None:
+        return "QLinearMatMul has no bias"
     return None
 
 

@@ -5,7 +5,7 @@ The table itself is made from the profiles' forms (`refquant.ops.support`); thes
 
 from typing import NamedTuple
 
-__all__ = ["Note", "NOT_OFFERED", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions"]
+__all__ = ["Note", "NOT_OFFERED", "NOT_DESCRIBED", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions", "is_described"]
 
 _ATEN = "fbgemm onednn x86"
 _TORCH = _ATEN + " qnnpack"
@@ -64,7 +64,22 @@ NOT_OFFERED = (
     Note("avg_pool3d adaptive_avg_pool3d", _TFLITE, "TFLite pools images alone"),
     Note("elu", "tflite_ref", "BUILTIN_REF has no ELU"),
     Note("threshold celu", f"openvino {_TFLITE}", "there is no such operator; a converter writes several others for it"),
+    Note("matmul", _TORCH, "no product of two tensors of codes: quantized::matmul dequantizes, multiplies in float32, quantizes"),
+    Note("matmul gemm", "inductor", "products of two activations stay in float32"),
+    Note("gemm", f"{_TORCH} openvino {_TFLITE}", "nobody scales a product and adds int32 of any shape but ONNX's Gemm; a bias goes with linear"),
+    Note("attention lstm_dynamic embed_layer_norm", "onnx onnx_reference", "com.microsoft is no part of the specification"),
+    Note("attention embed_layer_norm", f"{_TORCH} inductor openvino {_TFLITE}", "ONNX Runtime's own layer; elsewhere its steps are operators of their own"),
+    Note("lstm_dynamic", f"{_TORCH} inductor openvino {_TFLITE}", "ONNX Runtime's DynamicQuantizeLSTM; what this engine has of recurrent layers is not described"),
+    Note("where", _TORCH, "aten::where has no kernel for quantized tensors"),
+    Note("where", "inductor", "X86InductorQuantizer annotates no choice: it stays in float32"),
+    Note("where", _TFLITE, "SELECT copies codes, so all parameters are the same and there is nothing to compute"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
+)
+
+#: Operators that an engine has and whose forms its profile has too, for others, but that were never held against it: asking for these is an `UnsupportedError` as well.
+NOT_DESCRIBED = (
+    Note("matmul", _TFLITE, "BATCH_MATMUL of two tensors of codes"),
+    Note("matmul where", "openvino", "MatMul of two activations, and Select"),
 )
 
 #: Differing outputs of `refquant.verify.unary_sweep` with its defaults, on torch 2.13.0 and onnxruntime 1.32.0: (operator, engine): (differing, outputs).
@@ -73,7 +88,7 @@ LIBM_COUNTS = {
     ("tanh", "fbgemm"): (0, 1_228_800),
     ("elu", "fbgemm"): (0, 1_228_800),
     ("gelu", "fbgemm"): (1, 1_228_800),
-    ("sigmoid", "onnxruntime"): (6, 1_228_800),
+    ("sigmoid", "onnxruntime"): (0, 1_228_800),
     ("sigmoid", "openvino"): (0, 18_432),
     ("tanh", "openvino"): (0, 18_432),
     ("elu", "openvino"): (0, 18_432),
@@ -122,8 +137,15 @@ CONDITIONS = (
     Note("softmax", "onnx onnx_reference", "as dequantize, softmax in float64 rounded once, quantize; libm decides the last bit"),
     Note("interpolate", "onnx onnx_reference", "as dequantize, Resize to a size in float64, rounded once, quantize; half_pixel, align_corners, and asymmetric for the nearest point"),
     Note("prelu mean", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
+    Note("matmul", "onnxruntime", "QLinearMatMul, and MatMulIntegerToFloat where there is no out; on a CPU with AVX512-VNNI, on another as linear on that level"),
+    Note("gemm", "onnxruntime", "QGemm; on a CPU with AVX512-VNNI, on another as linear on that level; K of 1 and more"),
+    Note("where", "onnxruntime", "QLinearWhere"),
+    Note("attention", "onnxruntime", "QAttention by MLAS's kernels for AVX2 and FMA; without past keys"),
+    Note("lstm_dynamic", "onnxruntime", "DynamicQuantizeLSTM on a CPU with FMA; without peepholes, clipping and lengths of sequences"),
+    Note("embed_layer_norm", "onnxruntime", "QEmbedLayerNormalization"),
+    Note("matmul gemm where", "onnx onnx_reference", "as the operator's expansion; held against no engine"),
     Note("mean", "onnxruntime", "over the last axes or the first; QLinearReduceMean has no kernel"),
-    Note("softmax", "onnxruntime", "libm: QLinearSoftmax's table of the exponential in float64"),
+    Note("softmax", "onnxruntime", "QLinearSoftmax, whose table is the C library's exponential in float64, which Python calls too"),
     Note("interpolate", "onnxruntime", "Resize of codes, with modes half_pixel, align_corners, and asymmetric for the nearest point; it cuts off what lies behind the point"),
     Note("adaptive_avg_pool3d", "onnxruntime", "the global pool alone; ONNX has no other"),
     Note("elu leaky_relu gelu", "qnnpack", "ATen's own kernel, as under fbgemm; sigmoid, tanh, hardsigmoid and hardswish are QNNPACK's tables for uint8 and ATen's for int8"),
@@ -133,8 +155,9 @@ CONDITIONS = (
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
     Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),
-    Note("sigmoid", "onnxruntime", f"libm: the function in float64, rounded once, where MLAS takes a rational approximation; {_counted('onnxruntime')}"),
-    Note("tanh elu gelu", "onnxruntime", "between DequantizeLinear and QuantizeLinear; libm: the function in float64, rounded once, where float kernels approximate"),
+    Note("sigmoid", "onnxruntime", f"MLAS's rational function on a CPU with FMA; {_counted('onnxruntime')}"),
+    Note("tanh gelu", "onnxruntime", "between DequantizeLinear and QuantizeLinear, by MLAS's tanh and erf on a CPU with FMA"),
+    Note("elu", "onnxruntime", "between DequantizeLinear and QuantizeLinear, by Eigen's exponential, on one thread; libm: the last elements, which fill no vector of four"),
     Note("hardsigmoid hardswish", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
     Note(_FUNCTIONS, "onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
     Note(_SMOOTH, "inductor", f"libm: dequantize, the function in float64 rounded once, quantize, where ATen takes SLEEF's; {_counted('inductor')}"),
@@ -190,7 +213,7 @@ def _base(profile):
     return profile.partition("+")[0].partition("@")[0]
 
 
-_ABSENT, _CONDITIONS = _index(NOT_OFFERED), _index(CONDITIONS)
+_ABSENT, _CONDITIONS, _UNDESCRIBED = _index(NOT_OFFERED), _index(CONDITIONS), _index(NOT_DESCRIBED)
 
 
 def absence(op, profile):
@@ -202,6 +225,17 @@ def absence(op, profile):
     'CONV_3D has float kernels alone'
     """
     return next(iter(_ABSENT.get((op, _base(profile)), ())), None)
+
+
+def is_described(op, profile):
+    """Whether an operator that an engine has was held against it.
+
+    Examples
+    --------
+    >>> is_described("matmul", "tflite_ref"), is_described("matmul", "onnxruntime")
+    (False, True)
+    """
+    return (op, _base(profile)) not in _UNDESCRIBED
 
 
 def conditions(op, profile):

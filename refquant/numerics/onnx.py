@@ -74,7 +74,8 @@ ONNXRUNTIME = Numerics(
     conv_transpose=None,
     post=None,
     add=FoldedAddForm(contraction="fma", lone="swapped", rounding="half_even"),
-    mul=_ORT_PRODUCT.replace(zero_point="before"),
+    # qlmul.cpp: whatever leaves int32 becomes its smallest number, and the smallest code.
+    mul=_ORT_PRODUCT.replace(zero_point="before", overflow="indefinite"),
     unary=_LOOKUP.replace(style="onnxruntime"),
     avg_pool=PoolForm(contiguous="sequential", channels_last="sequential", vector=0, rounding="half_even"),
     adaptive_avg_pool=PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even"),

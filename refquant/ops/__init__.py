@@ -7,6 +7,7 @@ from typing import Callable, NamedTuple
 
 from refquant.errors import ArgumentError
 from refquant.ops.add import add, add_reference
+from refquant.ops.attention import attention, attention_reference
 from refquant.ops.avg_pool import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d
 from refquant.ops.batch_norm import batch_norm, batch_norm_reference
 from refquant.ops.cat import cat
@@ -16,11 +17,15 @@ from refquant.ops.conv import conv1d, conv2d, conv3d, conv_reference
 from refquant.ops.conv_integer import conv_integer, conv_integer_reference
 from refquant.ops.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d, conv_transpose_reference
 from refquant.ops.dequantize import dequantize, dequantize_reference
+from refquant.ops.embed_layer_norm import embed_layer_norm
 from refquant.ops.embedding import QuantizedEmbedding, embedding_bag, pack_embedding, quantize_embedding
 from refquant.ops.fake_quantize import fake_quantize, fake_quantize_reference
+from refquant.ops.gemm import gemm, gemm_reference
 from refquant.ops.interpolate import interpolate
 from refquant.ops.linear import linear, linear_reference
 from refquant.ops.linear_dynamic import conv1d_dynamic, conv2d_dynamic, conv3d_dynamic, conv_dynamic_reference, linear_dynamic, linear_dynamic_reference
+from refquant.ops.lstm_dynamic import LstmOutput, lstm_dynamic, lstm_dynamic_reference
+from refquant.ops.matmul import matmul, matmul_reference
 from refquant.ops.matmul_integer import matmul_integer, matmul_integer_reference
 from refquant.ops.max_pool import max_pool2d, max_pool2d_reference
 from refquant.ops.mean import mean
@@ -37,15 +42,16 @@ from refquant.ops.reshape import flatten, reshape
 from refquant.ops.scalar import add_scalar, mul_scalar
 from refquant.ops.softmax import softmax
 from refquant.ops.unary import celu, elu, gelu, hardsigmoid, hardswish, leaky_relu, sigmoid, tanh, threshold
+from refquant.ops.where import where, where_reference
 
 __all__ = [
     "Op", "OPS", "PackedWeights", "pack_weights", "QuantizedEmbedding",
     "quantize", "dequantize", "fake_quantize", "choose_qparams", "quantize_dynamic", "requantize", "requantize_sums",
-    "linear", "linear_dynamic", "conv1d", "conv2d", "conv3d", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul_integer", "conv_integer",
+    "linear", "linear_dynamic", "conv1d", "conv2d", "conv3d", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul_integer", "matmul", "gemm", "conv_integer",
     "add", "mul", "add_scalar", "mul_scalar", "relu", "relu6", "clamp", "hardtanh", "threshold", "prelu",
     "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "softmax",
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "global_avg_pool2d", "mean", "interpolate",
-    "batch_norm", "layer_norm", "group_norm", "instance_norm", "quantize_embedding", "pack_embedding", "embedding_bag", "cat", "reshape", "flatten",
+    "batch_norm", "layer_norm", "group_norm", "instance_norm", "quantize_embedding", "pack_embedding", "embedding_bag", "cat", "where", "attention", "lstm_dynamic", "LstmOutput", "embed_layer_norm", "reshape", "flatten",
 ]  # fmt: skip
 
 
@@ -101,6 +107,12 @@ OPS = (
     Op("instance_norm", instance_norm, instance_norm, ("group_norm",)),
     Op("quantize_embedding", quantize_embedding, quantize_embedding, ()),
     Op("embedding_bag", embedding_bag, embedding_bag, ("embedding",)),
+    Op("matmul", matmul, matmul_reference, ("linear", "linear_int8", "linear_real")),
+    Op("gemm", gemm, gemm_reference, ("linear", "linear_int8", "linear_real")),
+    Op("where", where, where_reference, ("requantize", "quantize", "dequantize")),
+    Op("attention", attention, attention_reference, ("linear_real",)),
+    Op("lstm_dynamic", lstm_dynamic, lstm_dynamic_reference, ("dynamic", "linear_real")),
+    Op("embed_layer_norm", embed_layer_norm, embed_layer_norm, ("dequantize",)),
     Op("reshape", reshape, reshape, ()),
     Op("flatten", flatten, flatten, ()),
 )

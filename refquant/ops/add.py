@@ -1,5 +1,7 @@
 """add: the sum of two quantized tensors, and of its ReLU."""
 
+import math
+
 import numpy as np
 
 from refquant import numerics as profiles
@@ -15,12 +17,13 @@ from refquant.kernels import elementwise as kernels
 from refquant.numerics.forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.broadcast import broadcast_shape, scalar_side, spread
 from refquant.ops.lookup import pair_table, take_pairs
 from refquant.ops.memo import Memo
 from refquant.ops.output_stage import quantized_multiplier
 from refquant.ops.range_elementwise import range_sum
 
-__all__ = ["add", "add_reference", "bind_add", "segments", "body_mask"]
+__all__ = ["add", "add_reference", "bind_add", "segments", "body_mask", "is_elementwise"]
 
 
 def _plan(a, b, out, profile, activation, threads):
@@ -29,10 +32,16 @@ def _plan(a, b, out, profile, activation, threads):
     sides(threads, "threads", 1, place, least=1)
     for name, q in (("a", a), ("b", b)):
         check_eight_bit(check_qtensor(q, name, place), name, place)
-    if a.shape != b.shape:
-        raise ShapeError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal")
     check_out(out, place)
-    return profile.section("add", "add")
+    form = profile.section("add", "add")
+    if a.shape != b.shape and not is_elementwise(form):
+        raise ShapeError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
+    return form
+
+
+def is_elementwise(form):
+    """Whether each output of a form depends on its two codes alone (of `FoldedAddForm` on which operand is held fixed, too), so that operands may broadcast."""
+    return isinstance(form, FoldedAddForm) or (isinstance(form, AddForm) and not form.vector)
 
 
 def segments(n, vector, grain, threads):
@@ -187,6 +196,8 @@ _MEMO = Memo(512)
 
 def _bind(a, b, out, profile, activation, threads, step):
     form = _plan(a, b, out, profile, activation, threads)
+    if a.shape != b.shape:
+        return _bind_broadcast(form, a, b, out, activation, step, f"add[{profile.name}]")
     swapped = a.size == 1 and getattr(form, "lone", None) == "swapped"
     if swapped:
         a, b = b, a
@@ -205,6 +216,23 @@ def _bind(a, b, out, profile, activation, threads, step):
         for part, fill in parts:
             fill(flat_u[part], flat_v[part], y[part])
         return y.reshape(shape).transpose(back)
+
+    return run
+
+
+def _bind_broadcast(form, a, b, out, activation, step, place):
+    """The sum of operands of different shapes; one that ONNX Runtime's loop holds fixed enters the constant first."""
+    shape = broadcast_shape(place, a=a, b=b)
+    held = scalar_side(a.shape, b.shape) if getattr(form, "lone", None) == "swapped" else None
+    qa, qb = (b.qparams, a.qparams) if held == "a" else (a.qparams, b.qparams)
+    size = math.prod(shape)
+    fill = step(form, qa, qb, out, activation, False, size)
+
+    def run(u, v):
+        flat_u, flat_v = (spread(values, shape).reshape(-1) for values in ((v, u) if held == "a" else (u, v)))
+        y = np.empty(size, out.storage)
+        fill(flat_u, flat_v, y)
+        return y.reshape(shape)
 
     return run
 
@@ -272,7 +300,7 @@ def add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
     Parameters
     ----------
     a, b : QTensor
-        Of one shape; per tensor.
+        Per tensor; of one shape, or, under ONNX's profiles, of two that broadcast.
     out : QParams
     numerics : str or Numerics
     activation : {None, "relu"}

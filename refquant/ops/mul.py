@@ -11,8 +11,9 @@ from refquant.errors import ShapeError, choose
 from refquant.kernels.requantize import requantize
 from refquant.numerics.forms import ProductForm
 from refquant.numerics.range_forms import RangeForm
-from refquant.ops.add import memory_order_of_pair
+from refquant.ops.add import is_elementwise, memory_order_of_pair
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.broadcast import broadcast_shape, spread
 from refquant.ops.output_stage import output_stage
 from refquant.ops.range_elementwise import range_product
 
@@ -25,10 +26,13 @@ def _mul(a, b, out, numerics, activation, finish):
     choose(place, "activation", activation, [None, "relu"])
     for name, q in (("a", a), ("b", b)):
         check_eight_bit(check_qtensor(q, name, place), name, place)
-    if a.shape != b.shape:
-        raise ShapeError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal")
     check_out(out, place)
     form = profile.section("mul", "mul")
+    if a.shape != b.shape:
+        if not is_elementwise(profile.add):
+            raise ShapeError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
+        shape = broadcast_shape(place, a=a, b=b)
+        a, b = (QTensor(spread(q.values, shape), q.qparams) for q in (a, b))
     u, v, back = memory_order_of_pair(a, b)
     if isinstance(form, ProductForm):
         acc = (u.astype(np.int32) - np.int32(a.qparams.zero_point)) * (v.astype(np.int32) - np.int32(b.qparams.zero_point))
@@ -65,7 +69,7 @@ def mul(a, b, *, out, numerics="fbgemm", activation=None):
     Parameters
     ----------
     a, b : QTensor
-        Of one shape; per tensor.
+        Per tensor; of one shape, or, under ONNX's profiles, of two that broadcast.
     out : QParams
     numerics : str or Numerics
     activation : {None, "relu"}

@@ -4,7 +4,9 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.eigen import eigen_exp
 from refquant.core.layout import is_channels_last
+from refquant.core.mlas import mlas_erf, mlas_logistic, mlas_tanh
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import RangeError, UnsupportedError
@@ -82,13 +84,25 @@ def _gate(x):
     return np.minimum(np.maximum(x * (_F(1) / _F(6)) + _F(0.5), _F(0)), _F(1))
 
 
-#: Functions that ONNX Runtime computes in another order than PyTorch.
-_BY_SIXTHS = {"hardsigmoid": _gate, "hardswish": lambda x: x * _gate(x)}
+def _runtime_elu(exponential):
+    return lambda x, p: np.where(x >= 0, x, _F(p) * (exponential(x) - _F(1)))
 
 
-def _lookup(profile, name, parameter, q, out, codes):
+#: name: (body, tail), as ONNX Runtime's float kernels compute them; of Elu the elements that fill no vector of four are the C library's.
+_RUNTIME = {
+    "sigmoid": (lambda x, p: mlas_logistic(x),) * 2,
+    "tanh": (lambda x, p: mlas_tanh(x),) * 2,
+    "gelu": (lambda x, p: (x * _F(0.5)) * (mlas_erf(x * _F(np.sqrt(0.5))) + _F(1)),) * 2,
+    "elu": (_runtime_elu(eigen_exp), _runtime_elu(_exp)),
+    "hardsigmoid": (lambda x, p: _gate(x),) * 2,
+    "hardswish": (lambda x, p: x * _gate(x),) * 2,
+}
+_RUNTIME_VECTOR = {"elu": 4}
+
+
+def _lookup(profile, name, parameter, q, out, codes, tail=False):
     x = dequantize_codes(codes, q.scale, q.zero_point, profile.dequantize.formula)
-    y = _BY_SIXTHS[name](x) if profile.unary.style == "onnxruntime" and name in _BY_SIXTHS else UNARY[name][0](x, parameter)
+    y = _RUNTIME[name][tail](x, parameter) if profile.unary.style == "onnxruntime" and name in _RUNTIME else UNARY[name][0](x, parameter)
     form, kind = profile.quantize, out._type
     return quantize_real(
         y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=form.scaling, add=form.zero_point, rounding=form.rounding, nan=form.nan
@@ -164,12 +178,13 @@ def _by_segments(form, profile, name, parameter, q, out, threads, inner):
     flat = inner.reshape(-1)
     y = np.empty(flat.size, out.storage)
     tables = {}
-    for start, stop, tail in segments(flat.size, form.vector, form.grain, threads):
+    vector = _RUNTIME_VECTOR.get(name, form.vector) if form.style == "onnxruntime" else form.vector
+    for start, stop, tail in segments(flat.size, vector, form.grain, threads):
         if tail not in tables:
             if form.style not in ("lookup", "onnxruntime"):
                 tables[tail] = code_table(lambda c, tail=tail: _aten(name, tail, parameter, q, out, c), q.storage, out.storage)
             else:
-                tables[tail] = code_table(lambda c: _lookup(profile, name, parameter, q, out, c), q.storage, out.storage)
+                tables[tail] = code_table(lambda c, tail=tail: _lookup(profile, name, parameter, q, out, c, tail), q.storage, out.storage)
         y[start:stop] = take_codes(tables[tail], flat[start:stop])
     return y.reshape(inner.shape)
 
@@ -202,7 +217,7 @@ def sigmoid(x, *, out=None, numerics="fbgemm", threads=1):
     Exactness
     ---------
     The exponential is taken in float64 and rounded to float32; PyTorch's vector code uses SLEEF, whose last bit may differ, which
-    moves a code only where the result lies within an ulp of a tie.
+    moves a code only where the result lies within an ulp of a tie. ONNX Runtime's own functions (`refquant.core.mlas`, `refquant.core.eigen`) are bit-exact.
 
     Examples
     --------

@@ -4,6 +4,8 @@ from refquant.verify.case import Case
 from refquant.verify.draws import generator
 from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_unary
 from refquant.verify.image_data import build_interpolate, build_mean, build_pool3d
+from refquant.verify.layer_data import build_attention, build_embed_layer_norm, build_lstm_dynamic
+from refquant.verify.matrix_data import build_gemm, build_matmul, build_where
 from refquant.verify.pool_data import build_adaptive_avg_pool2d, build_avg_pool2d, build_max_pool2d
 from refquant.verify.norm_data import build_batch_norm, build_channel_norm, build_layer_norm, build_softmax
 from refquant.verify.product_data import build_conv, build_conv_transpose, build_linear, build_matmul_integer
@@ -25,6 +27,12 @@ BUILDERS = {
     "conv3d": build_conv,
     **{f"conv_transpose{dims}d": build_conv_transpose for dims in (1, 2, 3)},
     "matmul_integer": build_matmul_integer,
+    "matmul": build_matmul,
+    "gemm": build_gemm,
+    "where": build_where,
+    "attention": build_attention,
+    "lstm_dynamic": build_lstm_dynamic,
+    "embed_layer_norm": build_embed_layer_norm,
     "add": build_add,
     "mul": build_mul,
     **{op: build_unary for op in ("relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")},

@@ -61,6 +61,11 @@ OPTIONS = (
     Option("first", "along axis 1, not the last"),
     Option("symmetric", "without zero points (symmetric=True)"),
     Option("middle", "over the two axes between the first and the last"),
+    Option("masked", "some keys are left out (mask)"),
+    Option("causal", "later keys are left out (causal)"),
+    Option("reverse", "from the last step to the first (direction=reverse)"),
+    Option("bidirectional", "in both directions (direction=bidirectional)"),
+    Option("broadcast", "an operand has length one along some axes"),
 )
 
 _PRODUCT = {"k": 1, "s": 1, "p": 0, "d": 1, "g": 1}
@@ -75,6 +80,12 @@ FIELDS = {
     **{op: ({}, {"n": None, "c": 0, "h": 0, "w": 0}) for op in ("relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")},
     "linear": ({}, {"m": None, "k": None, "n": None}),
     "matmul_integer": ({}, {"m": None, "k": None, "n": None}),
+    "matmul": ({"b": 0}, {"m": None, "k": None, "n": None}),
+    "gemm": ({}, {"m": None, "k": None, "n": None}),
+    "attention": ({"n": None, "t": None, "c": None}, {"g": None, "o": None}),
+    "lstm_dynamic": ({"t": None, "n": None, "c": None}, {"o": None}),
+    "embed_layer_norm": ({}, {"n": None, "t": None, "c": None}),
+    "where": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
     "conv1d": ({"n": None, "c": None, "w": None}, {"oc": None, **_PRODUCT}),
     "conv2d": ({"n": None, "c": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),
     "conv3d": ({"n": None, "c": None, "t": None, "h": None, "w": None}, {"oc": None, **_PRODUCT}),

@@ -4,7 +4,7 @@ import math
 
 __all__ = ["outputs_of", "windows_of"]
 
-_MATRICES = ("linear", "linear_dynamic", "matmul_integer", "layer_norm")
+_MATRICES = ("linear", "linear_dynamic", "matmul_integer", "gemm", "layer_norm")
 # Their answers hold scale and zero point, too.
 _WITH_PARAMETERS = ("quantize_dynamic", "add_scalar", "mul_scalar")
 
@@ -64,6 +64,10 @@ def _embedding_bytes(case, s):
 
 
 _OWN = {
+    "attention": lambda case, s: s["n"] * s["t"] * s["g"] * s["o"],
+    "lstm_dynamic": lambda case, s: (s["t"] + 2) * s["n"] * s["o"] * (2 if case.has("bidirectional") else 1),
+    "embed_layer_norm": lambda case, s: s["n"] * s["t"] * s["c"],
+    "matmul": lambda case, s: math.prod(_each(s["b"] or 1, 1)) * s["m"] * s["n"],
     "mean": _means,
     "interpolate": lambda case, s: s["n"] * s["c"] * math.prod(_each(s["o"], 2)),
     "quantize_embedding": _embedding_bytes,

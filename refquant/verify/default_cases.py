@@ -7,7 +7,7 @@ import numpy as np
 
 from refquant import numerics
 from refquant.errors import choose
-from refquant.numerics.forms import GLOBAL_ALONE
+from refquant.numerics.forms import GLOBAL_ALONE, AddForm, FoldedAddForm
 from refquant.numerics.fixed_forms import FixedMeanForm
 from refquant.numerics.profile import Dispatch
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
@@ -73,8 +73,8 @@ STREAMS = {
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
-    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, threads relu channels_last"),
-    "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed"),
+    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, threads relu channels_last, broadcast, int8 broadcast"),
+    "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, broadcast, int8 broadcast"),
     "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last"),
     **{
         op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
@@ -108,7 +108,7 @@ STREAMS = {
 
 
 _POST = {"leaky_relu", "hardtanh", "hardswish", "other"}
-_PRODUCTS = ("linear", *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)))
+_PRODUCTS = ("linear", "matmul", "gemm", *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)))
 
 # So often all small shapes come before the first large one, which would use up the default budget of outputs.
 _ROUNDS = 3
@@ -170,7 +170,7 @@ def _pools(op, profile, shape):
 
 
 def _section(op, options):
-    kind = op.rstrip("123d") if op.startswith("conv") else op
+    kind = op.rstrip("123d") if op.startswith("conv") else "linear" if op in ("matmul", "gemm") else op
     return kind + "_real" if "float" in options else kind
 
 
@@ -184,6 +184,8 @@ def _offered(op, profile, options):
         form = getattr(profile, op.removesuffix("2d"))
         own = {*GLOBAL_ALONE, "sequential", "spec"}
         return form is not None and (isinstance(form, (RangeForm, RealsForm)) or {form.contiguous, form.channels_last} <= own)
+    if "broadcast" in options and op in ("add", "mul"):
+        return isinstance(profile.add, FoldedAddForm) or (isinstance(profile.add, AddForm) and not profile.add.vector and profile.name != "inductor")
     if "symmetric" in options:
         return isinstance(profile.dynamic, RowDynamicForm) and profile.dynamic.style == "tensor_utils"
     if "rescale" in options and op == "mean":

@@ -134,6 +134,18 @@ def _order_matters(rng, a, b, out):
     return QTensor(chosen[0], a.qparams), QTensor(chosen[1], b.qparams)
 
 
+def _narrowed(case, rng, a, b):
+    """Give one operand length one along some axes, or take its first axes away, where a case asks for it."""
+    if not case.has("broadcast"):
+        return a, b
+    keep = rng.random(a.ndim) < 0.5
+    values = b.values[tuple(slice(None) if k else slice(None, 1) for k in keep)]
+    while values.ndim and values.shape[0] == 1 and rng.random() < 0.5:
+        values = values[0]
+    narrow = QTensor(np.ascontiguousarray(values), b.qparams)
+    return (narrow, a) if rng.random() < 0.5 else (a, narrow)
+
+
 def build_add(case, rng):
     """Return the problem of a case of ``add``."""
     shape, dtype = shape_of(case), dtype_of(case)
@@ -141,6 +153,7 @@ def build_add(case, rng):
     a, b = (solved_input(case, rng, shape, dtype, out.scale, first=name == "a") for name in "ab")
     if a.size == 1 and case.strategy == "neartie":
         a, b = _order_matters(rng, a, b, out)
+    a, b = _narrowed(case, rng, a, b)
     threads = {"threads": 3} if case.has("threads") else {}
     return Problem("add", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None, **threads})
 
@@ -175,6 +188,7 @@ def build_mul(case, rng):
     if case.has("mixed") and a.ndim > 3:
         a = to_channels_last(a)
     a, b = (QTensor(laid_out(case, v), QParams(s, z, dtype)) for v, s, z in zip((a, b), (scale, other), zeros))
+    a, b = _narrowed(case, rng, a, b)
     return Problem("mul", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None})
 
 

@@ -103,6 +103,8 @@ def answer(op, y):
         return pack_embedding(y)
     if isinstance(y, QParams):
         return np.array([y.scale, y.zero_point], np.float64)
+    if op == "lstm_dynamic":
+        return np.concatenate([part.reshape(-1) for part in y])
     if op in _WITH_PARAMETERS:
         return np.concatenate([y.values.reshape(-1).astype(np.float64), answer(op, y.qparams)])
     return y.values if isinstance(y, QTensor) else np.asarray(y)

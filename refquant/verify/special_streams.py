@@ -36,6 +36,24 @@ SPECIAL_STREAMS = {
     "conv_integer": make_stream(
         f"{_CONV1D} {_CONV2D} {_CONV3D}", "n2c16h28w28-oc64k3p1", "random pairs saturate wrap", ", asymmetric, int8, uint8 asymmetric, int8 asymmetric", "n1c9000h3w4-oc5k3"
     ),
+    "matmul": make_stream(
+        "m5k64n17 b2-m2k3n31 b3-m13k7n16 b2x2-m7k33n18 m1k256n257 b5-m1k17n5 m129k2n1 b2-m64k31n33 b4-m1k1n9", "b12-m64k64n64 b2x4-m50k33n70",
+        "neartie saturate neartie pairs random edges", "per_channel, , per_channel asymmetric, int8 per_channel, float per_channel, float, alone, alone float nobias, asymmetric, uint8, uint8 per_channel float, int8",
+    ),
+    "gemm": make_stream(
+        "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m64k31n100 m33k65n18", "m199k100n333 m256k64n128",
+        "neartie saturate neartie pairs random edges wrap", "per_channel, nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias, asymmetric, uint8, float, int8", "m3k81000n6",
+    ),
+    "attention": make_stream(
+        "n2t5c16-g2o8 n1t1c16-g3o5 n2t33c24-g3o16 n3t9c7-g1o2 n1t2c130-g4o4 n1t7c20-g2o33", "n1t160c32-g2o64", "random neartie saturate pairs",
+        "per_channel, , asymmetric, uint8, masked, causal per_channel, masked causal, per_channel asymmetric uint8",
+    ),
+    "lstm_dynamic": make_stream(
+        "t5n2c7-o3 t1n1c4-o4 t12n3c16-o8 t9n1c33-o17 t3n5c1-o1", "t7n9c64-o32", "edges random neartie saturate",
+        "per_channel, nobias, uint8, reverse per_channel, bidirectional, bidirectional per_channel nobias, uint8 asymmetric",
+    ),
+    "embed_layer_norm": make_stream("n2t5c16 n1t1c7 n3t4c33 n1t9c5 n2t3c768", "n4t32c256", "random saturate neartie", ", int8, alone, alone int8"),
+    "where": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, broadcast, int8 broadcast"),
     "requantize": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, channels_last, int8 channels_last"),
     "add_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),
     "mul_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),

@@ -11,9 +11,10 @@ from refquant.core.wrap import wrap_int32
 from refquant.interop.onnx.call import broadcast_size, check_size, need
 from refquant.interop.onnx.cast import real_of
 from refquant.interop.onnx.windows import geometry_of, pad_spatial, window_view
+from refquant.ops.matmul import product_of_stacks
 from refquant.ops.pairing import saturating_level
 
-__all__ = ["matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv", "conv_geometry", "tensor_params", "batched_linear"]
+__all__ = ["matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv", "conv_geometry", "tensor_params"]
 
 
 def tensor_params(call, name, scale, zero_point, dtype, *, axis=None):
@@ -104,23 +105,6 @@ def conv_geometry(call, x, w):
     return groups, geometry
 
 
-def batched_linear(call, a, qa, b, qb, out, bias=None):
-    """Multiply codes (..., M, K) and (..., K, N) with ops.linear, matrix by matrix."""
-
-    def product(u, v):
-        w = QTensor(np.ascontiguousarray(v.T), qb)
-        y = ops.linear(QTensor(np.ascontiguousarray(u), qa), w, bias, out=out, numerics=call.profile)
-        return y if out is None else y.values
-
-    if b.ndim == 2:
-        return product(a, b)
-    lead, batches = _batches(call, a, b)
-    y = np.empty((*lead, a.shape[-2], b.shape[-1]), np.float32 if out is None else out.storage)
-    for i, u, v in batches:
-        y[i] = product(u, v)
-    return y
-
-
 def qlinear_matmul(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, y_scale, y_zero_point):
     """``QLinearMatMul``: codes, with per-tensor parameters for `a` and the output, and per-tensor or per-column ones for `b`."""
     _check_product(call, a, b)
@@ -128,10 +112,11 @@ def qlinear_matmul(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, y_s
     if np.size(a_scale) > 1 or np.size(a_zero_point) > 1:
         call.refuse(f"the first factor has {np.size(a_scale)} scales, one a row", "quantize it per tensor, as ONNX Runtime demands too")
     qa = tensor_params(call, "a", a_scale, a_zero_point, a.dtype)
-    qb = tensor_params(call, "b", b_scale, b_zero_point, b.dtype, axis=0)
+    qb = tensor_params(call, "b", b_scale, b_zero_point, b.dtype, axis=b.ndim - 1)
     need(call, not qb.per_channel or len(qb.scale) == b.shape[-1], f"b has {np.size(b_scale)} scales but {b.shape[-1]} columns")
     out = tensor_params(call, "y", y_scale, y_zero_point, y_zero_point.dtype)
-    return back(batched_linear(call, a, qa, b, qb, out))
+    check_size((*broadcast_size(call.place, np.empty(a.shape[:-2]), np.empty(b.shape[:-2])), a.shape[-2], b.shape[-1]), 4, call.place)
+    return back(product_of_stacks(QTensor(a, qa), QTensor(b, qb), out=out, numerics=call.profile).values)
 
 
 def qlinear_conv(call, x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, bias=None):

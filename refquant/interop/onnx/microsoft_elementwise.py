@@ -8,26 +8,17 @@ import numpy as np
 
 from refquant import ops
 from refquant.core.affine import dequantize_codes, quantize_real
-from refquant.core.epilogue import to_int32
-from refquant.core.fma import fma32
 from refquant.core.qtensor import QTensor
-from refquant.core.wrap import saturate
 from refquant.interop.onnx import activations, pooling
 from refquant.interop.onnx.call import axis_of, broadcast_size, need
 from refquant.interop.onnx.integer_products import tensor_params
-from refquant.ops.lookup import code_table, pair_table, take_codes, take_pairs
+from refquant.ops.lookup import code_table, take_codes
+from refquant.ops.where import chosen_codes
 
 __all__ = [
     "qlinear_add", "qlinear_mul", "qlinear_where", "qlinear_concat", "qlinear_sigmoid", "qlinear_leaky_relu", "qlinear_global_average_pool",
     "qlinear_average_pool", "nhwc_max_pool", "quantized",
 ]  # fmt: skip
-
-_F = np.float32
-
-
-def _clip_round(v, kind):
-    v = np.where(v > kind.qmin, v, _F(kind.qmin))
-    return saturate(to_int32(np.where(v < kind.qmax, v, _F(kind.qmax))), kind.qmin, kind.qmax)
 
 
 def quantized(call, real, out, *, inside=False):
@@ -50,64 +41,28 @@ def _operands(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale,
     return qa, qb, tensor_params(call, "c", c_scale, c_zero_point, a.dtype)
 
 
-def _spread(call, a, b):
-    shape = broadcast_size(call.place, a, b)
-    return np.ascontiguousarray(np.broadcast_to(a, shape)).reshape(shape), np.ascontiguousarray(np.broadcast_to(b, shape)).reshape(shape)
-
-
-def _scalar_side(a, b):
-    """Return which operand ONNX Runtime's broadcaster holds fixed along its innermost run: "a", "b" or None.
-
-    That is the operand of length 1 on the last axis on which the two are not both of length 1; before that axis is found,
-    the broadcaster looks only at axes that both have.
-    """
-    common = min(len(a), len(b))
-    for i in range(1, common + 1):
-        if a[-i] != 1 or b[-i] != 1:
-            return None if a[-i] == b[-i] else "a" if a[-i] == 1 else "b"
-    if not common and (a or b) and (*a, *b)[-1] != 1:
-        return "b" if a else "a"
-    return "a"
+def _pair(call, operator, a, b, out, qa, qb):
+    broadcast_size(call.place, a, b)
+    return operator(QTensor(a, qa), QTensor(b, qb), out=out, numerics=call.profile).values
 
 
 def qlinear_add(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point=None):
-    """``QLinearAdd``: raw codes with all zero points in one constant, inside of the rounding."""
+    """``QLinearAdd``, see `refquant.ops.add`."""
     qa, qb, qc = _operands(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point)
-    side = _scalar_side(a.shape, b.shape) if call.rules.kernels == "mlas" else None
-    wide_a, wide_b = _spread(call, a, b)
-    if side is None or not wide_a.size:
-        return ops.add(QTensor(wide_a, qa), QTensor(wide_b, qb), out=qc, numerics=call.profile).values
-    if side == "a":
-        qa, qb, wide_a, wide_b = qb, qa, wide_b, wide_a
-    return take_pairs(pair_table(lambda u, v: _scalar_sum(qa, qb, qc, u, v), a.dtype, a.dtype, a.dtype), wide_a, wide_b)
-
-
-def _scalar_sum(qa, qb, qc, a, b):
-    """``fma(a, ra, k + rb * b)``: the operand that is held fixed enters the constant first."""
-    ra, rb = _F(qa.scale) / _F(qc.scale), _F(qb.scale) / _F(qc.scale)
-    constant = _F(qc.zero_point) - fma32(ra, _F(qa.zero_point), rb * _F(qb.zero_point))
-    return _clip_round(fma32(a.astype(_F), ra, fma32(rb, b.astype(_F), constant)), qc._type)
+    return _pair(call, ops.add, a, b, qc, qa, qb)
 
 
 def qlinear_mul(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point=None):
-    """``QLinearMul``: ``round(f32((a - za) * (b - zb)) * (sa * sb / sc) + zc)``."""
+    """``QLinearMul``, see `refquant.ops.mul`."""
     qa, qb, qc = _operands(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c_scale, c_zero_point)
-
-    def product(u, v):
-        if call.rules.kernels == "mlas":
-            ratio = _F(qa.scale) * _F(qb.scale) / _F(qc.scale)
-            exact = (u.astype(np.int64) - qa.zero_point) * (v.astype(np.int64) - qb.zero_point)
-            return saturate(to_int32(exact.astype(_F) * ratio + _F(qc.zero_point)), qc.qmin, qc.qmax)
-        return quantized(call, _real(call, u, qa) * _real(call, v, qb), qc)
-
-    return take_pairs(pair_table(product, a.dtype, b.dtype, a.dtype), *_spread(call, a, b))
+    return _pair(call, ops.mul, a, b, qc, qa, qb)
 
 
 def qlinear_where(call, condition, x, x_scale, x_zero_point, y, y_scale, y_zero_point, z_scale, z_zero_point):
-    """``QLinearWhere``: the chosen operand, requantized."""
+    """``QLinearWhere``, see `refquant.ops.where`."""
     qx, qy, qz = _operands(call, x, x_scale, x_zero_point, y, y_scale, y_zero_point, z_scale, z_zero_point)
     broadcast_size(call.place, condition, x, y)
-    return np.where(condition, _table(call, x, qx, qz, lambda d: d), _table(call, y, qy, qz, lambda d: d))
+    return chosen_codes(condition, QTensor(x, qx), QTensor(y, qy), out=qz, numerics=call.profile).values
 
 
 def _table(call, x, qx, qy, function):

@@ -7,47 +7,43 @@ import numpy as np
 
 from refquant import ops
 from refquant.core.qparams import QParams
-from refquant.interop.onnx.call import broadcast_size, need
-from refquant.interop.onnx.integer_products import batched_linear, qlinear_conv, tensor_params
+from refquant.core.qtensor import QTensor
+from refquant.interop.onnx.call import broadcast_size, check_size, need
+from refquant.interop.onnx.integer_products import qlinear_conv, tensor_params
 from refquant.interop.onnx.quantization import dynamic_range
+from refquant.ops.gemm import scaled_product
+from refquant.ops.matmul import product_of_stacks
 
 __all__ = ["qgemm", "matmul_integer_to_float", "dynamic_quantize_matmul", "qlinear_conv_nhwc"]
 
 
+def _factors(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, *, turned=False):
+    """Return both factors as `QTensor`; of `b` each column of the product may have parameters of its own."""
+    columns = b.shape[-2 if turned else -1] if b.ndim > 1 else 0
+    qa = tensor_params(call, "a", a_scale, a_zero_point, a.dtype)
+    qb = tensor_params(call, "b", b_scale, b_zero_point, b.dtype, axis=b.ndim - (2 if turned else 1))
+    need(call, not qb.per_channel or len(qb.scale) == columns, f"b has {np.size(b_scale)} scales but {columns} columns")
+    return QTensor(a, qa), QTensor(b, qb)
+
+
 def qgemm(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, c=None, y_scale=None, y_zero_point=None):
-    """``QGemm``: codes, or float32 without an output scale; `c` is int32 in units of ``alpha * a_scale * b_scale``."""
+    """``QGemm``, see `refquant.ops.gemm`: codes, or float32 without an output scale."""
     need(call, a.ndim == 2 and b.ndim == 2, f"factors have shapes {a.shape} and {b.shape} but must be matrices")
-    a, b = a.T if call.get("transA", 0) else a, b.T if call.get("transB", 0) else b
-    need(call, a.shape[1] == b.shape[0], f"factors {a.shape} and {b.shape} do not share K")
-    scale = np.float32(call.get("alpha", 1.0)) * np.asarray(a_scale, np.float32).reshape(-1)
-    qa = tensor_params(call, "a", scale, a_zero_point, a.dtype)
-    qb = tensor_params(call, "b", b_scale, b_zero_point, b.dtype, axis=0)
-    need(call, not qb.per_channel or len(qb.scale) == b.shape[1], f"b has {np.size(b_scale)} scales but {b.shape[1]} columns")
+    turns = {"transpose_a": bool(call.get("transA", 0)), "transpose_b": bool(call.get("transB", 0))}
+    qa, qb = _factors(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point, turned=turns["transpose_b"])
     out = None
     if y_scale is not None:
         out = tensor_params(call, "y", y_scale, y_zero_point, np.uint8 if y_zero_point is None else y_zero_point.dtype)
-    return _gemm_with_addend(call, a, qa, b, qb, c, out)
-
-
-def _gemm_with_addend(call, a, qa, b, qb, c, out):
-    if c is None:
-        return batched_linear(call, a, qa, b, qb, out)
-    shape = (a.shape[0], b.shape[1])
-    fits = c.dtype == np.int32 and broadcast_size(call.place, np.empty(shape, np.bool_), c) == shape
-    need(call, fits, f"c is {c.dtype} {c.shape} but must be int32 and fit {shape}")
-    if c.size == 1 or c.shape[-1:] == (c.size,) or (c.ndim == 2 and c.shape[0] == 1):
-        return batched_linear(call, a, qa, b, qb, out, np.broadcast_to(c.reshape(-1), shape[1:]))
-    rows = [batched_linear(call, a[i : i + 1], qa, b, qb, out, row) for i, row in enumerate(np.broadcast_to(c, shape))]
-    return np.concatenate(rows)
+    y = scaled_product(qa, qb, c, alpha=call.get("alpha", 1.0), out=out, numerics=call.profile, **turns)
+    return y if out is None else y.values
 
 
 def matmul_integer_to_float(call, a, b, a_scale, b_scale, a_zero_point=None, b_zero_point=None, bias=None):
-    """``MatMulIntegerToFloat``: float32, with scales of `b` per tensor or per column."""
+    """``MatMulIntegerToFloat``, see `refquant.ops.matmul`: float32."""
     need(call, a.ndim >= 2 and b.ndim >= 2 and a.shape[-1] == b.shape[-2], f"factors {a.shape} and {b.shape} do not share K")
-    qa = tensor_params(call, "a", a_scale, a_zero_point, a.dtype)
-    qb = tensor_params(call, "b", b_scale, b_zero_point, b.dtype, axis=0)
-    need(call, not qb.per_channel or len(qb.scale) == b.shape[-1], f"b has {np.size(b_scale)} scales but {b.shape[-1]} columns")
-    y = batched_linear(call, a, qa, b, qb, None)
+    qa, qb = _factors(call, a, a_scale, a_zero_point, b, b_scale, b_zero_point)
+    check_size((*broadcast_size(call.place, np.empty(a.shape[:-2]), np.empty(b.shape[:-2])), a.shape[-2], b.shape[-1]), 4, call.place)
+    y = product_of_stacks(qa, qb, numerics=call.profile)
     if bias is None:
         return y
     need(call, broadcast_size(call.place, y, bias) == y.shape, f"the bias {bias.shape} does not fit {y.shape}")
