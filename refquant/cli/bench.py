@@ -163,7 +163,7 @@ def _spin(name, bits, count):
             total = e.add(total, e.get(acc))
         return e.builder.sext(e.builder.extract_element(total, e.constant(0, I32)), I64)
 
-    loop = emitted_function(f"{name}_peak_{bits}", types.int64, [types.int64], emit)
+    loop = emitted_function(f"{name}_peak_{bits}_{count}", types.int64, [types.int64], emit)
 
     @kernel
     def spin(start, stop, rounds, sums):
