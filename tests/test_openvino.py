@@ -11,6 +11,7 @@ import refquant as rq
 from refquant import backends, numerics
 from refquant.core.range_steps import range_codes, range_of, steps_of
 from refquant.errors import UnsupportedError
+from refquant.ops.support import Support, support
 from refquant.verify import Problem, build, campaign, case_stream, mutants, oracle, try_case
 
 OPS = ("quantize", "dequantize", "linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "add", "mul", "cat", "adaptive_avg_pool2d", "leaky_relu", "hardswish", "prelu", "mean", "avg_pool3d", "interpolate")
@@ -235,8 +236,10 @@ def test_a_limit_between_two_codes_is_cut_off():
 
 def test_dynamic_quantization_goes_by_the_width_of_the_range():
     x = np.float32([-7.5880036, 4.697336, 2.5])
-    ours, theirs = (rq.ops.quantize_dynamic(x, numerics=name) for name in ("openvino", "onnxruntime"))
-    assert (ours.qparams.zero_point, theirs.qparams.zero_point) == (158, 157)
+    q, one = rq.ops.quantize_dynamic(x, numerics="openvino"), np.float32(1)
+    width = x.max() - x.min()
+    assert q.qparams.scale == width * (one / np.float32(255)) and q.qparams.zero_point == 158
+    assert q.values.tolist() == np.minimum(np.rint((x * np.float32(255)) * (one / width)) + 158, 255).tolist()
     with pytest.raises(UnsupportedError, match="no normal float32"):
         rq.ops.quantize_dynamic(np.zeros(3, np.float32), numerics="openvino")
 
@@ -247,3 +250,38 @@ def test_dynamic_quantization_goes_by_the_width_of_the_range():
 def test_operators_beside_the_engine(engine, op):
     row = campaign(engine, op, outputs=4000)
     assert row.outputs >= 4000 and not row.differing
+
+
+ABSENT = {
+    "layer_norm": ("LayerNormalization", ("gain", "shift"), 8, {}, "RMS"),
+    "instance_norm": ("InstanceNormalization", ("gain", "shift"), 16, {}, "MVN"),
+    "group_norm": ("GroupNormalization", ("gain", "shift"), 16, {"num_groups": 4}, "MVN"),
+    "linear_dynamic": ("MatMulInteger", (), 0, {}, "FullyConnected"),
+    "conv2d_dynamic": ("ConvInteger", (), 0, {}, "Convolution"),
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("op", ABSENT)
+def test_what_the_table_calls_absent_runs_in_float32(engine, op):
+    """The engine reads such a model, and its own account of what it runs names a float kernel."""
+    from refquant.backends.onnx_models import ModelBuilder
+
+    assert support(op, "openvino")[0] is Support.ABSENT
+    node, names, size, attributes, layer = ABSENT[op]
+    g, codes = ModelBuilder(), np.arange(2 * 16 * 8 * 8, dtype=np.int64).astype(np.uint8).reshape(2, 16, 8, 8)
+    if names:
+        parameters = [g.constant("s", np.float32(0.05)), g.constant("z", np.uint8(7))]
+        real = g.node("DequantizeLinear", [g.feed("x", codes), *parameters], "real")
+        constants = [g.constant(name, np.full(size, value, np.float32)) for name, value in zip(names, (1.5, 0.25))]
+        g.node("QuantizeLinear", [g.node(node, [real, *constants], "f", **attributes), *parameters])
+        small = g.model(np.uint8)
+    else:
+        w = np.ones((8, 3) if node == "MatMulInteger" else (3, 16, 3, 3), np.int8)
+        g.node(node, [g.feed("x", codes), g.constant("w", w), g.constant("z", np.uint8(7)), g.constant("v", np.int8(0))])
+        small = g.model(np.int32)
+    compiled = engine._core.compile_model(engine._core.read_model(small.model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    about = [n.get_rt_info() for n in compiled.get_runtime_model().get_ordered_ops()]
+    kernels = [a["primitiveType"].astype(str) for a in about if a["layerType"].astype(str) == layer]
+    assert kernels and all(kernel.endswith("f32") for kernel in kernels)
