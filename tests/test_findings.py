@@ -1,11 +1,16 @@
 """Findings: each shows on the live engine, the oracle gives its bits, and neither is what one would expect."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from refquant import backends, numerics
-from refquant.backends.findings import FINDINGS, find, reproduce
-from refquant.errors import BackendMissing
+from refquant import backends, numerics, observers
+from refquant.backends.findings import FINDINGS, Event, find, reproduce
+from refquant.backends.findings.batches import BATCHES, SMALL
+from refquant.backends.findings.events import CUT_RANGE, FIRST_SCALE, SECOND_SCALE
+from refquant.errors import BackendMissing, RefquantError
 from test_cli import call, one_line
 
 
@@ -23,7 +28,7 @@ def test_a_finding_is_written_out_and_surprises(finding):
     assert len(list(found.lines())) >= 2
 
 
-@pytest.mark.parametrize("finding", [finding for finding in FINDINGS if finding.defect], ids=lambda finding: finding.name)
+@pytest.mark.parametrize("finding", [finding for finding in FINDINGS if finding.defect and not isinstance(finding, Event)], ids=lambda finding: finding.name)
 def test_of_a_defect_the_profile_itself_is_right(finding):
     found = reproduce(finding)
     assert np.array_equal(found.expected, finding.expect(finding.problem())) and numerics.get(finding.engine).name in finding.profile
@@ -37,6 +42,30 @@ def test_the_engine_does_it(finding, engine):
     except BackendMissing as error:
         pytest.skip(f"this processor has no such kernel: {error}")
     assert found.shows, "\n".join(found.lines())
+
+
+def test_the_numbers_of_events_are_those_of_observers():
+    scales = []
+    for factor in (1, 10):
+        observer = observers.HistogramObserver(dtype="uint8", reduce_range=True)
+        observer(SMALL * np.float32(factor))
+        scales.append(float(observer.calculate_qparams().scale))
+    assert scales == [FIRST_SCALE, SECOND_SCALE]
+    for bins, expected in ((2048, CUT_RANGE), (128, [float(BATCHES[0].min()), float(BATCHES[0].max())])):
+        observer = observers.EntropyObserver(bins, 128)
+        for batch in BATCHES:
+            observer(batch)
+        assert [float(observer.min_val), float(observer.max_val)] == expected
+
+
+@pytest.mark.engine
+def test_an_event_that_comes_out_otherwise_or_fails_is_found():
+    pytest.importorskip("ai_edge_litert")
+    event = find("a-reused-module-has-one-scale")
+    other = dataclasses.replace(event, live="batches:BATCHES.__len__")
+    with pytest.raises(RefquantError, match="must run but ended with"):
+        reproduce(other, True)
+    assert not reproduce(dataclasses.replace(find("softmax-ends-the-process"), oracle=lambda: [512], expect=lambda: [-6], live="litert_events:softmax_of_many"), True).shows
 
 
 def test_an_engine_that_does_something_else_is_found():
@@ -84,3 +113,8 @@ def test_a_finding_that_no_longer_shows_gives_status_1(capsys, monkeypatch):
     monkeypatch.setattr(backends, "load", lambda name: Mended())
     status, out, _ = call(capsys, "findings", "zero-point-before-rounding")
     assert status == 1 and "DIFFERENT" in out
+
+
+def test_the_readme_counts_them():
+    text = Path(__file__).parent.parent.joinpath("README.md").read_text()
+    assert f"`refquant findings` lists {len(FINDINGS)} such things" in text

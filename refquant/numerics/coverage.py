@@ -82,13 +82,16 @@ NOT_DESCRIBED = (
     Note("matmul where", "openvino", "MatMul of two activations, and Select"),
 )
 
-#: Differing outputs of `refquant.verify.unary_sweep` with its defaults, on torch 2.13.0 and onnxruntime 1.32.0: (operator, engine): (differing, outputs).
+#: Differing outputs of `refquant.verify.libm_sweep` with its defaults, on torch 2.13.0, onnxruntime 1.32.0 and LiteRT 2.1: (operator, engine): (differing, outputs).
 LIBM_COUNTS = {
     ("sigmoid", "fbgemm"): (0, 2_457_600),
     ("tanh", "fbgemm"): (0, 1_228_800),
     ("elu", "fbgemm"): (0, 1_228_800),
     ("gelu", "fbgemm"): (1, 1_228_800),
     ("sigmoid", "onnxruntime"): (0, 1_228_800),
+    ("tanh", "onnxruntime"): (0, 1_228_800),
+    ("elu", "onnxruntime"): (0, 1_228_800),
+    ("gelu", "onnxruntime"): (0, 2_457_600),
     ("sigmoid", "openvino"): (0, 18_432),
     ("tanh", "openvino"): (0, 18_432),
     ("elu", "openvino"): (0, 18_432),
@@ -97,23 +100,43 @@ LIBM_COUNTS = {
     ("tanh", "inductor"): (0, 614_400),
     ("elu", "inductor"): (0, 307_200),
     ("gelu", "inductor"): (0, 614_400),
+    ("sigmoid", "tflite_ref"): (0, 153_600),
+    ("tanh", "tflite_ref"): (0, 153_919),
+    ("gelu", "tflite_ref"): (0, 307_200),
+    ("sigmoid", "tflite_opt"): (0, 153_600),
+    ("tanh", "tflite_opt"): (0, 153_919),
+    ("elu", "tflite_opt"): (0, 153_600),
+    ("gelu", "tflite_opt"): (0, 307_200),
+    ("sigmoid", "xnnpack"): (4, 153_600),
+    ("tanh", "xnnpack"): (0, 153_919),
+    ("elu", "xnnpack"): (0, 153_600),
+    ("gelu", "xnnpack"): (0, 307_200),
+    ("linear tanh", "onednn"): (0, 2_457_600),
+    ("linear tanh", "inductor"): (0, 2_457_600),
+    ("linear gelu", "inductor"): (14, 2_457_600),
+    ("linear swish", "inductor"): (2, 2_457_600),
+    ("conv2d swish", "inductor"): (4, 2_457_600),
+    ("softmax", "fbgemm"): (0, 1_208_104),
+    ("softmax", "qnnpack"): (0, 1_208_104),
+    ("softmax", "onnxruntime"): (0, 1_208_104),
+    ("softmax", "tflite_opt"): (0, 299_847),
+    ("softmax", "xnnpack"): (0, 299_847),
 }
 
-#: Sets of parameters in the sweep, where an engine compiles a model for each and fewer must do.
-LIBM_SETS = {"openvino": 60, "inductor": 1000}
+#: Sets of parameters in the sweep of a function of one code, where an engine is asked by a model for each and fewer must do.
+LIBM_SETS = {"openvino": 60, "inductor": 1000, "tflite_ref": 1000, "tflite_opt": 1000, "xnnpack": 1000}
 
 
-#: Differing outputs of 4,000 softmaxes of random codes under random parameters, on torch 2.13.0: (differing, outputs).
-SOFTMAX_COUNT = (0, 1_446_005)
+def _counted(engine, ops=tuple(_SMOOTH.split())):
+    """The counts of an engine, as a note states them: of functions of one code, or of others that are named."""
+    parts = [f"{op} {differing:,} of {outputs:,}" for (op, name), (differing, outputs) in LIBM_COUNTS.items() if name == engine and op in ops]
+    domain = f" of all 256 codes under {LIBM_SETS.get(engine, 4000):,} sets of parameters" if set(ops) <= set(_SMOOTH.split()) else ""
+    return f"outputs that differ in a sweep{domain}: " + ", ".join(parts)
 
 
-def _softmax_count():
-    return f"{SOFTMAX_COUNT[0]:,} of {SOFTMAX_COUNT[1]:,} outputs of random codes differ"
-
-
-def _counted(engine):
-    parts = [f"{op} {differing:,} of {outputs:,}" for (op, name), (differing, outputs) in LIBM_COUNTS.items() if name == engine]
-    return f"outputs that differ in a sweep of all 256 codes under {LIBM_SETS.get(engine, 4000):,} sets of parameters: " + ", ".join(parts)
+def _counted_softmax(engine):
+    differing, outputs = LIBM_COUNTS["softmax", engine]
+    return f"{differing:,} of {outputs:,} outputs of random codes differ"
 
 
 #: Where the bits of a cell hold.
@@ -145,7 +168,7 @@ CONDITIONS = (
     Note("embed_layer_norm", "onnxruntime", "QEmbedLayerNormalization"),
     Note("matmul gemm where", "onnx onnx_reference", "as the operator's expansion; held against no engine"),
     Note("mean", "onnxruntime", "over the last axes or the first; QLinearReduceMean has no kernel"),
-    Note("softmax", "onnxruntime", "QLinearSoftmax, whose table is the C library's exponential in float64, which Python calls too"),
+    Note("softmax", "onnxruntime", f"QLinearSoftmax, whose table is the C library's exponential in float64, which Python calls too; {_counted_softmax('onnxruntime')}"),
     Note("interpolate", "onnxruntime", "Resize of codes, with modes half_pixel, align_corners, and asymmetric for the nearest point; it cuts off what lies behind the point"),
     Note("adaptive_avg_pool3d", "onnxruntime", "the global pool alone; ONNX has no other"),
     Note("elu leaky_relu gelu", "qnnpack", "ATen's own kernel, as under fbgemm; sigmoid, tanh, hardsigmoid and hardswish are QNNPACK's tables for uint8 and ATen's for int8"),
@@ -155,9 +178,6 @@ CONDITIONS = (
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
     Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),
-    Note("sigmoid", "onnxruntime", f"MLAS's rational function on a CPU with FMA; {_counted('onnxruntime')}"),
-    Note("tanh gelu", "onnxruntime", "between DequantizeLinear and QuantizeLinear, by MLAS's tanh and erf on a CPU with FMA"),
-    Note("elu", "onnxruntime", "between DequantizeLinear and QuantizeLinear, by Eigen's exponential, on one thread; libm: the last elements, which fill no vector of four"),
     Note("hardsigmoid hardswish", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
     Note(_FUNCTIONS, "onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
     Note(_SMOOTH, "inductor", f"libm: dequantize, the function in float64 rounded once, quantize, where ATen takes SLEEF's; {_counted('inductor')}"),
@@ -166,16 +186,18 @@ CONDITIONS = (
     Note("threshold", _ATEN, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("mean", _TORCH, "over axes that lie side by side in memory; other than the last ones not the densest"),
     Note("celu", _ATEN, "libm: as elu"),
-    Note("softmax", _TORCH, f"ATen's AVX-512 build, or by the profile on that level the one for AVX2; libm: beside the densest axis the last entries, which fill no vector; {_softmax_count()}"),
+    Note("softmax", _TORCH, f"ATen's AVX-512 build, or by the profile on that level the one for AVX2; libm: beside the densest axis the last entries, which fill no vector; {_counted_softmax('fbgemm')}"),
     Note("linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", _ATEN, "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says"),
     Note("linear_dynamic", "inductor onnx onnx_reference", "quantize_dynamic, then linear with out=None, of which each is exact; the whole was held against no engine"),
     Note("quantize_embedding embedding_bag", _TORCH, "finite rows; sums in mode 0, one row after another, as FBGEMM's generated kernels for AVX2 and AVX-512 add them"),
     Note("adaptive_avg_pool2d", "onnxruntime", "the global pool alone; ONNX has no other"),
-    Note("sigmoid tanh", _TFLITE, "into the kernels' own output parameters, (1/256, -128) and (1/128, 0); as a table of the function in float64, rounded once"),
-    Note("elu", "tflite_opt xnnpack", "with alpha=1"),
-    Note("gelu", _TFLITE, "not approximated; as a table of the function in float64, rounded once, where the kernel takes libm's erff"),
+    Note("sigmoid tanh", _TFLITE, "into the kernels' own output parameters, (1/256, -128) and (1/128, 0)"),
+    Note("sigmoid tanh", "tflite_ref tflite_opt", f"libm: as a table of the function in float64, rounded once; {_counted('tflite_opt', ('sigmoid', 'tanh'))}"),
+    Note("sigmoid tanh", "xnnpack", f"libm: as a table of the function in float64, rounded once, where the delegate computes in float32; {_counted('xnnpack', ('sigmoid', 'tanh'))}"),
+    Note("elu", "tflite_opt xnnpack", f"with alpha=1; {_counted('tflite_opt', ('elu',))}"),
+    Note("gelu", _TFLITE, f"not approximated; as a table of the function in float64, rounded once, where the kernel takes libm's erff; {_counted('tflite_opt', ('gelu',))}"),
     Note("relu6 hardtanh", _TFLITE, "as RELU6, and RELU_N1_TO_1 with limits -1 and 1"),
-    Note("softmax", "tflite_opt xnnpack", "libm: a table of the exponential in float64, rounded once, where the kernel takes libm's expf"),
+    Note("softmax", "tflite_opt xnnpack", f"libm: a table of the exponential in float64, rounded once, where the kernel takes libm's expf; {_counted_softmax('tflite_opt')}"),
     Note("softmax", _TFLITE, "along the last axis, into scale 1/256 and zero point -128"),
     Note("conv_transpose1d", _TFLITE, "as TRANSPOSE_CONV of height 1"),
     Note("conv_transpose1d conv_transpose2d", _TFLITE, "one group, no dilation"),

@@ -7,11 +7,12 @@ import numpy as np
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import choose
+from refquant.numerics.coverage import LIBM_SETS
 from refquant.verify.campaign import Row, try_problem
 from refquant.verify.compare import Outcome, Status
 from refquant.verify.draws import draw_scale
 from refquant.verify.problem import Problem
-from refquant.verify.unary_sweep import UNARY_OPERATORS, unary_sweep
+from refquant.verify.unary_sweep import SWEEP_SETS, UNARY_OPERATORS, unary_sweep
 
 __all__ = ["POST_SETS", "SOFTMAX_SETS", "libm_sweep", "post_problems", "softmax_problems"]
 
@@ -79,6 +80,7 @@ def libm_sweep(runner, op, *, sets=None, seed=0):
     op : str
         A function of one code, ``softmax``, or a product with its post-operation such as ``linear tanh``.
     sets : int, optional
+        As many as behind the counts of `refquant.numerics.coverage` unless given.
     seed : int
 
     Returns
@@ -97,7 +99,7 @@ def libm_sweep(runner, op, *, sets=None, seed=0):
     (24576, 0)
     """
     if op in UNARY_OPERATORS:
-        return unary_sweep(runner, op, seed=seed, **({} if sets is None else {"sets": sets}))
+        return unary_sweep(runner, op, sets=sets or LIBM_SETS.get(runner.name, SWEEP_SETS), seed=seed)
     product, _, function = op.partition(" ")
     problems = softmax_problems(sets=sets or SOFTMAX_SETS, seed=seed) if op == "softmax" else post_problems(product, function, sets=sets or POST_SETS, seed=seed)
     row = Row(op, runner.name)

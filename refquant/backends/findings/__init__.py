@@ -10,13 +10,15 @@
 
 from refquant.backends.findings.conversions import CONVERSIONS
 from refquant.backends.findings.elementwise import ELEMENTWISE
-from refquant.backends.findings.finding import Finding, Reproduction, reproduce
+from refquant.backends.findings.event import Event, reproduce_event
+from refquant.backends.findings.events import EVENTS
+from refquant.backends.findings.finding import Finding, Reproduction, reproduce_call
 from refquant.backends.findings.products import PRODUCTS
 from refquant.errors import ArgumentError, choose
 
-__all__ = ["FINDINGS", "Finding", "Reproduction", "find", "reproduce"]
+__all__ = ["FINDINGS", "Event", "Finding", "Reproduction", "find", "reproduce"]
 
-FINDINGS = (*CONVERSIONS, *PRODUCTS, *ELEMENTWISE)
+FINDINGS = (*CONVERSIONS, *PRODUCTS, *ELEMENTWISE, *EVENTS)
 
 if len({finding.name for finding in FINDINGS}) != len(FINDINGS):
     raise ArgumentError("findings: two findings share a name; rename one")
@@ -26,3 +28,24 @@ def find(name):
     """Return the finding of a name, or raise an `ArgumentError` with the nearest ones."""
     table = {finding.name: finding for finding in FINDINGS}
     return table[choose("findings", "name", name, table)]
+
+
+def reproduce(finding, runner=None):
+    """Run a finding's call on an engine and by the oracle; of an event ask the engine in another process.
+
+    Parameters
+    ----------
+    finding : Finding or Event
+    runner : Runner, optional
+        None leaves the engine out.
+
+    Returns
+    -------
+    Reproduction
+
+    Raises
+    ------
+    BackendMissing
+        The engine does not compute the call on this processor.
+    """
+    return reproduce_event(finding, runner is not None) if isinstance(finding, Event) else reproduce_call(finding, runner)

@@ -1,4 +1,4 @@
-"""Findings about quantize, dequantize and fake-quantize."""
+"""Findings about quantize, dequantize, fake-quantize and what stays among codes."""
 
 import numpy as np
 
@@ -103,5 +103,12 @@ CONVERSIONS = (
         title="ONNX Runtime quantizes NaN to the smallest code",
         text="MlasQuantizeLinear clamps by maxps with the bound as second operand, which a NaN yields to. PyTorch gives the largest.",
         problem=of("quantize", x=np.float32([np.nan, 1.0]), qparams=QParams(1.0, 3, "uint8")), expect=by("fbgemm"), expected_by="as in PyTorch",
+    ),
+    Finding(
+        name="resize-cuts-off", engine="onnxruntime",
+        title="ONNX Runtime's Resize of codes cuts off what lies behind the point",
+        text="The interpolated number is cast to the integer type, toward zero, and not rounded: 0.75 becomes 0. Codes come out half a step too small on the average.",
+        problem=of("interpolate", x=codes([[[[0, 3]]]]), size=(1, 4), mode="bilinear", align_corners=False), expect=values([[[[0, 1, 2, 3]]]]),
+        expected_by="of round half to even",
     ),
 )  # fmt: skip

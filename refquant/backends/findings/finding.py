@@ -12,7 +12,7 @@ from refquant.verify.compare import compare
 from refquant.verify.problem import Problem, oracle
 from refquant.verify.shown import Shown, show
 
-__all__ = ["Finding", "Reproduction", "reproduce", "case", "codes", "by", "of", "values"]
+__all__ = ["Finding", "Reproduction", "reproduce_call", "case", "codes", "by", "of", "values"]
 
 _SHOWN = 4
 
@@ -102,7 +102,7 @@ class Reproduction(NamedTuple):
             yield f"{list(map(int, place))}: engine {engine}, oracle {at(described)}{of_level}, expected {at(self.expected)}"
 
 
-def reproduce(finding, runner=None):
+def reproduce_call(finding, runner=None):
     """Run a finding's call on an engine and by the oracle.
 
     Parameters

@@ -1,0 +1,53 @@
+"""Findings about whole calls of an engine: its conversion, its calibration, its process."""
+
+from refquant.backends.findings.batches import BATCHES
+from refquant.backends.findings.event import Event
+
+__all__ = ["EVENTS", "FIRST_SCALE", "SECOND_SCALE", "CUT_RANGE"]
+
+
+def _range(batches):
+    return [min(float(b.min()) for b in batches), max(float(b.max()) for b in batches)]
+
+
+#: What `refquant.observers` find: the scales of both calls by HistogramObserver in 7 bits, as the x86 engine asks for; the range by EntropyObserver(2048, 128).
+FIRST_SCALE, SECOND_SCALE = 0.015740342438220978, 0.15740342438220978
+CUT_RANGE = [-8.819395065307617, 8.834627151489258]
+
+EVENTS = (
+    Event(
+        name="softmax-ends-the-process", engine="tflite_ref", defect=True,
+        title="TFLite's reference SOFTMAX aborts where a row has 512 entries that are about equal",
+        text="The sum of the exponentials is normalized, and the last step shifts by its logarithm plus 23 bits. From a sum of 512 on that is more than 31, which "
+        "an assertion forbids: the process ends by SIGABRT. A thousand classes that are equally likely are such a row.",
+        live="litert_events:softmax_of_many", oracle=lambda: [-6], expect=lambda: [512], expected_by="512 outputs",
+    ),
+    Event(
+        name="a-reused-module-has-one-scale", engine="x86",
+        title="A module that is called twice has one output scale after convert_fx, that of its last call",
+        text="Each call is observed by itself, but a quantized module holds one scale and one zero point, and the later call overwrites the earlier one's. "
+        "Here the first call's outputs are ten times smaller, and share an eighth of the codes.",
+        live="torch_events:reused_module", oracle=lambda: [SECOND_SCALE] * 2, expect=lambda: [FIRST_SCALE, SECOND_SCALE], expected_by="of each call",
+    ),
+    Event(
+        name="functional-convolution-needs-every-argument", engine="x86",
+        title="A model that calls F.conv2d with its default arguments cannot be converted",
+        text="prepare_fx takes the pattern, and convert_fx passes what the call has to quantized::conv2d_prepack, which has no defaults: a RuntimeError about a missing "
+        "stride, at the end of a calibration. With stride, padding, dilation and groups written out it converts.",
+        live="torch_events:functional_convolution", oracle=lambda: [0, 1], expect=lambda: [1, 1], expected_by="both to convert",
+    ),
+    Event(
+        name="entropy-is-min-max", engine="onnxruntime",
+        title="ONNX Runtime's Entropy calibration with its defaults is MinMax",
+        text="Its histogram has 128 bins by default and the search asks for 128 quantized ones, so that the only candidate is the whole range. "
+        "With num_bins=2048 outliers are cut off.",
+        live="onnxruntime_events:entropy", oracle=lambda: _range(BATCHES), expect=lambda: CUT_RANGE, expected_by="as with 2048 bins",
+    ),
+    Event(
+        name="calibration-forgets-batches", engine="onnxruntime", defect=True,
+        title="CalibMaxIntermediateOutputs throws calibration batches away",
+        text="Once so many outputs are held they are cleared, before their range is taken; what counts is what came after the last clearing. "
+        "Of three batches and a limit of two the third alone is left, here not the widest. Where nothing is left, it raises an error.",
+        live="onnxruntime_events:few_intermediate_outputs", oracle=lambda: _range(BATCHES[2:]), expect=lambda: _range(BATCHES), expected_by="of all batches",
+    ),
+)  # fmt: skip
