@@ -14,6 +14,7 @@ _CONVOLUTIONS = "conv1d conv2d conv3d"
 _TRANSPOSED = "conv_transpose1d conv_transpose2d conv_transpose3d"
 _SMOOTH = "sigmoid tanh elu gelu"
 _OPENVINO = "between DequantizeLinear and QuantizeLinear with INFERENCE_PRECISION_HINT=f32"
+_POSTS = ("linear tanh", "linear gelu", "linear swish")
 _FUNCTIONS = _SMOOTH + " hardsigmoid hardswish leaky_relu"
 
 
@@ -113,9 +114,9 @@ LIBM_COUNTS = {
     ("gelu", "xnnpack"): (0, 307_200),
     ("linear tanh", "onednn"): (0, 2_457_600),
     ("linear tanh", "inductor"): (0, 2_457_600),
-    ("linear gelu", "inductor"): (14, 2_457_600),
-    ("linear swish", "inductor"): (2, 2_457_600),
-    ("conv2d swish", "inductor"): (4, 2_457_600),
+    ("linear gelu", "inductor"): (0, 2_457_600),
+    ("linear swish", "inductor"): (0, 2_457_600),
+    ("conv2d swish", "inductor"): (0, 2_457_600),
     ("softmax", "fbgemm"): (0, 1_208_104),
     ("softmax", "qnnpack"): (0, 1_208_104),
     ("softmax", "onnxruntime"): (0, 1_208_104),
@@ -172,12 +173,17 @@ CONDITIONS = (
     Note("interpolate", "onnxruntime", "Resize of codes, with modes half_pixel, align_corners, and asymmetric for the nearest point; it cuts off what lies behind the point"),
     Note("adaptive_avg_pool3d", "onnxruntime", "the global pool alone; ONNX has no other"),
     Note("elu leaky_relu gelu", "qnnpack", "ATen's own kernel, as under fbgemm; sigmoid, tanh, hardsigmoid and hardswish are QNNPACK's tables for uint8 and ATen's for int8"),
-    Note("linear", "onednn inductor", "the post-operation tanh, and gelu on AVX-512, rest on libm: a result beside a rounding boundary may come out one code off; their float32 outputs are refused"),
+    Note("linear", "onednn", f"the post-operation tanh, and gelu on AVX-512, rest on libm: a result beside a rounding boundary may come out one code off; their float32 outputs are refused; {_counted('onednn', ('linear tanh',))}"),
+    Note("linear", "inductor", f"the post-operation tanh, and gelu on AVX-512, rest on libm: a result beside a rounding boundary may come out one code off; their float32 outputs are refused; {_counted('inductor', _POSTS)} on AVX2"),
+    Note("conv2d", "inductor", f"the post-operation swish: {_counted('inductor', ('conv2d swish',))} on AVX2"),
     Note("conv2d", "onednn", "weights packed anew for each post-operation: the engine goes on with the first one that packed weights were used with"),
     Note("clamp hardtanh relu6", "qnnpack", "what is meant: of uint8 images in channels-last memory the engine limits the codes as they lie there and takes them for channels-first ones"),
     Note("mul cat", "qnnpack", "ATen's own kernel, as under fbgemm: its AVX2 or AVX-512 build"),
     Note("avg_pool2d adaptive_avg_pool2d", _ATEN, "ATen's AVX-512 build, whose channels-last kernels take 16 and 8 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),
+    Note("sigmoid", "onnxruntime", f"MLAS's rational function on a CPU with FMA; {_counted('onnxruntime', ('sigmoid',))}"),
+    Note("tanh gelu", "onnxruntime", f"between DequantizeLinear and QuantizeLinear, by MLAS's tanh and erf on a CPU with FMA; {_counted('onnxruntime', ('tanh', 'gelu'))}"),
+    Note("elu", "onnxruntime", "between DequantizeLinear and QuantizeLinear, by Eigen's exponential, on one thread; libm: the last elements, which fill no vector of four"),
     Note("hardsigmoid hardswish", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
     Note(_FUNCTIONS, "onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
     Note(_SMOOTH, "inductor", f"libm: dequantize, the function in float64 rounded once, quantize, where ATen takes SLEEF's; {_counted('inductor')}"),
