@@ -7,6 +7,7 @@ import numpy as np
 from refquant.core.epilogue import DST_DIV, code_of_real
 from refquant.core.fma import fma32
 from refquant.core.onednn_eltwise import onednn_gelu, onednn_swish
+from refquant.core.onednn_erf import onednn_gelu_avx512
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
 from refquant.ops.output_stage import inverse_of_inverse
@@ -54,7 +55,11 @@ POST_OPERATIONS = {
 }
 
 _REFERENCE = {"swish": _by_libm(lambda t: t / (1 + np.exp(-t))), "gelu": _by_libm(_gelu)}
-_BELOW_AVX512 = ("avx2", "avx_vnni", "avx_vnni_int8")
+# By processor level; None is the one that profiles name, with AVX512-VNNI.
+_GELU = {
+    **dict.fromkeys(("avx2", "avx_vnni", "avx_vnni_int8"), onednn_gelu),
+    **dict.fromkeys((None, "avx512", "avx512_vbmi", "avx512_vnni", "amx_int8"), onednn_gelu_avx512),
+}
 
 
 class PostOperations(NamedTuple):
@@ -121,8 +126,8 @@ def post_operations(profile, op, activation, other, shape, real=False):
         return None
     function, most, libm = POST_OPERATIONS["relu" if name is None else choose(place, "activation", name, [None, *POST_OPERATIONS])]
     reference = _REFERENCE.get(name, function)
-    if name == "gelu" and profile.isa in _BELOW_AVX512:
-        function, libm = onednn_gelu, False
+    if name == "gelu" and profile.isa in _GELU:
+        function, libm = _GELU[profile.isa], False
     form = profile.section("post", op)
     if len(parameters) > most:
         raise ArgumentError(f"{place}: activation={activation!r} has {len(parameters)} parameters but {name} takes {most}; leave the rest out")

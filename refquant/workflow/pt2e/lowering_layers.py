@@ -13,7 +13,6 @@ __all__ = ["pack_layers", "fuse_layers"]
 _CONVOLUTIONS = ("conv1d", "conv2d")
 _CONV_UNARY = {"relu": "relu", "hardtanh": "hardtanh", "relu6": "hardtanh", "hardswish": "hardswish", "silu": "swish"}
 _LINEAR_UNARY = {"relu": "relu", "gelu": "gelu"}
-_LIBM = ("gelu",)  # float32 results have last bits of oneDNN's own
 
 
 def pack_layers(graph, passes):
@@ -69,7 +68,7 @@ def _fuse(graph, passes, last):
     if not _on_codes(node) or not graph.alone(node):
         return
     family = "qconv" if node.op in _CONVOLUTIONS else "qlinear"
-    activation = _activation(node, unary, quantize)
+    activation = _activation(node, unary)
     if f"{family}_unary" not in passes or unary is not None and activation is None:
         return
     graph.replace(f"{family}_unary", chain, _layer(chain, activation, quantize, ()))
@@ -81,12 +80,12 @@ def _on_codes(node):
     return packed and node.attrs["out"] is None and node.attrs["activation"] is None and len(node.inputs) == 1
 
 
-def _activation(layer, unary, quantize):
+def _activation(layer, unary):
     """Return the activation that a layer takes in, or None where it takes none."""
     if unary is None:
         return None
     name = {"linear": _LINEAR_UNARY, "conv2d": _CONV_UNARY}.get(layer.op, {"relu": "relu"}).get(unary.op)
-    if name in _LIBM and quantize is None or name == "gelu" and unary.attrs.get("approximate", "none") != "none":
+    if name == "gelu" and unary.attrs.get("approximate", "none") != "none":
         return None
     if name == "hardtanh":
         return (name, 0.0, 6.0) if unary.op == "relu6" else (name, unary.attrs["min_val"], unary.attrs["max_val"])
