@@ -14,12 +14,26 @@ from refquant.verify.mutants import sections_of
 from refquant.verify.special_streams import SPECIAL_STREAMS
 
 INDEX = read_index()
-# Operators that an engine is not asked for by itself: other operators of it are made of them, or they are the same integers everywhere.
+# Operators that an engine is not asked for by itself (others of it are made of them, or they are the same integers everywhere); and those that wait to be recorded.
 WITHOUT_VECTORS = {
-    "conv_transpose3d": "qnnpack", "quantize_dynamic": "inductor", "linear_dynamic": "inductor",
+    "conv_transpose1d": "openvino",
+    "conv_transpose2d": "openvino",
+    "conv_transpose3d": "qnnpack openvino",
     "matmul_integer": "fbgemm onednn x86 qnnpack inductor tflite_ref tflite_opt xnnpack openvino",
+    "quantize_dynamic": "inductor openvino",
+    "linear_dynamic": "inductor",
     "conv_integer": "fbgemm onednn x86 qnnpack inductor tflite_ref tflite_opt xnnpack openvino",
-    "max_pool1d": "tflite_ref tflite_opt xnnpack openvino", "max_pool3d": "tflite_ref tflite_opt xnnpack openvino",
+    "relu6": "openvino",
+    "clamp": "openvino",
+    "hardtanh": "openvino",
+    "prelu": "openvino",
+    "softmax": "openvino",
+    "max_pool1d": "tflite_ref tflite_opt xnnpack openvino",
+    "max_pool3d": "tflite_ref tflite_opt xnnpack openvino",
+    "avg_pool3d": "openvino",
+    "adaptive_avg_pool3d": "openvino",
+    "mean": "openvino",
+    "interpolate": "openvino",
     "quantize_embedding": "onnxruntime tflite_ref tflite_opt xnnpack openvino",
 }  # fmt: skip
 
