@@ -134,13 +134,15 @@ def case_stream(op, profile, *, seed=0):
     stream = STREAMS[choose("default_cases", "op", op, STREAMS)]
     profile = numerics.get(profile)
     rng = np.random.Generator(np.random.PCG64([seed, crc32(op.encode())]))
-    small, large, wrap = (_shuffled(rng, [s for s in _shapes(op, texts) if _pools(op, profile, s)]) for texts in stream[:3])
+    shapes = [[s for s in _shapes(op, texts) if _pools(op, profile, s)] for texts in stream[:3]]
+    # A profile that takes no large shape is given the small ones again.
+    small, large, wrap = (_shuffled(rng, chosen) for chosen in (shapes[0], shapes[1] or shapes[0], shapes[2]))
     strategies = _shuffled(rng, stream.strategies)
     options = _shuffled(rng, [tuple(o.split()) for o in stream.options if _offered(op, profile, o.split())] or [()])
     for i in count():
         strategy, chosen = next(strategies), next(options)
-        shapes = wrap if strategy == "wrap" else large if i >= _ROUNDS * len(stream.small) and i % 2 else small
-        case = Case(op=op, profile=profile.name, shape=next(shapes), strategy=strategy, seed=seed + i)
+        shape = wrap if strategy == "wrap" else large if i >= _ROUNDS * len(stream.small) and i % 2 else small
+        case = Case(op=op, profile=profile.name, shape=next(shape), strategy=strategy, seed=seed + i)
         if profile.name in _INT8_ALONE:
             chosen = ("int8", *(o for o in chosen if o not in ("int8", "uint8", "int32", "asymmetric")))
         if isinstance(profile.conv, RangeProductForm) and op in _PRODUCTS:
