@@ -13,6 +13,9 @@ from refquant.backends.torch_pt2e import Float64Sums, converted_module
 
 __all__ = ["LoweredLayer", "CompilationFailed", "inductor_graph", "run_lowered", "run_compiled", "compiled"]
 
+# Vectors of AVX2, also where the CPU has longer ones: the order of some sums depends on their length.
+_CONFIG = {"freezing": True, "cpp.simdlen": 256}
+
 
 class LoweredLayer(NamedTuple):
     """A layer that Inductor has lowered: told by the scales of its weight, what it has taken in, what it read and what it computed."""
@@ -34,7 +37,7 @@ class CompilationFailed(Exception):
 def _compile(converted, inputs, inner):
     """Run a converted module through ``torch.compile``, `inner` in the place of Inductor's code generation; return the module's outputs."""
     torch._dynamo.reset()
-    with torch._inductor.config.patch(freezing=True), torch.no_grad(), warnings.catch_warnings():
+    with torch._inductor.config.patch(_CONFIG), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             outputs = torch.compile(converted, backend=lambda graph, example: compile_fx(graph, example, inner_compile=inner))(*inputs)
@@ -124,7 +127,7 @@ def run_compiled(prepared, *inputs):
 def compiled(function, *inputs):
     """Compile a function of tensors with TorchInductor and return what it computes of arrays, strides kept."""
     torch._dynamo.reset()
-    with torch._inductor.config.patch(freezing=True), torch.no_grad(), warnings.catch_warnings():
+    with torch._inductor.config.patch(_CONFIG), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.compile(function)(*map(torch.from_numpy, inputs)).numpy()
 
