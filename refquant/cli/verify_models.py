@@ -91,10 +91,10 @@ def _network(name, engine):
 
 
 def _left_out(engine):
-    """Layers that PyTorch computes wrongly or cannot convert, and those whose saturation is not known on a processor without VNNI."""
+    """Layers that PyTorch computes wrongly or cannot convert."""
     if engine == "qnnpack":  # its clamp gives channels-last images another order of values
         return ("relu6", "hardtanh")
-    return ("transposed",) if engine == "onednn" or "@" in numerics_here(engine) else ()
+    return ("transposed",) if engine == "onednn" else ()
 
 
 def compare_network(name, engine, network=None, order=None, mappings=None, backend_config=None, qat=False):
