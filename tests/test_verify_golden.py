@@ -14,26 +14,15 @@ from refquant.verify.mutants import sections_of
 from refquant.verify.special_streams import SPECIAL_STREAMS
 
 INDEX = read_index()
-# Operators that an engine is not asked for by itself (others of it are made of them, or they are the same integers everywhere); and those that wait to be recorded.
+# Operators that an engine is not asked for by itself (others of it are made of them, or they are the same integers everywhere).
 WITHOUT_VECTORS = {
-    "conv_transpose1d": "openvino",
-    "conv_transpose2d": "openvino",
-    "conv_transpose3d": "qnnpack openvino",
+    "conv_transpose3d": "qnnpack",
     "matmul_integer": "fbgemm onednn x86 qnnpack inductor tflite_ref tflite_opt xnnpack openvino",
-    "quantize_dynamic": "inductor openvino",
+    "quantize_dynamic": "inductor",
     "linear_dynamic": "inductor",
     "conv_integer": "fbgemm onednn x86 qnnpack inductor tflite_ref tflite_opt xnnpack openvino",
-    "relu6": "openvino",
-    "clamp": "openvino",
-    "hardtanh": "openvino",
-    "prelu": "openvino",
-    "softmax": "openvino",
-    "max_pool1d": "tflite_ref tflite_opt xnnpack openvino",
-    "max_pool3d": "tflite_ref tflite_opt xnnpack openvino",
-    "avg_pool3d": "openvino",
-    "adaptive_avg_pool3d": "openvino",
-    "mean": "openvino",
-    "interpolate": "openvino",
+    "max_pool1d": "tflite_ref tflite_opt xnnpack",
+    "max_pool3d": "tflite_ref tflite_opt xnnpack",
     "quantize_embedding": "onnxruntime tflite_ref tflite_opt xnnpack openvino",
 }  # fmt: skip
 
