@@ -90,7 +90,7 @@ def checked_graph(proto, opsets, external, numerics, outputs=None):
     if len(graph.sparse_initializer):
         raise UnsupportedError("from_onnx: sparse initializers are not supported; store them dense")
     constants = _constants(graph, external)
-    inputs = [_input(info) for info in graph.input if info.name not in constants]
+    inputs = [_input(info, graph) for info in graph.input if info.name not in constants]
     names = [i.name for i in inputs]
     if len(set(names)) != len(names):
         raise ArgumentError(f"from_onnx: inputs {names} repeat a name; the file is damaged, export it again")
@@ -140,13 +140,14 @@ def _constants(graph, external):
     return constants
 
 
-def _input(info):
+def _input(info, graph):
     place = f"input {info.name!r}"
     kind = info.type.WhichOneof("value")
     if not info.name or kind is None:
         raise ArgumentError(f"from_onnx: {place} has no name or no type; the file is damaged, export it again")
     if kind != "tensor_type":
-        raise UnsupportedError(f"from_onnx: {place} is a {kind.removesuffix('_type')}; refquant takes tensors")
+        takers = [_label(node, i) for i, node in enumerate(graph.node) if info.name in node.input]
+        raise UnsupportedError(f"from_onnx: {place} of {takers[0] if takers else 'the graph'} has the type {kind.removesuffix('_type')}; refquant takes tensors")
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return OnnxInput(info.name, type_of_number(tensor.elem_type, place), None)

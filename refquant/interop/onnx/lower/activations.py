@@ -42,6 +42,8 @@ def _clip(low, node):
         if least != qparams.zero_point or most is not None:
             low.refuse(node, f"clips codes to {least} … {most}")
         return low.add(node.name, "relu", [x], qparams=qparams)
+    if least is most is None:
+        return low.add(node.name, "identity", [x])
     if (least, most) == (0.0, 6.0):
         return low.add(node.name, "relu6", [x])
     if (least, most) == (0.0, None):
