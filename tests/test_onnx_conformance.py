@@ -73,7 +73,12 @@ def by_backend(model):
 
 def by_import(numerics):
     """Import as `from_onnx` does by default: as a graph where there is one, fused for ONNX Runtime."""
-    return lambda model: lambda inputs: from_onnx(model, numerics=numerics).run(*inputs)
+
+    def ready(model):
+        imported = from_onnx(model, numerics=numerics)
+        return lambda inputs: imported.run(*inputs)
+
+    return ready
 
 
 def outcome(model, data_sets, rtol, atol, ready=by_backend):
