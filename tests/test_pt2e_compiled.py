@@ -55,6 +55,7 @@ from refquant.backends.torch_module import to_torch  # noqa: E402
 from refquant.cli import pt2e_parity  # noqa: E402
 from refquant.cli.pt2e_networks import networks  # noqa: E402
 from refquant.cli.pt2e_operators import OPERATORS, inputs_of, run_ours  # noqa: E402
+from refquant.graph import Builder  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -105,6 +106,19 @@ def test_a_random_network_with_a_function_that_ends_in_float():
     pair, x = prepared("random-1")
     found = pt2e_parity._compare_layers(pair, x, torch_inductor.run_lowered, "float64")
     assert found.verdict == "equal" and found.counts["layers"] == 6, found
+
+
+def test_a_max_pool_on_codes_forgets_its_ceil_mode(monkeypatch):
+    """What TorchInductor compiles makes 3 rows of 8 by a window of 3 and a stride of 2, where the graph says 4."""
+    builder = Builder(seed=1)
+    pool = builder.input("x", (None, 8, 8, 8)).conv2d(8, 1).max_pool2d(3, 2, ceil_mode=True)
+    model = builder.build(pool.conv2d(8, 1))
+    assert model.shapes()[model.outputs[0]] == (None, 8, 4, 4)
+    batch = np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)
+    found = pt2e_parity.compare_compiled(to_torch(model), model, [batch])
+    assert found.verdict == "equal" and found.counts["layers"] == 2, found
+    monkeypatch.setattr(pt2e_parity, "DEFECTS", ())
+    assert pt2e_parity.compare_compiled(to_torch(model), model, [batch]).verdict == "shapes"
 
 
 @pytest.mark.parametrize("name", ["sum of codes", "silu", "gelu", "batch_norm", "adaptive_avg_pool2d 1", "mean of rows", "softmax of channels"])

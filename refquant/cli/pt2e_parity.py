@@ -10,6 +10,7 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import RefquantError, UnsupportedError
 from refquant.ops import PackedWeights
 from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, lower_pt2e, prepare_pt2e
+from refquant.workflow.pt2e.lower_pt2e import DEFECTS
 
 __all__ = ["Parity", "compare_eager", "compare_lowered", "compare_compiled", "compare_operator", "our_annotations", "our_placement"]
 
@@ -179,7 +180,7 @@ def compare_lowered(module, model, batches, *, strict=False, quantizers=None):
 
 
 def compare_compiled(module, model, batches, *, strict=False, quantizers=None):
-    """As `compare_lowered`, but the program that TorchInductor compiles runs as it is; ours with real sums in its order.
+    """As `compare_lowered`, but the program that TorchInductor compiles runs as it is; ours with real sums in its order, and with its defects.
 
     Both are calibrated with real sums in float64, so that they have the same scales.
     """
@@ -199,14 +200,18 @@ def _compare_layers(pair, x, run_theirs, order):
     except CompilationFailed as error:
         return Parity("inductor fails", {}, str(error))
     try:
-        y, layers = run_our_layers(lower_pt2e(convert_pt2e(ours)), x, order)
+        y, layers = run_our_layers(lower_pt2e(convert_pt2e(ours), defects=DEFECTS if order == "inductor" else ()), x, order)
     except UnsupportedError as error:
         return Parity("not described", {}, str(error))
     key = lambda layer: tuple(layer[:6])  # noqa: E731
-    a, b = sorted(layers, key=key), sorted(their_layers, key=key)
+    in_order = lambda layer: (*key(layer), layer[7].size, layer[7].tobytes())  # noqa: E731 - layers may share all that tells them
+    a, b = sorted(layers, key=in_order), sorted(their_layers, key=in_order)
     counts = {"layers": len(a), "sums": sum(layer[3] for layer in a), "numbers": sum(v.size for layer in a for v in layer[6:8])}
     if [key(v) for v in a] != [key(v) for v in b]:
         return Parity("fusions", counts, _first_difference([key(v)[1:] for v in a], [key(v)[1:] for v in b]))
+    sizes = [[(v[7].size, v[6].size) for v in layers] for layers in (a, b)]
+    if sizes[0] != sizes[1]:
+        return Parity("shapes", counts, "numbers read and made: " + _first_difference(*sizes))
     return _verdict(counts, [(v[i], w[i].reshape(v[i].shape)) for v, w in zip(a, b) for i in (6, 7)], y, their_y)
 
 

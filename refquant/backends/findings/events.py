@@ -37,6 +37,13 @@ EVENTS = (
         live="torch_events:functional_convolution", oracle=lambda: [0, 1], expect=lambda: [1, 1], expected_by="both to convert",
     ),
     Event(
+        name="compiled-max-pool-forgets-ceil-mode", engine="inductor", defect=True,
+        title="What TorchInductor compiles of a quantized max pool forgets ceil_mode",
+        text="Between a dequantize and a quantize node the pool is lowered to one on codes, which is given ceil_mode and computes as without: the last row and column "
+        "are missing, and every later image has another size. GoogLeNet and SqueezeNet have such pools. lower_pt2e(defects=('floor_max_pool',)) does likewise.",
+        live="torch_events:compiled_max_pool", oracle=lambda: [4, 3], expect=lambda: [4, 4], expected_by="4 rows of 8",
+    ),
+    Event(
         name="entropy-is-min-max", engine="onnxruntime",
         title="ONNX Runtime's Entropy calibration with its defaults is MinMax",
         text="Its histogram has 128 bins by default and the search asks for 128 quantized ones, so that the only candidate is the whole range. "

@@ -2,7 +2,7 @@
 
 from refquant.backends.findings.batches import SMALL
 
-__all__ = ["reused_module", "functional_convolution"]
+__all__ = ["reused_module", "functional_convolution", "compiled_max_pool"]
 
 
 def _convert(module, x):
@@ -62,3 +62,21 @@ def _converts(module):
     except RuntimeError:
         return 0
     return 1
+
+
+def compiled_max_pool():
+    """Return how many rows a max pool of 3 with a stride of 2 and ``ceil_mode`` makes of 8: in eager mode, and compiled by TorchInductor from codes to codes."""
+    import torch
+    import torch._inductor.config
+    import torch.ao.quantization.fx._decomposed  # registers the operators
+
+    quantized = torch.ops.quantized_decomposed
+
+    def pool(codes):
+        x = quantized.dequantize_per_tensor.default(codes, 0.5, 3, 0, 255, torch.uint8)
+        y = torch.ops.aten.max_pool2d.default(x, [3, 3], [2, 2], [0, 0], [1, 1], True)
+        return quantized.quantize_per_tensor.default(y, 0.5, 3, 0, 255, torch.uint8)
+
+    codes = torch.zeros((1, 8, 8, 8), dtype=torch.uint8)
+    with torch._inductor.config.patch(freezing=True), torch.no_grad():
+        return [pool(codes).shape[2], torch.compile(pool)(codes).shape[2]]

@@ -4,15 +4,18 @@ from refquant.errors import ArgumentError, choose
 from refquant.graph.model import Model
 from refquant.workflow.pt2e.lowering_graph import LoweringGraph
 from refquant.workflow.pt2e.lowering_layers import fuse_layers, pack_layers
-from refquant.workflow.pt2e.lowering_values import drop_dropouts, lift_quantize, promote_dequantize, values_on_codes
+from refquant.workflow.pt2e.lowering_values import drop_dropouts, floor_max_pools, lift_quantize, promote_dequantize, values_on_codes
 
-__all__ = ["PASSES", "LoweredModel", "lower_pt2e"]
+__all__ = ["PASSES", "DEFECTS", "LoweredModel", "lower_pt2e"]
 
 PASSES = (
     "quant_lift_up", "dequant_promotion", "qconv", "qlinear", "qconv_unary", "qconv_binary", "qlinear_unary", "qlinear_binary",
     "qmaxpool2d", "qcat", "qreshape",
 )  # fmt: skip
 """All passes, in the order in which they are applied."""
+
+DEFECTS = ("floor_max_pool",)
+"""What compiled programs do against the graph that they are made of."""
 
 
 class LoweredModel(Model):
@@ -24,7 +27,7 @@ class LoweredModel(Model):
         return "\n".join([super().__str__(), "fusions:", *(f"  {fusion}" for fusion in self.fusions)])
 
 
-def lower_pt2e(model, passes=PASSES):
+def lower_pt2e(model, passes=PASSES, *, defects=()):
     """Fuse a converted model as TorchInductor does on x86: layers compute on codes and apply what follows them in one rounding.
 
     ``qconv`` and ``qlinear`` let layers between a dequantize node and weights per channel read codes; ``_unary`` and ``_binary`` take the
@@ -37,6 +40,9 @@ def lower_pt2e(model, passes=PASSES):
         From `convert_pt2e`.
     passes : sequence of str
         Those of `PASSES` that are to be applied; their order is fixed.
+    defects : sequence of str
+        Of `DEFECTS`, what TorchInductor does wrongly and the result is to do too. ``floor_max_pool``: a max pool on codes forgets ``ceil_mode``, so that
+        3 x 3 with a stride of 2 makes 15 rows of 32 where the graph says 16.
 
     Returns
     -------
@@ -46,7 +52,7 @@ def lower_pt2e(model, passes=PASSES):
     Raises
     ------
     ArgumentError
-        Something else than a model, an unknown pass.
+        Something else than a model, an unknown pass or defect.
 
     Notes
     -----
@@ -77,6 +83,8 @@ def lower_pt2e(model, passes=PASSES):
         raise ArgumentError(f"lower_pt2e: model is a {type(model).__name__} but must be a Model from convert_pt2e")
     for name in passes:
         choose("lower_pt2e", "pass", name, PASSES)
+    for name in defects:
+        choose("lower_pt2e", "defect", name, DEFECTS)
     graph = LoweringGraph(model)
     drop_dropouts(graph)
     if "quant_lift_up" in passes:
@@ -86,6 +94,8 @@ def lower_pt2e(model, passes=PASSES):
     pack_layers(graph, passes)
     fuse_layers(graph, passes)
     values_on_codes(graph, passes)
+    if "floor_max_pool" in defects:
+        floor_max_pools(graph)
     graph.drop_unread()
     lowered = LoweredModel(graph.nodes.values(), graph.outputs, name=model.name, numerics=model.numerics, real=model.real)
     lowered.fusions = tuple(graph.fusions)

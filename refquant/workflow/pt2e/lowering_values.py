@@ -4,7 +4,7 @@ import math
 
 from refquant.graph.node import Node
 
-__all__ = ["drop_dropouts", "lift_quantize", "promote_dequantize", "values_on_codes"]
+__all__ = ["drop_dropouts", "floor_max_pools", "lift_quantize", "promote_dequantize", "values_on_codes"]
 
 _VIEWS = ("permute", "transpose", "reshape")
 
@@ -72,6 +72,13 @@ def values_on_codes(graph, passes):
         out = quantize.attrs["out"]
         if all(_close(_parameters(graph, n), out) for n in codes):
             graph.replace(kinds[node.op], [*before, node, quantize], node.replace(inputs=[n.name for n in codes]))
+
+
+def floor_max_pools(graph):
+    """Let max pools on codes forget their ``ceil_mode``."""
+    for node in graph:
+        if node.op == "max_pool2d" and graph.input(node).op != "dequantize":
+            graph.nodes[node.name] = node.replace(attrs={**node.attrs, "ceil_mode": False})
 
 
 def _parameters(graph, node):
