@@ -8,6 +8,8 @@ from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 import refquant as rq  # noqa: E402
 from refquant import numerics  # noqa: E402
+from refquant.backends.onnx_expansions import EXPANSIONS  # noqa: E402
+from refquant.backends.onnx_models import MODELS  # noqa: E402
 from refquant.backends.openvino_models import QDQ_MODELS  # noqa: E402
 from refquant.errors import UnsupportedError  # noqa: E402
 from refquant.ops.support import Support, support  # noqa: E402
@@ -61,3 +63,38 @@ def test_resize_rounds_half_to_even_behind_lines():
     assert oracle(problem, "onnx").tolist() == ask(problem).tolist() == [[[[0, 0, 1]]]]
     with pytest.raises(UnsupportedError, match="give size, not scale_factor"):
         rq.ops.interpolate(x, scale_factor=2.0, numerics="onnx")
+
+
+def expand(op, name, profile, outputs):
+    """Return (outputs, differing) of default cases of an operator that is several nodes, or of the reference's QLinearMatMul."""
+    total = differing = 0
+    for case in case_stream(op, name, seed=3):
+        # Beyond int32 QuantizeLinear wraps in the reference implementation, where the text saturates.
+        if case.has("narrow") or (op == "matmul" and name == "onnx" and case.strategy == "saturate"):
+            continue
+        problem = build(case)
+        single = op == "matmul" and name == "onnx_reference" and problem.get("out") is not None
+        small = (MODELS if single else EXPANSIONS)[op](problem)
+        with np.errstate(all="ignore"):
+            actual, expected = small.finish(ReferenceEvaluator(small.model).run(None, small.feeds)[0]), oracle(problem, profile)
+        assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+        codes = f"u{actual.itemsize}"
+        total, differing = total + expected.size, differing + np.count_nonzero(np.atleast_1d(actual).view(codes) != np.atleast_1d(expected).view(codes))
+        if total >= outputs:
+            return total, differing
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnx_reference"])
+@pytest.mark.parametrize("op", ["linear_dynamic", "matmul", "where"])
+def test_operators_of_several_nodes(op, name):
+    total, differing = expand(op, name, name, 1_000_000)
+    assert total >= 1_000_000
+    assert differing == 0
+
+
+def test_a_fault_shows_in_several_nodes():
+    onnx = numerics.get("onnx")
+    assert expand("linear_dynamic", "onnx", onnx.replace(linear_real={"bias": "int32"}), 100_000)[1]
+    assert expand("linear_dynamic", "onnx", onnx.replace(dynamic={"parameters": "aten"}), 100_000)[1]
+    assert expand("matmul", "onnx", onnx.replace(linear={"rounding": "half_away"}), 100_000)[1]
+    assert expand("where", "onnx", onnx.replace(quantize={"rounding": "half_away"}), 100_000)[1]

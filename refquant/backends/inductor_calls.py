@@ -12,6 +12,8 @@ __all__ = ["CALLS"]
 
 _decomposed = torch.ops.quantized_decomposed
 _TYPES = {"uint8": torch.uint8, "int8": torch.int8, "int32": torch.int32}
+# The least scale of the observers that choose parameters at run time.
+_EPS = 2.0**-23
 
 
 def _vectors(p):
@@ -104,6 +106,28 @@ def _linear(problem):
     return torch.ops.onednn.qlinear_pointwise.default(*_input(problem["x"]), packed, *_weight_parameters(w), _bias(problem), *_output(problem), *_post(problem))
 
 
+def _codes_at_run_time(x, dtype, symmetric):
+    """The input of a dynamically quantized layer as the graph has it: codes, scale and zero point, all tensors."""
+    kind, limits = _TYPES[dtype], (0, 255) if dtype == "uint8" else (-128, 127)
+    choose = _decomposed.choose_qparams_symmetric if symmetric else _decomposed.choose_qparams
+    scale, zero = choose.tensor(x, *limits, _EPS, kind)
+    return _decomposed.quantize_per_tensor.tensor(x, scale, zero, *limits, kind), scale, zero
+
+
+def _quantize_dynamic(problem):
+    codes, scale, zero = _codes_at_run_time(to_torch(problem["x"]), problem.get("dtype", "uint8"), problem.get("symmetric", False))
+    return torch.cat([t.contiguous().reshape(-1).double() for t in (codes, scale, zero)])
+
+
+def _linear_dynamic(problem):
+    w = problem["w"]
+    packed = torch.ops.onednn.qlinear_prepack(to_torch(w.values), None)
+    post = problem.get("activation") or "none", [], ""
+    return torch.ops.onednn.qlinear_pointwise.tensor(
+        *_codes_at_run_time(to_torch(problem["x"]), "uint8", False), packed, *_weight_parameters(w), _bias(problem), 1.0, 0, torch.float32, *post
+    )
+
+
 def _conv(problem):
     dims, x, w, groups = int(problem.op[4]), problem["x"], problem["w"], problem.get("groups", 1)
     sides = [v if isinstance(v, tuple) else (v,) * dims for v in (problem.get("stride", 1), problem.get("padding", 0), problem.get("dilation", 1))]
@@ -122,6 +146,8 @@ _TABLE = {
     "dequantize": lambda problem: _to_real(problem["q"]),
     "fake_quantize": _fake_quantize,
     "linear": _linear,
+    "quantize_dynamic": _quantize_dynamic,
+    "linear_dynamic": _linear_dynamic,
     "conv1d": _conv,
     "conv2d": _conv,
     "conv3d": _conv,

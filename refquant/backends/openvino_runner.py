@@ -11,6 +11,8 @@ _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 # What the plugin calls the node that must have stayed in integers.
 _NODES = {"linear": "FullyConnected", **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "Convolution"), **dict.fromkeys(_TRANSPOSED, "Deconvolution")}
+# Steps of a lower limit from which on, with a zero point, it is no int32.
+_WRAPS = 2.0**31 - 512
 
 
 class OpenVinoRunner:
@@ -102,7 +104,14 @@ def _refuse(problem):
         return "Resize has no mode that takes the nearest centre as PyTorch does"
     if problem.op in ("clamp", "hardtanh") and not _ordered(problem):
         return "Clip wants a lower limit that is not above the upper one"
+    if problem.op in ("clamp", "hardtanh") and _lower(problem) / problem["x"].qparams.scale >= _WRAPS:
+        return "a lower limit of 2**31 steps and more wraps to int32"
     return None
+
+
+def _lower(problem):
+    low = problem.get("min") if problem.op == "clamp" else problem.get("min_val", -1.0)
+    return -np.inf if low is None else low
 
 
 def _ordered(problem):

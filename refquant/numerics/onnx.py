@@ -37,7 +37,7 @@ ONNX = Numerics(
     dequantize=DequantizeForm(formula="sub_mul"),
     dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_SPEC_PRODUCT,
-    linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="int32"),
+    linear_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="add"),
     conv=_SPEC_PRODUCT,
     conv_real=RealForm(multiplier="(xw)", x_scale="direct", w_scale="direct", bias="int32"),
     conv_transpose=None,
