@@ -76,3 +76,16 @@ def test_chosen_parameters_are_those_of_the_observers(engine):
 def test_the_stream_asks_for_codes_of_32_bits():
     stream = case_stream("dequantize", "inductor")
     assert any(case.has("int32") and case.has("per_channel") for case, _ in zip(stream, range(30)))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ("inductor",), indirect=True)
+@pytest.mark.parametrize("op", ["quantize_dynamic", "linear_dynamic"])
+def test_parameters_chosen_at_run_time(engine, op):
+    class Impostor:
+        name, profile = engine.name, get(engine.profile).replace(dynamic={"parameters": "aten"}, name=engine.profile)
+        describe, supports, run = engine.describe, engine.supports, engine.run
+
+    assert campaign(engine, op, outputs=50_000).status is Status.EXACT
+    assert campaign(Impostor(), op, outputs=50_000).status is Status.DIFFERENT
+    assert "narrower" in try_case(engine, f"{op}/inductor/{'n2c3' if op == 'quantize_dynamic' else 'm2k3n4'}/random/seed=0/narrow").outcome.detail

@@ -138,3 +138,17 @@ def test_a_planted_fault_is_found_by_the_engine(engine, op, change):
         describe, supports, run = engine.describe, engine.supports, engine.run
 
     assert campaign(Impostor(), op, outputs=30_000).differing
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", PROFILES, indirect=True)
+def test_maxima_of_sequences_are_those_of_images_of_height_1(engine):
+    class Impostor:
+        name, profile, describe, supports = engine.name, engine.profile, engine.describe, engine.supports
+
+        def run(self, problem):
+            return np.roll(engine.run(problem), 1, axis=-1)
+
+    row = campaign(engine, "max_pool1d", outputs=3_000)
+    assert row.outputs >= 3_000 and not row.differing
+    assert campaign(Impostor(), "max_pool1d", outputs=3_000).differing

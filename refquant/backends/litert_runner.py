@@ -102,7 +102,7 @@ def _refuse(problem, name):
         return "the product of the scales must be below the output's"
     if op == "cat" and problem.get("activation") is not None:
         return "CONCATENATION of int8 has no activation"
-    if op == "max_pool2d" and (problem.get("dilation", 1) not in (1, (1, 1)) or problem.get("ceil_mode")):
+    if op in ("max_pool1d", "max_pool2d") and (set(np.atleast_1d(problem.get("dilation", 1)).tolist()) != {1} or problem.get("ceil_mode")):
         return "MAX_POOL_2D has neither ceil_mode nor dilation"
     if op == "adaptive_avg_pool2d" and problem["output_size"] not in (1, (1, 1)):
         return "MEAN is the global pool alone"
@@ -275,6 +275,7 @@ _CALLS = {
     "mul": _pairwise("MUL", "MulOptions"),
     "avg_pool2d": _pool("AVERAGE_POOL_2D"),
     "adaptive_avg_pool2d": _mean,
+    "max_pool1d": lambda evaluate, problem: _pool("MAX_POOL_2D")(evaluate, as_images(problem))[:, :, 0],
     "max_pool2d": _pool("MAX_POOL_2D"),
     "cat": _cat,
     "relu": _unary("RELU"),

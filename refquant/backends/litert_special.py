@@ -13,7 +13,7 @@ _GEOMETRY = ("stride", "padding", "dilation", "output_padding", "kernel_size")
 
 def as_images(problem):
     """Return a problem on sequences as one on images of height 1."""
-    changes = {name: QTensor(problem[name].values[:, :, None], problem[name].qparams) for name in ("x", "w")}
+    changes = {name: QTensor(problem[name].values[:, :, None], problem[name].qparams) for name in ("x", "w") if name in problem.arguments}
     for name in _GEOMETRY:
         if problem.get(name) is not None:
             (value,) = np.atleast_1d(problem[name])
