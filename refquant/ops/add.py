@@ -12,7 +12,7 @@ from refquant.core.layout import is_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_shift
 from refquant.core.wrap import saturate
-from refquant.errors import ShapeError, choose
+from refquant.errors import UnsupportedError, choose
 from refquant.kernels import elementwise as kernels
 from refquant.numerics.forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.range_forms import RangeForm
@@ -34,8 +34,8 @@ def _plan(a, b, out, profile, activation, threads):
         check_eight_bit(check_qtensor(q, name, place), name, place)
     check_out(out, place)
     form = profile.section("add", "add")
-    if a.shape != b.shape and not is_elementwise(form):
-        raise ShapeError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
+    if a.shape != b.shape and broadcast_shape(place, a=a, b=b) and not is_elementwise(form):
+        raise UnsupportedError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
     return form
 
 

@@ -7,7 +7,7 @@ from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.epilogue import apply_epilogue
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate, saturate_int16
-from refquant.errors import ShapeError, choose
+from refquant.errors import UnsupportedError, choose
 from refquant.kernels.requantize import requantize
 from refquant.numerics.forms import ProductForm
 from refquant.numerics.range_forms import RangeForm
@@ -29,9 +29,9 @@ def _mul(a, b, out, numerics, activation, finish):
     check_out(out, place)
     form = profile.section("mul", "mul")
     if a.shape != b.shape:
-        if not is_elementwise(profile.add):
-            raise ShapeError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
         shape = broadcast_shape(place, a=a, b=b)
+        if not is_elementwise(profile.add):
+            raise UnsupportedError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
         a, b = (QTensor(spread(q.values, shape), q.qparams) for q in (a, b))
     u, v, back = memory_order_of_pair(a, b)
     if isinstance(form, ProductForm):
