@@ -184,7 +184,7 @@ CONDITIONS = (
     Note(_SMOOTH, _ATEN, f"libm: the function in float64, rounded once, where ATen takes SLEEF's; {_counted('fbgemm')}"),
     Note("sigmoid", "onnxruntime", f"MLAS's rational function on a CPU with FMA; {_counted('onnxruntime', ('sigmoid',))}"),
     Note("tanh gelu", "onnxruntime", f"between DequantizeLinear and QuantizeLinear, by MLAS's tanh and erf on a CPU with FMA; {_counted('onnxruntime', ('tanh', 'gelu'))}"),
-    Note("elu", "onnxruntime", "between DequantizeLinear and QuantizeLinear, by Eigen's exponential, on one thread; libm: the last elements, which fill no vector of four"),
+    Note("elu", "onnxruntime", f"between DequantizeLinear and QuantizeLinear, by Eigen's exponential, on one thread; libm: the last elements, which fill no vector of four; {_counted('onnxruntime', ('elu',))}"),
     Note("hardsigmoid hardswish", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
     Note(_FUNCTIONS, "onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
     Note(_SMOOTH, "inductor", f"libm: dequantize, the function in float64 rounded once, quantize, where ATen takes SLEEF's; {_counted('inductor')}"),
