@@ -10,7 +10,7 @@ from refquant.verify.planted import FAULTS
 from refquant.verify.power import BUDGET, operators, separate_faults, separate_profiles
 
 #: The default budget or a part of it, on operators of each kind.
-REDUCED = {"linear": BUDGET // 4, "hardsigmoid": BUDGET, "mul": BUDGET // 2, "add": BUDGET // 4, "quantize": BUDGET, "cat": BUDGET // 4, "max_pool2d": BUDGET // 4}
+REDUCED = {"linear": BUDGET // 4, "hardsigmoid": BUDGET, "mul": BUDGET // 2, "add": BUDGET // 2, "quantize": BUDGET, "cat": BUDGET // 4, "max_pool2d": BUDGET // 4}
 #: What takes more than the reduced budget.
 RARE = ("cat: blocks of 4 channels", "product of reciprocals", "weights' scale by the output's first")
 
