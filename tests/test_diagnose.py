@@ -304,3 +304,14 @@ def test_saturated_and_tailing_outputs_are_told():
     assert describe_places((100,), np.array([97, 99]), e, a)[0] == "all in the last 4 of 100 elements, beyond whole blocks of 32"
     rows = np.zeros((5, 30), np.uint8)
     assert "all in row 2 of 5" in describe_places((5, 30), np.arange(60, 90), rows.reshape(-1), rows.reshape(-1) + np.uint8(1))
+
+
+@pytest.mark.parametrize("line", ["add/onnxruntime/n1023/neartie/seed=3/int8/broadcast", "mul/onnxruntime/n1000/telling/seed=7/broadcast"])
+def test_operands_that_broadcast(line):
+    arguments = {k: v for k, v in build(rq.verify.Case.parse(line)).arguments.items() if v is not None}
+    assert arguments["a"].shape != arguments["b"].shape
+    zero = int(arguments["a"].qparams.zero_point)
+    moved = rq.QParams(arguments["a"].qparams.scale, zero - 1 if zero > 100 else zero + 1, arguments["a"].dtype)
+    actual = getattr(rq.ops, line[:3])(**{**arguments, "a": rq.QTensor(arguments["a"].values, moved)}, numerics="onnxruntime").values
+    found = diagnose(line[:3], actual=actual, numerics="onnxruntime", **arguments)
+    assert found.explained and found.causes == (f"uses the zero point {int(moved.zero_point)} for a in place of {zero}",)

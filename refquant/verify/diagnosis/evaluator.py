@@ -63,7 +63,7 @@ class Evaluator:
             return self._whole(call, index)
         if self.products is not None:
             return self.products.values(call, index, level)
-        if call.op == "add":
+        if call.op == "add" and call["a"].shape == call["b"].shape:
             return self._add(call, index)
         if call.op in ("quantize", "fake_quantize", "dequantize"):
             return self._elements(call, index)
@@ -74,12 +74,17 @@ class Evaluator:
         if self.products is not None:
             return self.products.real(call, index, level)[0]
         if call.op == "add":
-            return _dequantized(call, "a", index) + _dequantized(call, "b", index)
+            return self.dequantized(call, "a", index) + self.dequantized(call, "b", index)
         if call.op == "mul":
-            return _dequantized(call, "a", index) * _dequantized(call, "b", index)
+            return self.dequantized(call, "a", index) * self.dequantized(call, "b", index)
         if call.op == "quantize":
             return call["x"].reshape(-1)[index].astype(np.float64)
         return None
+
+    def dequantized(self, call, role, index):
+        """Return the real values of an operand of a sum or a product at flat positions of the outputs, in float64."""
+        q = call[role]
+        return (np.broadcast_to(q.values, self.shape).reshape(-1)[index].astype(np.float64) - q.qparams.zero_point) * q.qparams.scale
 
     def _elements(self, call, index):
         if hasattr(call.form, "vector"):
@@ -176,9 +181,3 @@ def _limited_grid(call, base, steps):
 
 def _at(q, index):
     return QTensor(q.values.reshape(-1)[index], q.qparams)
-
-
-def _dequantized(call, role, index):
-    q = call[role]
-    return (q.values.reshape(-1)[index].astype(np.float64) - q.qparams.zero_point) * q.qparams.scale
-

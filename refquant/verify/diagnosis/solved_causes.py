@@ -192,8 +192,7 @@ def _part_keys(role):
 def _split(call, bench, role, real, index):
     """Return the share of the real value that a role's scale multiplies, and the rest."""
     if call.op == "add":
-        q = call[role]
-        part = (q.values.reshape(-1)[index].astype(np.float64) - q.qparams.zero_point) * q.qparams.scale
+        part = bench.evaluator.dequantized(call, role, index)
         return part, real - part
     bias = call["bias"]
     if bias is None or np.asarray(bias).dtype.kind != "f":
@@ -249,8 +248,7 @@ def _slope_of_zero(call, bench, role, index):
     if call.op == "add":
         return np.full(index.size, call.qparams(role).scale)
     if call.op == "mul":
-        other = call["b" if role == "a" else "a"]
-        return (other.values.reshape(-1)[index] - float(other.qparams.zero_point)) * other.qparams.scale * call.qparams(role).scale
+        return bench.evaluator.dequantized(call, "b" if role == "a" else "a", index) * call.qparams(role).scale
     products = bench.evaluator.products
     up = products.real(call.with_zero(role, int(call.zero(role)) + 1), index)[0]
     return products.real(call, index)[0] - up
