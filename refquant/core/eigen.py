@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.core.rounding import Round, round_real
 
-__all__ = ["eigen_exp"]
+__all__ = ["eigen_exp", "eigen_elu"]
 
 _F = np.float32
 
@@ -47,3 +47,38 @@ def eigen_exp(x):
         y = square * (r * odd + even) + (r + _F(1))
         y = np.ldexp(y, np.nan_to_num(m).astype(np.int32))
     return np.where(x < _F(-104), _F(0), np.maximum(y, x)).astype(_F)[()]
+
+
+def eigen_elu(x, alpha=1.0, *, leftover=None):
+    """Return x, or ``alpha · (exp(x) − 1)`` where negative, of float32 numbers: ``Elu``.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+    alpha : float
+    leftover : int, optional
+        How many of the last elements fill no vector of four, and so go to the C library; ``x.size % 4`` unless given.
+
+    Returns
+    -------
+    ndarray of float32
+
+    Exactness
+    ---------
+    Bit-exact for whole vectors; for the others where the C library rounds ``expf`` correctly.
+
+    Source
+    ------
+    ONNX Runtime 1.32, core/providers/cpu/activation/activations.h.
+
+    Examples
+    --------
+    >>> eigen_elu(np.float32([-1.0, 2.0])).tolist()
+    [-0.6321205496788025, 2.0]
+    """
+    x = np.asarray(x, _F)
+    flat = x.reshape(-1)
+    whole = flat.size - (flat.size % 4 if leftover is None else leftover)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        e = np.concatenate([np.atleast_1d(eigen_exp(flat[:whole])), np.exp(flat[whole:].astype(np.float64)).astype(_F)])
+        return np.where(flat >= 0, flat, _F(alpha) * (e - _F(1))).astype(_F).reshape(x.shape)

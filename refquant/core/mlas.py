@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.core.fma import fma32
 
-__all__ = ["mlas_logistic", "mlas_tanh", "mlas_erf", "mlas_sum_exp", "mlas_softmax"]
+__all__ = ["mlas_logistic", "mlas_tanh", "mlas_erf", "mlas_gelu", "mlas_sum_exp", "mlas_softmax"]
 
 _F = np.float32
 
@@ -25,6 +25,8 @@ _EXP = tuple(float.fromhex(v) for v in ("0x1.694000p-10", "0x1.125edcp-7", "0x1.
 _EXP_LEAST = _F(-88.3762626647949)
 _PER_LN2, _LN2_HIGH, _LN2_LOW = _F(1.44269504088896341), _F(-6.93145752e-1), _F(-1.42860677e-6)
 _ROUNDING = _F(12582912.0)
+# core/providers/cpu/tensor/gelu.cc: √(2/π) and 0.044715 times it
+_GELU_SLOPE, _GELU_CUBE = _F(0.7978845608028654), _F(0.035677408136300125)
 
 
 def _horner(coefficients, x):
@@ -140,8 +142,40 @@ def mlas_erf(x):
     return np.copysign(np.where(a >= _ERF_SPLIT, big, small), x).astype(_F)[()]
 
 
+def mlas_gelu(x, approximate="none"):
+    """Return ``x / 2 · (1 + erf(x / √2))`` of float32 numbers, or the form with tanh: ``Gelu``.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+    approximate : {"none", "tanh"}
+
+    Returns
+    -------
+    ndarray of float32
+
+    Exactness
+    ---------
+    Bit-exact on a CPU with FMA.
+
+    Source
+    ------
+    ONNX Runtime 1.32, core/providers/cpu/tensor/gelu.cc.
+
+    Examples
+    --------
+    >>> mlas_gelu(np.float32([-1.0, 1.0])).tolist(), mlas_gelu(np.float32([-1.0, 1.0]), "tanh").tolist()
+    ([-0.15865525603294373, 0.8413447141647339], [-0.15880796313285828, 0.8411920070648193])
+    """
+    x = np.asarray(x, _F)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if approximate == "tanh":
+            return (_F(0.5) * x) * (mlas_tanh(x * (_GELU_CUBE * x * x + _GELU_SLOPE)) + _F(1))
+        return (x * _F(0.5)) * (mlas_erf(x * _F(np.sqrt(0.5))) + _F(1))
+
+
 def mlas_sum_exp(x):
-    """Return the exponential of float32 numbers that are not positive, those below −88.38 taken for it: ``MlasComputeSumExpF32KernelFma3``.
+    """Return the exponential of float32 numbers that are not positive, 0 below about −87.7: ``MlasComputeSumExpF32KernelFma3``.
 
     Parameters
     ----------
@@ -165,7 +199,9 @@ def mlas_sum_exp(x):
     [1.0, 0.3678794503211975]
     """
     m, r = _exponent(np.maximum(np.atleast_1d(np.asarray(x, _F)), _EXP_LEAST))
-    return (_horner(_EXP, r) * np.ldexp(_F(1), m.astype(np.int32))).reshape(np.shape(x)).astype(_F)[()]
+    # The power of two is made by a shift of the exponent's bits, which have no subnormals.
+    power = np.where(m < -126, _F(0), np.ldexp(_F(1), np.nan_to_num(m).astype(np.int32)))
+    return (_horner(_EXP, r) * power).reshape(np.shape(x)).astype(_F)[()]
 
 
 def mlas_softmax(x):

@@ -4,9 +4,9 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
-from refquant.core.eigen import eigen_exp
+from refquant.core.eigen import eigen_elu
 from refquant.core.layout import is_channels_last
-from refquant.core.mlas import mlas_erf, mlas_logistic, mlas_tanh
+from refquant.core.mlas import mlas_gelu, mlas_logistic, mlas_tanh
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import RangeError, UnsupportedError
@@ -84,16 +84,12 @@ def _gate(x):
     return np.minimum(np.maximum(x * (_F(1) / _F(6)) + _F(0.5), _F(0)), _F(1))
 
 
-def _runtime_elu(exponential):
-    return lambda x, p: np.where(x >= 0, x, _F(p) * (exponential(x) - _F(1)))
-
-
 #: name: (body, tail), as ONNX Runtime's float kernels compute them; of Elu the elements that fill no vector of four are the C library's.
 _RUNTIME = {
     "sigmoid": (lambda x, p: mlas_logistic(x),) * 2,
     "tanh": (lambda x, p: mlas_tanh(x),) * 2,
-    "gelu": (lambda x, p: (x * _F(0.5)) * (mlas_erf(x * _F(np.sqrt(0.5))) + _F(1)),) * 2,
-    "elu": (_runtime_elu(eigen_exp), _runtime_elu(_exp)),
+    "gelu": (lambda x, p: mlas_gelu(x),) * 2,
+    "elu": (lambda x, p: eigen_elu(x, p, leftover=0), lambda x, p: eigen_elu(x, p, leftover=x.size)),
     "hardsigmoid": (lambda x, p: _gate(x),) * 2,
     "hardswish": (lambda x, p: x * _gate(x),) * 2,
 }

@@ -4,13 +4,19 @@ import math
 
 import numpy as np
 
-from refquant.core.fma import fma32
+from refquant.core.eigen import eigen_elu
+from refquant.core.mlas import mlas_erf, mlas_gelu, mlas_logistic, mlas_softmax, mlas_tanh
 from refquant.interop.onnx.call import axis_of, broadcast_size, need, rows_and_columns
 
 __all__ = [
-    "relu", "leaky_relu", "sigmoid", "mlas_sigmoid", "softmax", "log_softmax", "softmax_flat", "log_softmax_flat", "hardmax", "elu", "selu",
+    "relu", "leaky_relu", "sigmoid", "tanh", "softmax", "log_softmax", "softmax_flat", "log_softmax_flat", "hardmax", "elu", "selu",
     "celu", "gelu", "mish", "swish", "hard_sigmoid", "hard_swish", "softplus", "softsign", "thresholded_relu", "shrink", "prelu", "erf",
 ]  # fmt: skip
+
+
+def _as_runtime(call, x):
+    """Whether ONNX Runtime's own float32 functions are in force."""
+    return call.rules.kernels == "mlas" and x.dtype == np.float32
 
 
 def _typed(function):
@@ -42,36 +48,24 @@ def prelu(call, x, slope):
     return np.where(x < 0, x * slope, x).astype(x.dtype)
 
 
-# onnxruntime/core/mlas/lib/logistic.cpp: p / q + 1/2, highest power of d * d first.
-_P = np.float32([4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01])
-_Q = np.float32([6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01, 9.93151921023180e-01])
-
-
-def mlas_sigmoid(x):
-    """Compute ONNX Runtime's float32 sigmoid on a CPU with FMA: a rational function, every step fused.
-
-    Examples
-    --------
-    >>> float(mlas_sigmoid(np.float32(17.807888)))
-    1.0000001192092896
-    """
-    d = np.maximum(np.minimum(np.asarray(x, np.float32), np.float32(18)), np.float32(-18))
-    square = d * d
-    p, q = np.full_like(d, _P[0]), np.full_like(d, _Q[0])
-    for c in _P[1:]:
-        p = fma32(p, square, c)
-    for c in _Q[1:]:
-        q = fma32(q, square, c)
-    return np.maximum(p * d / q + np.float32(0.5), np.float32(0))
+@_typed
+def sigmoid(call, x):
+    """``Sigmoid``: 1 / (1 + exp(-x)), without overflow on either side; under ONNX Runtime's rules `mlas_logistic`."""
+    if _as_runtime(call, x):
+        return mlas_logistic(x)
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
 @_typed
-def sigmoid(call, x):
-    """``Sigmoid``: 1 / (1 + exp(-x)), without overflow on either side; for float32 under ONNX Runtime's rules, `mlas_sigmoid`."""
-    if call.rules.kernels == "mlas" and x.dtype == np.float32:
-        return mlas_sigmoid(x)
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+def tanh(call, x):
+    """``Tanh``: the hyperbolic tangent; under ONNX Runtime's rules `mlas_tanh`."""
+    return mlas_tanh(x) if _as_runtime(call, x) else np.tanh(x)
+
+
+def _along(function, x, axis):
+    """Apply a function of rows along another axis."""
+    return np.moveaxis(function(np.ascontiguousarray(np.moveaxis(x, axis, -1))), -1, axis) if x.size else x
 
 
 def _shifted(x, axis):
@@ -84,7 +78,9 @@ def _last_axis(call, x):
 
 @_typed
 def softmax(call, x):
-    """``Softmax`` along one axis (version 13)."""
+    """``Softmax`` along one axis (version 13); under ONNX Runtime's rules `mlas_softmax`."""
+    if _as_runtime(call, x):
+        return _along(mlas_softmax, x, _last_axis(call, x))
     e = np.exp(_shifted(x, _last_axis(call, x)))
     return e / e.sum(_last_axis(call, x), keepdims=True)
 
@@ -125,7 +121,9 @@ def _one_hot(x, axis):
 
 @_typed
 def elu(call, x):
-    """``Elu``: x, or alpha * (exp(x) - 1) where negative."""
+    """``Elu``: x, or alpha * (exp(x) - 1) where negative; under ONNX Runtime's rules `eigen_elu`, on one thread."""
+    if _as_runtime(call, x):
+        return eigen_elu(x, call.get("alpha", 1.0))
     return np.where(x < 0, call.get("alpha", 1.0) * np.expm1(np.minimum(x, 0)), x)
 
 
@@ -146,7 +144,9 @@ def celu(call, x):
 
 
 def erf(call, x):
-    """``Erf``: the error function."""
+    """``Erf``: the error function; under ONNX Runtime's rules `mlas_erf`."""
+    if _as_runtime(call, x):
+        return mlas_erf(x)
     from scipy.special import erf as function
 
     return function(x.astype(np.float64)).astype(x.dtype)
@@ -154,7 +154,9 @@ def erf(call, x):
 
 @_typed
 def gelu(call, x):
-    """``Gelu``: exact, or by tanh."""
+    """``Gelu``: exact, or by tanh; under ONNX Runtime's rules `mlas_gelu`."""
+    if _as_runtime(call, x):
+        return mlas_gelu(x, call.get("approximate", "none"))
     if call.get("approximate", "none") == "tanh":
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     from scipy.special import erf as function

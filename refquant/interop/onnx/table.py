@@ -175,7 +175,7 @@ EXECUTORS = (
     Executor("Sum", "", 1, elementwise.variadic(np.add)),
     Executor("Swish", "", 24, activations.swish),
     Executor("Tan", "", 7, elementwise.unary(np.tan)),
-    Executor("Tanh", "", 1, elementwise.unary(np.tanh)),
+    Executor("Tanh", "", 1, activations.tanh),
     Executor("ThresholdedRelu", "", 10, activations.thresholded_relu),
     Executor("Tile", "", 1, shaping.tile),
     Executor("TopK", "", 1, reductions.top_k),
