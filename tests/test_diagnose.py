@@ -306,7 +306,7 @@ def test_saturated_and_tailing_outputs_are_told():
     assert "all in row 2 of 5" in describe_places((5, 30), np.arange(60, 90), rows.reshape(-1), rows.reshape(-1) + np.uint8(1))
 
 
-@pytest.mark.parametrize("line", ["add/onnxruntime/n1023/neartie/seed=3/int8/broadcast", "mul/onnxruntime/n1000/telling/seed=7/broadcast"])
+@pytest.mark.parametrize("line", ["add/onnxruntime/n1023/neartie/seed=18/int8/broadcast", "mul/onnxruntime/n1000/telling/seed=7/broadcast"])
 def test_operands_that_broadcast(line):
     arguments = {k: v for k, v in build(rq.verify.Case.parse(line)).arguments.items() if v is not None}
     assert arguments["a"].shape != arguments["b"].shape
