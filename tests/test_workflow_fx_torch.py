@@ -368,7 +368,6 @@ def test_attributes_are_preserved():
     [
         (lambda: workflow.PrepareCustomConfig().set_input_quantized_indexes([-1]), ArgumentError, "integers from 0 on"),
         (lambda: workflow.PrepareCustomConfig().set_preserved_attributes("labels"), ArgumentError, "must be a list of strings"),
-        (lambda: workflow.PrepareCustomConfig().set_standalone_module_name("a"), UnsupportedError, "no module classes"),
         (lambda: workflow.PrepareCustomConfig().set_non_traceable_module_classes([nn.ReLU]), UnsupportedError, "use set_non_traceable_module_names"),
         (lambda: workflow.ConvertCustomConfig().set_observed_to_quantized_mapping({}), UnsupportedError, "no module classes"),
         (lambda: workflow.PrepareCustomConfig.from_dict({"input_quantized": [0]}), ArgumentError, "did you mean"),

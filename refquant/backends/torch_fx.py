@@ -60,6 +60,8 @@ class _Float64Sums(torch.fx.Interpreter):
 
     def call_module(self, target, args, kwargs):
         module = self.fetch_attr(target)
+        if isinstance(module, torch.fx.GraphModule):  # a standalone module
+            return type(self)(module).run(*args)
         if hasattr(module, "weight_fake_quant"):
             return _trained(module, args[0])
         layers = list(module.children()) if isinstance(module, (nn.Sequential, _FusedModule)) else [module]
@@ -126,7 +128,7 @@ def _module(module):
     return copy.deepcopy(module).eval()
 
 
-def prepared_module(module, backend, calibration, *, mapping=None, order=None, backend_config=None, qat=False):
+def prepared_module(module, backend, calibration, *, mapping=None, order=None, backend_config=None, qat=False, custom=None):
     """Return PyTorch's prepared module, calibrated.
 
     Parameters
@@ -141,6 +143,7 @@ def prepared_module(module, backend, calibration, *, mapping=None, order=None, b
     order : str, optional
         ``"float64"`` runs real sums in float64; `real_order` unless given.
     backend_config : torch.ao.quantization.backend_config.BackendConfig, optional
+    custom : torch.ao.quantization.fx.custom_config.PrepareCustomConfig, optional
     qat : bool
         ``prepare_qat_fx`` in ``eval`` mode, which a traced dropout keeps, and which the new layers are set to: nothing is trained, fake-quantizers observe.
     """
@@ -151,7 +154,7 @@ def prepared_module(module, backend, calibration, *, mapping=None, order=None, b
     with engine(backend), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         prepare, default = (prepare_qat_fx, get_default_qat_qconfig_mapping) if qat else (prepare_fx, get_default_qconfig_mapping)
-        prepared = prepare(module, mapping or default(backend), batches[0], backend_config=backend_config).eval()
+        prepared = prepare(module, mapping or default(backend), batches[0], prepare_custom_config=custom, backend_config=backend_config).eval()
         run = _Float64Sums(prepared).run if (order or real_order()) == "float64" else prepared
         for batch in batches:
             run(*batch)
@@ -226,7 +229,9 @@ def run_bits(converted, backend, *inputs, order=None):
     class Recorder(_Float64Sums if (order or real_order()) == "float64" else torch.fx.Interpreter):
         def run_node(self, node):
             y = super().run_node(node)
-            if isinstance(y, torch.Tensor) and y.is_quantized:
+            # What goes into a standalone module, and comes out of it, was recorded where it was computed.
+            passed = node.op in ("placeholder", "output") or node.op == "call_module" and isinstance(self.fetch_attr(node.target), torch.fx.GraphModule)
+            if isinstance(y, torch.Tensor) and y.is_quantized and not passed:
                 rows.append(LayerBits(node.name, y.q_scale(), y.q_zero_point(), to_numpy(y).copy()))
             return y
 

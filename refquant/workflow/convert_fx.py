@@ -1,7 +1,7 @@
 """`convert_fx`: a calibrated model becomes one that runs in INT8; `convert_to_reference_fx`: one that shows where, on float32."""
 
 from refquant import numerics as profiles
-from refquant.errors import ArgumentError
+from refquant.errors import ArgumentError, UnsupportedError
 from refquant.graph.node import Node
 from refquant.workflow.convert import check_calibrated, on_grid, quantize_values, quantized_slopes, reference_weights
 from refquant.workflow.custom_config import ConvertCustomConfig, preserve
@@ -9,6 +9,7 @@ from refquant.workflow.lower import lower
 from refquant.workflow.prepare_fx import Prepared, fused_model
 from refquant.workflow.prepare_qat_fx import as_float
 from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
+from refquant.workflow.standalone import splice
 
 __all__ = ["convert_fx", "convert_to_reference_fx"]
 
@@ -96,14 +97,22 @@ def _convert(prepared, numerics, custom, mapping, place, finish):
     if not isinstance(custom, ConvertCustomConfig):
         raise ArgumentError(f"{place}: convert_custom_config is a {type(custom).__name__} but must be a ConvertCustomConfig; see refquant.workflow.ConvertCustomConfig")
     profile = profiles.get(numerics or prepared.backend or "x86")
+    model = _converted(prepared, profile, mapping, place, finish)
+    return preserve(prepared.model, model.with_nodes(model.nodes, numerics=profile), custom.preserved_attributes, place)
+
+
+def _converted(prepared, profile, mapping, place, finish, part=None):
+    prepared, parts = prepared.apart()
     skipped = _without_qconfig(prepared, mapping, place)
     prepared = as_float(prepared) if prepared.layers else prepared
     weights = {name: w for name, w in reference_weights(prepared).items() if name not in skipped}
     # PyTorch takes the range of run-time parameters from the engine, not from the observer.
     model = quantize_values(prepared.model, reduce_range=profile.name.partition("@")[0] in ("fbgemm", "x86"), left_out=_left_out(prepared.model, skipped))
-    model = _with_codes(model, prepared)
+    model = _with_codes(model, prepared, parts, place)
+    if part is not None and prepared.custom.output_quantized_indexes and model.node(model.outputs[0]).op not in ("quantize", "input"):
+        raise UnsupportedError(f"{place}: standalone module {part!r} is to return codes but its last layer is not quantized; leave out set_output_quantized_indexes, or give the layer a QConfig")
     model = finish(model, prepared, weights, skipped)
-    return preserve(prepared.model, model.with_nodes(model.nodes, numerics=profile), custom.preserved_attributes, place)
+    return splice(model, {name: _converted(inner, profile, None, place, finish, name) for name, inner in parts.items()})
 
 
 def _lowered(model, prepared, weights, skipped):
@@ -141,16 +150,21 @@ def _left_out(model, skipped):
     return out
 
 
-def _with_codes(model, prepared):
-    """Let the inputs and outputs that are to be QTensors be such."""
-    given = {model.inputs[i] for i in prepared.custom.input_quantized_indexes}
-    nodes = []
+def _with_codes(model, prepared, parts, place):
+    """Let the inputs and outputs that are to be QTensors be such, also those of standalone modules."""
+    given = {model.inputs[i] for i in prepared.custom.input_quantized_indexes} | {name for name, part in parts.items() if part.custom.output_quantized_indexes}
+    nodes, behind = [], {}
     for node in model.nodes:
-        nodes.append(node.replace(inputs=[f"{i}_dequantize" if i in given else i for i in node.inputs]))
+        inputs = [f"{i}_dequantize" if i in given else i for i in node.inputs]
+        for wanted in {inputs[i] for i in parts[node.name].custom.input_quantized_indexes} if node.name in parts else ():
+            if wanted not in behind:
+                raise UnsupportedError(f"{place}: standalone module {node.path!r} wants codes but {wanted!r} is not quantized; leave out set_input_quantized_indexes, or give it a QConfig")
+            inputs = [behind[wanted] if i == wanted else i for i in inputs]
+        nodes.append(node.replace(inputs=inputs))
         if node.name in given:
             nodes.append(Node(f"{node.name}_dequantize", "dequantize", [node.name]))
+        behind.update((n.name, n.inputs[0]) for n in nodes[-2:] if n.op == "dequantize")
     outputs = [f"{o}_dequantize" if o in given else o for o in model.outputs]
-    behind = {n.name: n.inputs[0] for n in nodes if n.op == "dequantize"}
     for i in prepared.custom.output_quantized_indexes:
         outputs[i] = behind.get(outputs[i], outputs[i])
     return model.with_nodes(nodes, outputs=outputs)

@@ -1,10 +1,11 @@
 """`PrepareCustomConfig` and `ConvertCustomConfig`: what `prepare_fx` and `convert_fx` are told beside the mapping."""
 
 from refquant.errors import ArgumentError, UnsupportedError, choose
+from refquant.workflow.standalone import StandaloneModule
 
 __all__ = ["PrepareCustomConfig", "ConvertCustomConfig"]
 
-_NO_CLASSES = "a Model has nodes and paths but no module classes; convert the module to a Model of its own and quantize that"
+_NO_CLASSES = "a Model has nodes and paths but no module classes"
 
 
 class PrepareCustomConfig:
@@ -16,12 +17,14 @@ class PrepareCustomConfig:
         Inputs that the converted model takes as QTensors, and outputs that it returns as such.
     non_traceable_module_names : list of str
         Paths of modules whose insides stay float and unobserved, as PyTorch's tracer would not look into them.
+    standalone_module_names : dict of str to StandaloneModule
+        By the paths of modules that are prepared and converted for themselves.
     preserved_attributes : list of str
         Attributes of the model object that the prepared one is to have too.
 
     Source
     ------
-    PyTorch 2.13, torch/ao/quantization/fx/custom_config.py. Custom and standalone modules are classes of PyTorch, which a graph does not have.
+    PyTorch 2.13, torch/ao/quantization/fx/custom_config.py. What goes by PyTorch's classes is refused, for a graph has none.
 
     Examples
     --------
@@ -32,6 +35,7 @@ class PrepareCustomConfig:
     def __init__(self):
         self.input_quantized_indexes, self.output_quantized_indexes = [], []
         self.non_traceable_module_names, self.preserved_attributes = [], []
+        self.standalone_module_names = {}
 
     def set_input_quantized_indexes(self, indexes):
         """Set which inputs will be given as QTensors."""
@@ -55,16 +59,51 @@ class PrepareCustomConfig:
 
     def set_non_traceable_module_classes(self, module_classes):
         """Not supported: graphs have no module classes."""
-        raise UnsupportedError(f"set_non_traceable_module_classes: {_NO_CLASSES}, or use set_non_traceable_module_names")
+        raise UnsupportedError(f"set_non_traceable_module_classes: {_NO_CLASSES}; use set_non_traceable_module_names")
 
-    def set_standalone_module_name(self, *arguments):
+    def set_standalone_module_name(self, module_name, qconfig_mapping, example_inputs, prepare_custom_config, backend_config):
+        """Set how a module is prepared for itself.
+
+        Its surroundings see one node: no pattern reaches across its border, and its output is observed inside alone. Inputs that its own
+        `prepare_custom_config` wants as codes are observed and quantized outside; an output that it returns as codes (``set_output_quantized_indexes([0])``) lets what
+        follows run on codes, while without that a layer behind it stays on float32, as PyTorch takes it for quantized already.
+
+        Parameters
+        ----------
+        module_name : str
+            The path of a module that is called once and returns one value.
+        qconfig_mapping : QConfigMapping or None
+            With paths that begin in the module. None: the QConfig that its surroundings give the module, for all in it.
+        example_inputs : tuple of ndarray
+            In the order in which the nodes of the module read its inputs.
+        prepare_custom_config : PrepareCustomConfig or None
+        backend_config : BackendConfig or None
+            None: that of the surroundings.
+
+        Source
+        ------
+        PyTorch 2.13, torch/ao/quantization/fx/prepare.py, ``_run_prepare_fx_on_standalone_modules``; fx/convert.py, ``convert_standalone_module``.
+        """
+        if not isinstance(module_name, str) or not module_name:
+            raise ArgumentError(f"set_standalone_module_name: module_name={module_name!r} must be a path of a module, such as 'block'")
+        custom = PrepareCustomConfig() if prepare_custom_config is None else prepare_custom_config
+        if getattr(custom, "standalone_module_names", None):
+            raise UnsupportedError(f"set_standalone_module_name: {module_name!r} has standalone modules itself; they cannot lie in one another, name the outer one alone")
+        self.standalone_module_names[module_name] = StandaloneModule(qconfig_mapping, example_inputs, custom, backend_config)
+        return self
+
+    def set_standalone_module_class(self, *arguments):
         """Not supported: graphs have no module classes."""
-        raise UnsupportedError(f"set_standalone_module_name: {_NO_CLASSES}")
+        raise UnsupportedError(f"set_standalone_module_class: {_NO_CLASSES}; use set_standalone_module_name for each module")
 
-    set_standalone_module_class = set_float_to_observed_mapping = set_standalone_module_name
+    def set_float_to_observed_mapping(self, *arguments):
+        """Not supported: graphs have no module classes."""
+        raise UnsupportedError(f"set_float_to_observed_mapping: {_NO_CLASSES}; describe how the layer is observed by a BackendPatternConfig of a BackendConfig")
 
     def to_dict(self):
         """Return the settings under PyTorch's keys."""
+        if self.standalone_module_names:
+            raise UnsupportedError("PrepareCustomConfig.to_dict: standalone modules hold mappings and arrays, which no plain dictionary does; keep the object")
         return {key: list(getattr(self, name)) for key, name in _KEYS.items() if getattr(self, name)}
 
     @classmethod
@@ -116,7 +155,7 @@ class ConvertCustomConfig:
 
     def set_observed_to_quantized_mapping(self, *arguments):
         """Not supported: graphs have no module classes."""
-        raise UnsupportedError(f"set_observed_to_quantized_mapping: {_NO_CLASSES}")
+        raise UnsupportedError(f"set_observed_to_quantized_mapping: {_NO_CLASSES}; what a layer becomes is said by a BackendPatternConfig of a BackendConfig")
 
     def to_dict(self):
         """Return the settings under PyTorch's keys."""

@@ -42,7 +42,7 @@ class _Target(NamedTuple):
     reuse: bool = False
 
 
-def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_alone=()):
+def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_alone=(), standalone=None):
     """Insert ``observe`` nodes into a fused model.
 
     A quantized pattern is observed at its inputs, where nothing has observed them yet, and at its output. What shares its
@@ -57,6 +57,8 @@ def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_a
         Inputs that will be given as codes.
     left_alone : collection of str
         Nodes that no pattern reaches.
+    standalone : dict of str to list of int, optional
+        Nodes that stand for modules prepared for themselves, and which of their inputs those want as codes.
 
     Returns
     -------
@@ -70,8 +72,13 @@ def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_a
     work = _Placement(model, qconfigs, backend_config, left_alone)
     for index in quantized_inputs:
         work.target[model.inputs[index]] = _Target(_GIVEN, _FLOAT, _GIVEN)
+    work.standalone = {name: wanted for name, wanted in (standalone or {}).items() if qconfigs[name] is not None}
+    # PyTorch takes the output of such a module for quantized, whether it then is or not.
+    work.target.update((name, _Target(output=qconfigs[name].activation)) for name in work.standalone)
     for node in model.nodes:
-        if node.op != "input":
+        if node.name in work.standalone:
+            work.visit_standalone(node.name)
+        elif node.op != "input":
             work.visit(node)
     placed = model.with_nodes(work.nodes(), outputs=[work.renamed.get(o, o) for o in model.outputs])
     return Placed(placed, frozenset(work.observed), frozenset(work.weights))
@@ -88,7 +95,7 @@ class _Placement:
         self.behind = {n.name: [] for n in model.nodes}  # names of the observers right after a value, the nearest first
         self.value, self.observer, self.renamed = {}, {}, {}
         self.observed, self.weights = set(), set()
-        self.count = 0
+        self.count, self.standalone = 0, {}
         self._set_targets()
 
     def _set_targets(self):
@@ -128,6 +135,15 @@ class _Placement:
             self._observe_inputs(node)
         if node is match.last:
             self._observe_output(node)
+
+    def visit_standalone(self, name):
+        """Observe the inputs that come as codes."""
+        inputs, wanted = self.inputs[name], self.standalone[name]
+        observed = []
+        for value in inputs:
+            codes = inputs.index(value) in wanted and self.target[self.value.get(value, value)].output().dtype != "uint8"
+            observed.append(self._observer_of(value, self.qconfigs[name].activation()) if codes else value)
+        self.inputs[name] = observed
 
     def _observe_inputs(self, node):
         target = self.target[node.name]

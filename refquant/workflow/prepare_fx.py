@@ -13,6 +13,7 @@ from refquant.workflow.custom_config import PrepareCustomConfig, checked_indexes
 from refquant.workflow.fuse import fuse
 from refquant.workflow.placement import place_observers
 from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
+from refquant.workflow.standalone import cut, splice
 
 __all__ = ["Prepared", "prepare_fx", "fused_model"]
 
@@ -40,6 +41,8 @@ class Prepared:
     custom : PrepareCustomConfig
     layers : dict of str to QatLayer
         Of `prepare_qat_fx`: how layers compute while their weights are rounded to a grid; else empty.
+    standalone : tuple of (Prepared, dict of str to Prepared)
+        The model with one node for each standalone module, and those modules by the names of these nodes; the first is None where there are none.
     batches : int
         How many batches were seen.
     """
@@ -48,7 +51,7 @@ class Prepared:
         self.model, self.qconfigs, self.backend = model, qconfigs, backend
         self.observed, self.weights = frozenset(observed), frozenset(weights)
         self.backend_config, self.custom = backend_config, custom
-        self.layers, self.batches = {}, 0
+        self.layers, self.standalone, self.batches = {}, (None, {}), 0
 
     def __call__(self, *inputs, **options):
         """Run the float model and let the observers see its values; options are those of `Model.run`."""
@@ -68,6 +71,13 @@ class Prepared:
         other = copy.copy(self)
         other.model = model
         return other
+
+    def apart(self):
+        """Return the model around standalone modules, itself where there are none, and those modules by name; all have seen the same batches."""
+        outer, parts = self.standalone
+        for part in filter(None, (outer, *parts.values())):
+            part.batches = self.batches
+        return outer or self, parts
 
     @property
     def placement(self):
@@ -164,16 +174,41 @@ def prepared_with(place, model, qconfig_mapping, example_inputs, prepare_custom_
     model.shapes(*(np.shape(x) for x in example_inputs))
     given = checked_indexes(custom.input_quantized_indexes, len(model.inputs), f"{place}: input_quantized_indexes")
     checked_indexes(custom.output_quantized_indexes, len(model.outputs), f"{place}: output_quantized_indexes")
-    alone = custom.left_alone(model)
-    fused = fuse(model, table, alone)
+    outer, parts = model, {}
+    for path, module in custom.standalone_module_names.items():
+        outer, name, part = cut(outer, path, place)
+        parts[name] = path, module, part
+    alone = custom.left_alone(outer)
+    fused = fuse(outer, table, alone)
     qconfigs = qconfigs_of(fused, qconfig_mapping, table, alone)
-    placed = place_observers(fused, qconfigs, table, given, alone)
-    preserve(model, placed.model, custom.preserved_attributes, place)
-    return Prepared(placed.model, qconfigs, qconfig_mapping.backend, observed=placed.observed, weights=placed.weights, backend_config=table, custom=custom)
+    _check_kinds(place, table, *(module.prepare_custom_config for _, module, _ in parts.values()))
+    placed = place_observers(fused, qconfigs, table, given, alone, {name: module.prepare_custom_config.input_quantized_indexes for name, (_, module, _) in parts.items()})
+    prepared = Prepared(placed.model, qconfigs, qconfig_mapping.backend, observed=placed.observed, weights=placed.weights, backend_config=table, custom=custom)
+    if parts:
+        prepared = _whole(prepared, {name: _part(f"{place}, standalone module {row[0]!r}", *row[1:], qconfigs[name], table) for name, row in parts.items()})
+    preserve(model, prepared.model, custom.preserved_attributes, place)
+    return prepared
 
 
-def _check_kinds(place, table, custom):
-    for name, value, kind in (("backend_config", table, BackendConfig), ("prepare_custom_config", custom, PrepareCustomConfig)):
+def _part(place, module, model, qconfig, table):
+    mapping = QConfigMapping().set_global(qconfig) if module.qconfig_mapping is None else module.qconfig_mapping
+    return prepared_with(place, model, mapping, module.example_inputs, module.prepare_custom_config, module.backend_config or table)
+
+
+def _whole(outer, parts):
+    """Return the prepared model that standalone modules are parts of."""
+    model = splice(outer.model, {name: part.model for name, part in parts.items()})
+    each = [outer, *parts.values()]
+    names = {n.name for n in model.nodes}
+    qconfigs = {name: qconfig for p in each for name, qconfig in p.qconfigs.items() if name in names}
+    observed, weights = (set().union(*(getattr(p, side) for p in each)) for side in ("observed", "weights"))
+    whole = Prepared(model, qconfigs, outer.backend, observed=observed, weights=weights, backend_config=outer.backend_config, custom=outer.custom)
+    whole.standalone = outer, parts
+    return whole
+
+
+def _check_kinds(place, table, *customs):
+    for name, value, kind in (("backend_config", table, BackendConfig), *(("prepare_custom_config", custom, PrepareCustomConfig) for custom in customs)):
         if not isinstance(value, kind):
             raise ArgumentError(f"{place}: {name} is a {type(value).__name__} but must be a {kind.__name__}; see refquant.workflow.{kind.__name__}")
 

@@ -138,7 +138,7 @@ def prepare_qat_fx(model, qconfig_mapping, example_inputs, prepare_custom_config
     ArgumentError, ShapeError
         As `prepare_fx`.
     UnsupportedError
-        What PyTorch has no layer for in training: a batch norm behind a transposed convolution, an embedding with a QConfig.
+        What PyTorch has no layer for in training: a batch norm behind a transposed convolution, an embedding with a QConfig. Standalone modules.
 
     Source
     ------
@@ -160,6 +160,8 @@ def prepare_qat_fx(model, qconfig_mapping, example_inputs, prepare_custom_config
     """
     table = backend_config or get_backend_config()
     table = qat_backend_config(table) if isinstance(table, BackendConfig) else table
+    if getattr(prepare_custom_config, "standalone_module_names", None):
+        raise UnsupportedError("prepare_qat_fx: standalone modules are prepared for calibration alone; use prepare_fx, or leave set_standalone_module_name out")
     prepared = prepared_with("prepare_qat_fx", model, qconfig_mapping, example_inputs, prepare_custom_config, table)
     fused_from = {n.name: n for n in model.nodes}
     _check_trainable(prepared, fused_from)

@@ -36,10 +36,12 @@ def parts_of(prepared):
     ArgumentError
         No prepared model.
     UnsupportedError
-        An observer or a parameter that plain data do not describe: a class of your own, a function.
+        An observer or a parameter that plain data do not describe: a class of your own, a function; standalone modules.
     """
     if not isinstance(prepared, (Prepared, PreparedPT2E)):
         raise ArgumentError(f"save: {type(prepared).__name__} is no prepared model; save a Model, or what prepare_fx or prepare_pt2e returned")
+    if getattr(prepared, "standalone", (None, {}))[1]:
+        raise UnsupportedError(f"save: {prepared.model.name!r} has standalone modules, which a file does not hold; convert the model, and save that")
     observers = _Numbered()
     nodes = [n.replace(attrs={"observer": observers.number(n.attrs["observer"])}) if n.op == "observe" else n for n in prepared.model.nodes]
     parts = _pt2e_parts(prepared, observers) if isinstance(prepared, PreparedPT2E) else _fx_parts(prepared, observers)
