@@ -84,7 +84,8 @@ def endless(task):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_processes_end_with_the_one_that_began_them(sent, tmp_path):
     script = (
-        "import test_verify_matrix as t\n"
+        "import signal, test_verify_matrix as t\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"if __name__ == '__main__': list(t.work_through([{{'key': k, 'folder': {str(tmp_path)!r}}} for k in 'ab'], t.endless, t.PieceLog(None, {{}}), workers=2))\n"
     )
     (tmp_path / "begin.py").write_text(script)

@@ -173,7 +173,7 @@ def _bias(rng, case, channels, sx, sw, out, rms):
     if case.has("nobias"):
         return None
     steps = round_real(rng.normal(0, rms, channels), Round.HALF_EVEN)
-    if case.strategy == "offset":
+    if case.strategy == "offset" and out is not None:
         apart = 2.0 ** exponent_of(2**0.5 * out.scale / (np.asarray(sw) * sx))
         steps = (rng.integers(30, 110, channels) + 0.5) * apart + rng.integers(-9, 10, channels)
     if case.has("intbias"):
