@@ -59,7 +59,7 @@ def test_the_command_asks_engines(capsys):
         pytest.skip(str(error))
     assert main("diagnose --wrong-profiles --engine onnxruntime --numerics onnx_reference --op add --cases 1".split()) == 0
     out = capsys.readouterr().out
-    assert "adds the zero point before rounding" in out and "1 of 1 cases explained to the last bit" in out
+    assert "in one constant inside of the rounding" in out and "1 of 1 cases explained to the last bit" in out
 
 
 class Faulty:
