@@ -16,7 +16,7 @@ from refquant.ops.dequantize import dequantize
 from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
 from refquant.ops.memory_order import memory_order
 from refquant.ops.quantize import quantize
-from refquant.ops.range_elementwise import range_mean
+from refquant.ops.range_elementwise import range_mean, range_reduced
 from refquant.ops.real.outer_sum import outer_sum
 
 __all__ = ["mean"]
@@ -79,7 +79,9 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
     if isinstance(form, FixedMeanForm):
         return QTensor(_shaped(_fixed(form, x, out or q, axes, count), x, axes, keepdim), out or q)
     if isinstance(form, RangeForm):
-        y = range_mean(form, q, out or q, x.values.sum(tuple(axes), keepdims=True, dtype=np.int64), np.array(count))
+        total = x.values.sum(tuple(axes), keepdims=True, dtype=np.int64)
+        # A matrix's mean stays by itself, between a subtraction and a quantization.
+        y = range_mean(form, q, out or q, total, np.array(count)) if x.ndim > 2 else range_reduced(profile.quantize, q, out or q, total, np.array(count))
         return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)).astype((out or q).storage), out or q)
     if own:
         raise UnsupportedError(f"{place}: {profile.engine} averages into the parameters of its input; leave out=None and requantize afterwards")

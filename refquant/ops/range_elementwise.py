@@ -21,7 +21,7 @@ from refquant.core.fma import fma32
 from refquant.core.range_steps import range_codes, range_of, steps_of
 from refquant.core.rounding import Round, round_real
 
-__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_prelu", "range_softmax", "range_bilinear", "range_limit", "range_mean"]
+__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_prelu", "range_softmax", "range_bilinear", "range_limit", "range_mean", "range_reduced"]
 
 _F = np.float32
 
@@ -136,6 +136,16 @@ def range_limit(value, q):
     """Return the code of a limit: a quotient in float64, of which what is behind the point is cut off."""
     limit = np.float64(value) / np.float64(_F(q.scale)) + q.zero_point
     return int(round_real(np.float64(min(max(limit, q.qmin), q.qmax)), Round.TRUNCATE))
+
+
+def range_reduced(form, q, out, total, count):
+    """Return the codes of means that nothing is fused with, ``f(f(sum) / n)`` less the zero point, on steps in units of the input's scale."""
+    low, high = range_of(out.scale, out.zero_point, out._type.qmin, out._type.qmax)
+    scale = _F(q.scale)
+    with np.errstate(all="ignore"):
+        steps = steps_of(low / scale, high / scale, form.shift)
+    mean = total.astype(_F) / count.astype(_F) - _F(q.zero_point)
+    return range_codes(mean, steps, out._type.qmin, out._type.qmax, contraction=form.contraction, reduced=form.reduced)
 
 
 def range_mean(form, q, out, total, count):
