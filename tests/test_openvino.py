@@ -285,3 +285,15 @@ def test_what_the_table_calls_absent_runs_in_float32(engine, op):
     about = [n.get_rt_info() for n in compiled.get_runtime_model().get_ordered_ops()]
     kernels = [a["primitiveType"].astype(str) for a in about if a["layerType"].astype(str) == layer]
     assert kernels and all(kernel.endswith("f32") for kernel in kernels)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("shape, zero, refused", [((5, 4, 6), 3, True), ((4, 4, 6), 3, False), ((5, 4, 6), 0, False)])
+def test_means_whose_further_rows_stay_empty_are_refused(engine, shape, zero, refused):
+    x = rq.QTensor(np.full(shape, 100, np.uint8), rq.QParams(0.5, zero, "uint8"))
+    problem = Problem("mean", {"x": x, "dim": (2,), "keepdim": False})
+    why = engine.supports(problem)
+    assert bool(why) == refused and (not refused or "rows empty" in why)
+    if not refused:
+        assert (np.asarray(engine.run(problem)) == 100).all()

@@ -102,6 +102,8 @@ def _refuse(problem):
         return "there is no adaptive pooling but the global one"
     if problem.op == "interpolate" and problem["mode"] == "nearest-exact":
         return "Resize has no mode that takes the nearest centre as PyTorch does"
+    if problem.op == "mean" and _left_empty(problem):
+        return "a mean over the last of three axes, the first longer than the second: the engine leaves the further rows empty"
     if problem.op in ("clamp", "hardtanh") and not _ordered(problem):
         return "Clip wants a lower limit that is not above the upper one"
     if problem.op in ("clamp", "hardtanh") and _lower(problem) / problem["x"].qparams.scale >= _WRAPS:
@@ -112,6 +114,11 @@ def _refuse(problem):
 def _lower(problem):
     low = problem.get("min") if problem.op == "clamp" else problem.get("min_val", -1.0)
     return -np.inf if low is None else low
+
+
+def _left_empty(problem):
+    x = problem["x"]
+    return x.ndim == 3 and x.shape[0] > x.shape[1] and x.qparams.zero_point != 0 and [d % 3 for d in np.atleast_1d(problem["dim"])] == [2]
 
 
 def _ordered(problem):

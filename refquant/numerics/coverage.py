@@ -224,7 +224,8 @@ CONDITIONS = (
     Note("clamp hardtanh", "openvino", "what is meant, for a lower limit of 2**31 steps and more: the engine wraps it to int32, so that it limits nothing or little"),
     Note("choose_qparams quantize_dynamic", "openvino", "DynamicQuantizeLinear as its ONNX reader writes it, in float32; scales that are normal numbers"),
     Note("softmax", "openvino", f"{_OPENVINO}; libm: the exponential and the sum in float64, rounded once, where its JIT code approximates"),
-    Note("add mul cat hardsigmoid hardswish leaky_relu fake_quantize requantize relu6 clamp hardtanh prelu mean", "openvino", _OPENVINO),
+    Note("add mul cat hardsigmoid hardswish leaky_relu fake_quantize requantize relu6 clamp hardtanh prelu", "openvino", _OPENVINO),
+    Note("mean", "openvino", f"{_OPENVINO}; what is meant, over the last of three axes where the first is longer than the second: the engine leaves code 0 there unless the zero point is 0"),
     Note(_SMOOTH, "openvino", f"{_OPENVINO}; libm: the function in float64, rounded once, where its JIT code approximates; {_counted('openvino')}"),
     Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX2 or AVX-512, where NEON code runs through NEON_2_SSE"),
 )
