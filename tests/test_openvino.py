@@ -169,7 +169,7 @@ def test_bfloat16_does_not_reach_integers(engine):
     line = f"conv2d/{engine.profile}/n1c16h9w9-oc16k3p1/neartie/seed=3/per_channel"
     assert try_case(engine, line).comparison.exact
     small = engine._models["conv2d"](build(line))
-    compiled = engine._core.compile_model(engine._core.read_model(small.model), "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 2})
+    compiled = engine.compile(small.model, INFERENCE_PRECISION_HINT="bf16", INFERENCE_NUM_THREADS=2)
     np.testing.assert_array_equal(compiled(list(small.feeds.values()))[0], oracle(build(line), engine.profile))
 
 
@@ -281,7 +281,7 @@ def test_what_the_table_calls_absent_runs_in_float32(engine, op):
         w = np.ones((8, 3) if node == "MatMulInteger" else (3, 16, 3, 3), np.int8)
         g.node(node, [g.feed("x", codes), g.constant("w", w), g.constant("z", np.uint8(7)), g.constant("v", np.int8(0))])
         small = g.model(np.int32)
-    compiled = engine._core.compile_model(engine._core.read_model(small.model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = engine.compile(small.model, INFERENCE_PRECISION_HINT="f32")
     about = [n.get_rt_info() for n in compiled.get_runtime_model().get_ordered_ops()]
     kernels = [a["primitiveType"].astype(str) for a in about if a["layerType"].astype(str) == layer]
     assert kernels and all(kernel.endswith("f32") for kernel in kernels)

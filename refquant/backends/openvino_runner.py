@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant.backends.machine import cpu_features, cpu_model, profile_here
+from refquant.backends.signal_stack import signal_stack_kept
 from refquant.errors import BackendMissing
 
 __all__ = ["OpenVinoRunner"]
@@ -73,10 +74,21 @@ class OpenVinoRunner:
                 return about["primitiveType"].astype(str)
         return ""
 
+    def compile(self, model, **options):
+        """Compile an ONNX model for the CPU.
+
+        Parameters
+        ----------
+        model : bytes
+        **options
+            Of the plugin, as ``INFERENCE_NUM_THREADS=1``.
+        """
+        with signal_stack_kept():
+            return self._core.compile_model(self._core.read_model(model), "CPU", options)
+
     def _compiled(self, problem):
         small = self._models[problem.op](problem)
-        options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-        return small, self._core.compile_model(self._core.read_model(small.model), "CPU", options)
+        return small, self.compile(small.model, INFERENCE_NUM_THREADS=1, INFERENCE_PRECISION_HINT="f32")
 
 
 def _refuse(problem):

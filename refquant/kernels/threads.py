@@ -286,7 +286,9 @@ class Helpers:
     def _start(self, number):
         while self._started < number:
             self._control[_SLEEPERS // 8 + 2 * self._started + 1] = _new_lock()
-            threading.Thread(target=_serve, args=(self._address, self._started, _LOOKS), name="refquant", daemon=True).start()
+            thread = threading.Thread(target=_serve, args=(self._address, self._started, _LOOKS), name="refquant", daemon=True)
+            thread.words = self._control  # which it looks at for as long as it lives
+            thread.start()
             self._started += 1
 
     def run(self, run, parts, count, least, args):
