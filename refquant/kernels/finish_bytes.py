@@ -65,14 +65,16 @@ def line_vectors(e, s, line, n, count):
     return list(zip(parameter("s2"), parameter("pre_b" if line == LINE_SHORT else "b")))
 
 
-def emit_rows(e, s, line, acc, vectors, outs, count=None, interleaved=False):
+def emit_rows(e, s, line, acc, vectors, outs, count=None, interleaved=False, width=None):
     """Finish one or more rows of together up to 64 accumulators and store them: all bytes, or the first `count`.
+
+    Of `width` channels each, in place of all those that `vectors` are for, several rows lie side by side in one.
 
     With `interleaved`, quarter l of register j holds channels 16 * l + 4 * j, …
     """
     codes = [_chain(e, s, line, a, *pair) for row in acc for a, pair in zip(row, vectors)]
     packed = pack_codes(e, s, codes, interleaved)
-    width = _LANES * len(vectors)
+    width = width or _LANES * len(vectors)
     for i, out in enumerate(outs):
         part = e.shuffle(packed, packed, list(range(width * i, width * (i + 1))))
         if count is None:

@@ -15,6 +15,7 @@ The terms of a column are what its accumulators begin with; the term of a row ex
 import numpy as np
 
 from refquant.kernels.aligned import aligned_empty
+from refquant.kernels.bundles import bundles_of
 from refquant.kernels.left import matrix_rows, sum_rows
 from refquant.kernels.product import bind_product
 from refquant.kernels.signature import as_input
@@ -47,12 +48,13 @@ def bind_multiply(columns, groups, packed, x_zero, zeros, kind, ep):
     callable
         As `refquant.kernels.product.bind_product` gives it.
     """
-    before, behind = (columns, packed.sums, zeros), (groups, packed.sums.shape[0] // groups, x_zero)
+    each = packed.sums.shape[0] // groups
+    before, behind, bundles = (columns, packed.sums, zeros), (groups, each, x_zero), bundles_of(packed, columns, groups * -(-each // 16))
     if zeros is packed.no_zeros:
-        return bind_product(packed.rung, (*before, _NO_SUMS, *behind), kind, ep)
+        return bind_product(packed.rung, (*before, _NO_SUMS, *behind), kind, ep, bundles)
 
     def run(field, left, out):
-        bind_product(packed.rung, (*before, sum_rows(field, left, groups), *behind), kind, ep)(field, left, out)
+        bind_product(packed.rung, (*before, sum_rows(field, left, groups), *behind), kind, ep, bundles)(field, left, out)
 
     return run
 

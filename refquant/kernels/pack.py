@@ -32,6 +32,8 @@ class PackedB(NamedTuple):
         The kernel that the layout is made for.
     no_zeros : ndarray of int32, (N,), read-only
         Zeros.
+    bundles : dict
+        Columns in bundles, see `refquant.kernels.bundles`, by the identity of the columns they are made of.
     """
 
     data: np.ndarray
@@ -41,6 +43,7 @@ class PackedB(NamedTuple):
     offset: int
     rung: str
     no_zeros: np.ndarray
+    bundles: dict
 
 
 class PackedConv(NamedTuple):
@@ -62,6 +65,8 @@ class PackedConv(NamedTuple):
     columns : dict
         Packed columns, by the number of groups that are one and of runs that a window is read in; for depthwise weights by the
         number of pixels in a cell.
+    bundles : dict
+        As in `PackedB`.
     """
 
     codes: np.ndarray
@@ -72,6 +77,7 @@ class PackedConv(NamedTuple):
     rung: str
     no_zeros: np.ndarray
     columns: dict
+    bundles: dict
 
     @classmethod
     def of(cls, w, groups, rung=None):
@@ -81,7 +87,7 @@ class PackedConv(NamedTuple):
         chosen = choose_rung(rung)
         return cls(
             as_input(codes), w.shape, int(groups), as_input(sums), offset, PLAIN if chosen is None else chosen.name,
-            as_input(np.zeros_like(sums)), {},
+            as_input(np.zeros_like(sums)), {}, {},
         )  # fmt: skip
 
 
@@ -106,5 +112,5 @@ def pack_b(b, rung=None):
     data = codes if chosen is None else pack_columns(codes[None, :, None, :], chosen)
     return PackedB(
         as_input(data), *b.shape, as_input(sums), offset, PLAIN if chosen is None else chosen.name,
-        as_input(np.zeros_like(sums)),
+        as_input(np.zeros_like(sums)), {},
     )  # fmt: skip

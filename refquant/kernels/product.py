@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refquant.kernels.bundle_tile import bundle_panel
+from refquant.kernels.bundles import LEVELS, NO_BUNDLES
 from refquant.kernels.finish import finish_tile
 from refquant.kernels.jit import get_num_threads, kernel, parallel_for
 from refquant.kernels.columns import first_column
@@ -90,6 +92,15 @@ def count_low(limits, highest, most):
     return count
 
 
+@kernel
+def _count_level(highest, seen):
+    """Count a block of rows by the level that its bytes need; threads that count at once may lose some."""
+    i = 0
+    while highest > LEVELS[i]:
+        i += 1
+    seen[i] += 1
+
+
 def streams_of(rung):
     """Blocks of columns that one row may take at once."""
     return rung_named(rung.low).streams if rung.low else 1
@@ -100,11 +111,11 @@ def _product_kernel(name):
     """The loops around the tile of the rung called `name`."""
     rung = rung_named(name)
     panel, widest, depth, fuses = panel_function(rung), rung.widest, rung.depth, rung.fuses_lines
-    has_low = rung.low is not None
+    has_low, joins = rung.low is not None, rung.joins_words
     streams = streams_of(rung)
 
     @kernel
-    def product(first, last, field, left_parts, right_parts, height, chunks, out, item, stage):
+    def product(first, last, field, left_parts, right_parts, bundles, height, chunks, out, item, stage):
         left, right = left_of(left_parts), right_of(right_parts)
         groups, columns = right.groups, right.columns
         n16 = (columns + 15) // 16
@@ -115,6 +126,7 @@ def _product_kernel(name):
         limits = right.data[groups * n16 * line16 :]
         out_pitch = groups * columns * item
         shifted = right.row_sums.shape[1] > 0
+        bundled, places, counts, level, seen = bundles
         start = np.empty((groups, 16 * n16), np.int32)
         kind, line, bias_i = read_header(stage)
         fill_start(right, left.runs.shape[0] * left.length, bias_i, start)
@@ -128,13 +140,15 @@ def _product_kernel(name):
             if m0 != known:
                 known = m0
                 fill_offsets(left, m0, offsets[:count])
-                if has_low:
+                if joins:
                     behind = offsets[count - 1] + (groups - 1) * left.group_step + left.runs[-1] + left.length
                     highest = highest_byte(field[offsets[0] + left.runs[0] : behind])
+                    _count_level(highest, seen)
             block, end = unit % chunks * blocks // chunks, (unit % chunks + 1) * blocks // chunks
             while block < end:
                 c16, low = first_column(block, n16, widest), 0
-                if has_low:
+                joined = joins and highest <= level
+                if has_low and not joined:
                     lows = count_low(limits[g * n16 + c16 : g * n16 + end], highest, streams if count == 1 else 1)
                     taken, low = streams if lows == streams else 1, LOW if lows > 0 else 0
                 else:
@@ -151,12 +165,23 @@ def _product_kernel(name):
                     target = out.ctypes.data + (m0 + done) * out_pitch + n0 * item
                     acc, pitch = (target, out_pitch) if straight else (scratch.ctypes.data, 64 * width)
                     some = count if straight else min(_GATHERED, count - done)
-                    panel(
-                        width + low, some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
-                        left.runs.ctypes.data, left.runs.shape[0], words, rest,
-                        right.data.ctypes.data + (g * n16 + c16) * line16, start.ctypes.data + 64 * (g * n16 + c16), acc, pitch,
-                        line if straight else LINE_NONE, n0, n, stage.ctypes.data,
-                    )  # fmt: skip
+                    if joins and joined:
+                        for half in range((n + 7) // 8):
+                            b8 = 2 * (g * n16 + c16) + half
+                            bundle_panel(
+                                some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
+                                places.ctypes.data + 8 * b8 * places.shape[1], counts.ctypes.data + 8 * b8 * counts.shape[1],
+                                bundled.ctypes.data + 32 * b8 * places.shape[1],
+                                start.ctypes.data + 64 * (g * n16 + c16) + 32 * half, acc + 8 * half * (item if straight else 4), pitch,
+                                line if straight else LINE_NONE, n0 + 8 * half, min(8, n - 8 * half), stage.ctypes.data,
+                            )  # fmt: skip
+                    else:
+                        panel(
+                            width + low, some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
+                            left.runs.ctypes.data, left.runs.shape[0], words, rest,
+                            right.data.ctypes.data + (g * n16 + c16) * line16, start.ctypes.data + 64 * (g * n16 + c16), acc, pitch,
+                            line if straight else LINE_NONE, n0, n, stage.ctypes.data,
+                        )  # fmt: skip
                     if not straight:
                         row_sums = right.row_sums.ctypes.data + 4 * (g * left.rows + m0 + done) if shifted else 0
                         column_zeros = right.zeros.ctypes.data if shifted else 0
@@ -178,7 +203,7 @@ def row_blocks(rows, threads):
     return height, -(-rows // height) if rows else 0
 
 
-def bind_product(rung, right, kind, ep):
+def bind_product(rung, right, kind, ep, bundles=None):
     """Prepare a product: everything that does not depend on the rows is worked out once.
 
     Parameters
@@ -190,6 +215,8 @@ def bind_product(rung, right, kind, ep):
         What is written, see `refquant.kernels.stage`.
     ep : Epilogue or None
         None for `RAW`.
+    bundles : BundledColumns, optional
+        Of the columns, for a rung that joins words.
 
     Returns
     -------
@@ -212,7 +239,9 @@ def bind_product(rung, right, kind, ep):
         # Besides the products, reading the columns is worth two rows of them.
         grain = 1 + down * chunks * _GRAIN // ((rows + 2) * size + 1)
         memory = out.reshape(-1).view(np.uint8)
-        parallel_for(worker, down * chunks, field, left, right, height, chunks, memory, out.itemsize, stage, grain=grain)
+        whole_words = left[2] or left[1] % 4 == 0
+        joined = bundles.table(left[0], left[1]) if bundles is not None and rows > 1 and whole_words else NO_BUNDLES
+        parallel_for(worker, down * chunks, field, left, right, joined, height, chunks, memory, out.itemsize, stage, grain=grain)
 
     return run
 

@@ -80,6 +80,11 @@ class Rung(NamedTuple):
         return self.name == "pairs256"
 
     @property
+    def joins_words(self):
+        """Whether `refquant.kernels.bundle_tile` computes the same, faster, where bytes of A are low enough for some bundles of words."""
+        return self.name in ("avx2", "pairs256")
+
+    @property
     def fuses_lines(self):
         """Whether a tile can be finished in registers, see `refquant.kernels.finish_bytes`."""
         return 16 % self.lanes == 0 and wide_vectors_run_here()
