@@ -14,14 +14,11 @@ from refquant.verify.mutants import sections_of
 from refquant.verify.special_streams import SPECIAL_STREAMS
 
 INDEX = read_index()
-# Operators that an engine is not asked for by itself (others of it are made of them, or they are the same integers everywhere).
+# Where an engine has no call of its own: integers that are the same everywhere, tables that PyTorch alone packs, and what its runner cannot ask.
 WITHOUT_VECTORS = {
     "conv_transpose3d": "qnnpack",
     "matmul_integer": "fbgemm onednn x86 qnnpack inductor tflite_ref tflite_opt xnnpack openvino",
-    "quantize_dynamic": "inductor",
-    "linear_dynamic": "inductor",
     "conv_integer": "fbgemm onednn x86 qnnpack inductor tflite_ref tflite_opt xnnpack openvino",
-    "max_pool1d": "tflite_ref tflite_opt xnnpack",
     "max_pool3d": "tflite_ref tflite_opt xnnpack",
     "quantize_embedding": "onnxruntime tflite_ref tflite_opt xnnpack openvino",
 }  # fmt: skip
