@@ -1,6 +1,8 @@
 """The command: exit codes, one-line errors, suggestions, tables, and repeating a failure."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import pytest
 
 from refquant import backends
 from refquant.cli import main as entry
-from refquant.cli.main import COMMANDS, main
+from refquant.cli.main import COMMANDS, main, parser_of
 from refquant.errors import BackendMissing
 from refquant.verify import Case, build, oracle, vectors_folder
 from refquant.version import VERSION
@@ -79,6 +81,15 @@ def one_line(text):
         (["verify", "--case", "linear/fbgemm"], "must read operator/profile/shape"),
         (["verify", "--model", "digits_resnt"], "did you mean 'digits_resnet'"),
         (["verify", "--model", "digits_resnet", "--engine", "onnxruntime"], "is no engine of PyTorch"),
+        (["verify", "--vectors", "nowhere"], "nowhere/index.json must be a readable file"),
+        (["verify", "--case", "linear/fbgemm/m0k3n1/random/seed=0"], "m=0 in the shape leaves nothing to compare"),
+        (["calibrators", "--seed", "-1"], "must be a whole number of at least 0"),
+        (["drift", "digits_resnet", "--reduce-range", "--no-reduce-range"], "not allowed with"),
+        (["audit", "digits_resnet", "--limit", "x"], "'x' must be a whole number of at least 1"),
+        (["verify", "--matrix", "--power"], "--matrix and --power are two runs"),
+        (["verify", "--matrix", "--qat"], "--qat belongs to --models, not to --matrix"),
+        (["verify", "--qat"], "--qat belongs to --models, which is not asked for"),
+        (["verify", "--power", "--recorded"], "--recorded belongs to a run of cases"),
         (["profiles", "fbgem"], "did you mean 'fbgemm'"),
         (["profiles", "fbgemm", "onednn", "x86"], "two are compared at most"),
         (["--versio"], "did you mean --version"),
@@ -95,6 +106,19 @@ def test_help_and_version(capsys):
             main(arguments)
         text = capsys.readouterr().out
         assert stopped.value.code == 0 and (VERSION in text if "--version" in arguments else "examples:" in text)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
+def test_help_fits_a_narrow_terminal_and_its_examples_are_understood(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    module, parser = parser_of(command)
+    # What is to be copied stays on one line.
+    wide = [line for line in parser.format_help().splitlines() if len(line) > 80]
+    assert all(re.match("  (refquant|rq[.]) ?", line) and "  " not in line.strip() for line in wide), wide
+    found = re.findall(rf"^  refquant {command.name}\b(.*?)(?:  .*| \|.*)?$", module.EXAMPLES, re.M)
+    assert found
+    for example in found:
+        parser.parse(shlex.split(example))
 
 
 def test_without_a_command_there_is_help(capsys):

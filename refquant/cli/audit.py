@@ -5,8 +5,10 @@ import shutil
 
 from refquant.cli.console import Progress
 from refquant.cli.drift import add_quantization, load_images, load_network, progress_line, recipe_of
-from refquant.core.files import check_writable, write_whole
-from refquant.errors import ArgumentError, RangeError
+from refquant.cli.numbers import count
+from refquant.cli.outputs import check_outputs, say_written
+from refquant.core.files import write_whole
+from refquant.errors import ArgumentError
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -15,7 +17,7 @@ EXAMPLES = """examples:
   refquant audit glyphs_net --backend onednn --isa avx512 --limit 256 --html audit.html
   refquant audit model.onnx --data images.npz --json audit.json   a float network, quantized here, or one that is quantized already
 
-FILE.npz as for refquant drift. A float network is quantized by the options below, and by other choices for comparison; a quantized ONNX model is
+FILE.npz as for refquant drift. A float network is quantized by the options above, and by other choices for comparison; a quantized ONNX model is \
 audited as ONNX Runtime runs it.
 """
 
@@ -26,8 +28,8 @@ def add_arguments(parser):
     parser.add_argument("--isa", default="avx2", metavar="LEVEL", help="the processor: sse41, avx2, avx512, avx512_vbmi, … (default: avx2)")
     parser.add_argument("--data", metavar="FILE.npz", help="test images and labels; a bundled network has its own")
     parser.add_argument("--no-labels", action="store_true", help="compare predictions only")
-    parser.add_argument("--limit", type=int, metavar="N", help="take the first N test images (default: all)")
-    parser.add_argument("--layer-images", type=int, default=32, metavar="N", help="look at the layers with the first N (default: 32)")
+    parser.add_argument("--limit", type=count, metavar="N", help="take the first N test images (default: all)")
+    parser.add_argument("--layer-images", type=count, default=32, metavar="N", help="look at the layers with the first N (default: 32)")
     add_quantization(parser)
     out = parser.add_argument_group("report")
     out.add_argument("--html", metavar="FILE", help="write a page that needs nothing else")
@@ -40,13 +42,7 @@ def run(arguments):
     from refquant.drift.audit import audit
 
     check_level(arguments.isa, "audit")
-    paths = [path for path in (arguments.html, arguments.json) if path]
-    for path in paths:
-        check_writable(path)
-    if len({os.path.abspath(path) for path in paths}) < len(paths):
-        raise ArgumentError(f"audit: {' and '.join(paths)} name one file twice; give each output a file of its own")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise RangeError(f"audit: --limit {arguments.limit} must be at least 1; give a number of images, or leave it out")
+    check_outputs("audit", arguments.html, arguments.json)
     network, reference, others, x, labels = _networks(arguments)
     line = Progress()
     try:
@@ -61,8 +57,7 @@ def run(arguments):
     if arguments.json:
         write_whole(arguments.json, (report.to_json() + "\n").encode())
     print(report.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)), end="")
-    for path in paths:
-        print(f"written: {path}")
+    say_written(arguments.html, arguments.json)
     return 0
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from refquant.cli.console import Progress, paint
 from refquant.cli.numbers import count
-from refquant.core.files import check_writable, write_whole
+from refquant.cli.outputs import check_outputs
+from refquant.core.files import write_whole
 from refquant.errors import ArgumentError, choose
 
 __all__ = ["EXAMPLES", "add_arguments", "run", "peak"]
@@ -77,8 +78,7 @@ def _check(arguments):
     """Refuse what would fail after minutes of work."""
     if arguments.profile and arguments.threads != 1:
         raise ArgumentError(f"bench --profile: threads={arguments.threads}, but parts are timed on one; leave --threads out")
-    for path in filter(None, (arguments.json, arguments.plot)):
-        check_writable(path)
+    check_outputs("bench", arguments.json, arguments.plot)
     if arguments.plot:
         choose("bench --plot", "suffix", Path(arguments.plot).suffix.lower(), [".png", ".svg"])
 

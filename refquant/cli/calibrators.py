@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant.cli.console import table
+from refquant.cli.numbers import count, whole
 from refquant.errors import ArgumentError, choose
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -26,9 +27,9 @@ def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("--distribution", default="outliers", metavar="NAME", help=f"{', '.join(DISTRIBUTIONS)} (outliers)")
     parser.add_argument("--data", metavar="FILE.npy", help="numbers of your own instead")
-    parser.add_argument("--size", type=int, default=20_000, help="how many numbers are drawn (20000)")
+    parser.add_argument("--size", type=count, metavar="N", default=20_000, help="how many numbers are drawn (20000)")
     parser.add_argument("--bits", type=int, default=8, choices=range(2, 9), metavar="2 … 8", help="of the codes (8)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole, default=0, metavar="S", help="of the numbers that are drawn (0)")
 
 
 def run(arguments):
@@ -50,7 +51,7 @@ def _numbers(arguments):
     try:
         x = np.load(arguments.data, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ArgumentError(f"calibrators: --data {arguments.data}: {error}; give a .npy file of real numbers") from None
+        raise ArgumentError(f"calibrators: --data {arguments.data}: {getattr(error, 'strerror', None) or error}; give a .npy file of real numbers") from None
     if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu" or not x.size:
         raise ArgumentError(f"calibrators: --data {arguments.data}: must hold an array of real numbers; save it with numpy.save")
     return x.astype(np.float32).reshape(-1)

@@ -5,7 +5,7 @@ import json
 
 from refquant import backends
 from refquant.cli.console import Progress, paint, table
-from refquant.cli.numbers import count, seed
+from refquant.cli.numbers import count, whole
 from refquant.errors import ArgumentError, choose
 from refquant.verify import STREAMS
 from refquant.verify.journal import QUESTIONS, Journal, question, run_campaign
@@ -45,7 +45,7 @@ def add_arguments(parser):
     parser.add_argument("--engine", action="append", metavar="NAME", help="run: an engine (may be repeated); every one that is installed unless given")
     parser.add_argument("--op", action="append", metavar="OP", help="run: an operator (may be repeated); all unless given")
     parser.add_argument("--outputs", type=count, metavar="N", help="run: outputs to compare for each operator and engine (50000); more than before goes on")
-    parser.add_argument("--seed", type=seed, metavar="S", help="run: seed of the cases (0)")
+    parser.add_argument("--seed", type=whole, metavar="S", help="run: seed of the cases (0)")
     parser.add_argument("--workers", type=count, metavar="N", help="run: processes on this machine (1)")
     parser.add_argument("--sql", metavar="TEXT", help="query: a SELECT of your own")
     parser.add_argument("--json", action="store_true", help="query: print one JSON object a row")

@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from html import escape
 
-from refquant.drift.page_style import SCRIPT, STYLE
+from refquant.drift.page_frame import page_frame, sortable_table
 from refquant.drift.svg import line, nice_ticks, rect, svg, text
 from refquant.verify.journal import question
 
@@ -14,7 +14,6 @@ _MORE_STYLE = """
 td.exact { background: color-mix(in srgb, var(--good) 22%, transparent); } td.explained { background: color-mix(in srgb, var(--fair) 26%, transparent); }
 td.different { background: color-mix(in srgb, var(--poor) 30%, transparent); font-weight: 600; } td.none { color: var(--soft); }
 table.matrix th, table.matrix td { text-align: center; } table.matrix th:first-child, table.matrix td:first-child { text-align: left; }
-table.words td { text-align: left; white-space: normal; } table.words th { text-align: left; }
 pre { margin: 6px 0 0; font: 12.5px/1.5 ui-monospace, "SF Mono", Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 _SHOWN = 12
@@ -35,9 +34,7 @@ def page(journal):
     rows = journal.ask(question("progress").sql)
     title = f"{journal.path.name}: a campaign"
     body = [_header(journal, rows), _verdict(journal, rows), _matrix(rows), _work(journal), _failures(journal), _numbers(rows), _reasons(journal), _origins(journal)]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-    start = f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}{_MORE_STYLE}</style></head>\n<body><main>\n'
-    return start + "\n".join(part for part in body if part) + f"\n</main><script>{SCRIPT}</script></body></html>\n"
+    return page_frame(title, body, _MORE_STYLE)
 
 
 def _header(journal, rows):
@@ -60,7 +57,7 @@ def _verdict(journal, rows):
     failed = [r for r in rows if r["different"]]
     open_ = sum(not r["finished"] for r in rows)
     places = ", ".join(f"{r['operator']} on {r['engine']}" for r in failed[:4]) + (", …" if len(failed) > 4 else "")
-    sentences = [f"Bits differ in {sum(r['different'] for r in failed):,} cases: {places}." if failed else "Every bit that was compared agrees with the oracle."]
+    sentences = [f"Bits differ in {sum(r['different'] for r in failed):,} cases: {places}." if failed else "Every bit that was compared agrees with the oracle." if any(r["outputs"] for r in rows) else "Nothing was compared yet."]
     sentences.append(f"{open_} of {len(rows)} streams of cases are not finished; run the campaign again to go on." if open_ else "The campaign is finished.")
     versions = [r[0] for r in journal.ask("SELECT DISTINCT refquant FROM sessions")]
     if len(versions) > 1:
@@ -142,11 +139,10 @@ def _failures(journal):
 def _numbers(rows):
     names = ("operator", "engine", "cases", "outputs", "differing", "different", "explained", "unsupported", "untrusted")
     cell = lambda v: f'<td data-value="{v}">{v:,}</td>' if isinstance(v, int) else f"<td>{escape(str(v))}</td>"  # noqa: E731
-    body = "".join("<tr>" + "".join(cell(r[name]) for name in names) + f"<td>{'yes' if r['finished'] else 'no'}</td></tr>" for r in rows)
-    head = "".join(f'<th scope="col">{name}</th>' for name in (*names, "finished"))
+    body = ("<tr>" + "".join(cell(r[name]) for name in names) + f"<td>{'yes' if r['finished'] else 'no'}</td></tr>" for r in rows)
     return (
         '<h2>All numbers</h2><p class="soft">Cases by outcome; click a heading to sort.</p>'
-        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        + sortable_table((*names, "finished"), body)
     )
 
 

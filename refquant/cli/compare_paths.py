@@ -5,7 +5,9 @@ import shutil
 
 from refquant.cli.console import Progress
 from refquant.cli.drift import load_images, load_network, progress_line
-from refquant.errors import ArgumentError, RangeError, choose
+from refquant.cli.numbers import count
+from refquant.cli.outputs import check_outputs, say_written
+from refquant.errors import ArgumentError, choose
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -28,13 +30,13 @@ def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="a bundled network, an ONNX file, or an architecture of refquant zoo")
     parser.add_argument("--data", metavar="FILE.npz", help="test inputs and labels; a bundled network has its own")
     parser.add_argument("--no-labels", action="store_true", help="compare predictions only")
-    parser.add_argument("--limit", type=int, metavar="N", help="take the first N test inputs (default: all)")
-    parser.add_argument("--calibrate", type=int, default=200, metavar="N", help="calibrate on the first N inputs (default: 200)")
-    parser.add_argument("--layer-images", type=int, default=64, metavar="N", help="look at the tensors with the first N (default: 64)")
+    parser.add_argument("--limit", type=count, metavar="N", help="take the first N test inputs (default: all)")
+    parser.add_argument("--calibrate", type=count, default=200, metavar="N", help="calibrate on the first N inputs (default: 200)")
+    parser.add_argument("--layer-images", type=count, default=64, metavar="N", help="look at the tensors with the first N (default: 64)")
     parser.add_argument("--paths", default=",".join(_PATHS), metavar="LIST", help="fx, pt2e, ort (default: all)")
     parser.add_argument("--no-bridges", action="store_true", help="do not exchange one choice at a time")
     parser.add_argument("--simulate", action="store_true", help="compare each path with its fake-quantized float form")
-    parser.add_argument("--size", type=int, metavar="N", help="of a published architecture: height and width")
+    parser.add_argument("--size", type=count, metavar="N", help="of a published architecture: height and width")
     parser.add_argument("--width", type=float, default=1.0, metavar="F", help="of a published architecture: factor of all channels")
     out = parser.add_argument_group("report")
     out.add_argument("--html", metavar="FILE", help="write a page that needs nothing else")
@@ -43,19 +45,10 @@ def add_arguments(parser):
 
 def run(arguments):
     """Compare, print, write; exit status 0."""
-    from refquant.core.files import check_writable
     from refquant.drift import compare_paths
 
     paths = [choose("compare-paths", "--paths", name.strip(), _PATHS) for name in arguments.paths.split(",")]
-    for name in ("limit", "calibrate", "layer_images"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise RangeError(f"compare-paths: --{name.replace('_', '-')} {value} must be at least 1; give a number of inputs, or leave it out")
-    written = [path for path in (arguments.html, arguments.json) if path]
-    for path in written:
-        check_writable(path)
-    if len({os.path.abspath(path) for path in written}) < len(written):
-        raise ArgumentError(f"compare-paths: {' and '.join(written)} name one file twice; give each output a file of its own")
+    check_outputs("compare-paths", arguments.html, arguments.json)
     model, x, labels, calibration = _network_and_data(arguments)
     x, labels = x[: arguments.limit], None if labels is None else labels[: arguments.limit]
     line = Progress()
@@ -72,7 +65,7 @@ def run(arguments):
     if arguments.json:
         report.to_json(arguments.json)
     print(report.to_text(min(max(shutil.get_terminal_size((110, 24)).columns, 90), 140)), end="")
-    print(*(f"written: {path}" for path in written), sep="\n", end="\n" if written else "")
+    say_written(arguments.html, arguments.json)
     return 0
 
 

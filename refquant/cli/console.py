@@ -1,9 +1,11 @@
 """What commands write with: colours on a terminal alone, tables that fit it, progress on stderr that goes away again."""
 
 import os
+import re
 import sys
+import textwrap
 
-__all__ = ["paint", "table", "bar", "interruption", "Progress"]
+__all__ = ["paint", "table", "fit", "bar", "interruption", "Progress"]
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 
@@ -33,6 +35,29 @@ def table(rows, right=()):
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     cells = (((cell.rjust if i in right else cell.ljust)(width) for i, (cell, width) in enumerate(zip(row, widths))) for row in rows)
     return ["  ".join(row).rstrip() for row in cells]
+
+
+def fit(text, width):
+    """Return a text whose lines fit: prose is wrapped, and what explains an indented entry goes below it. Entries themselves, which are to be copied, stay whole.
+
+    Examples
+    --------
+    >>> print(fit("examples:\\n  refquant zoo            published networks", 24))
+    examples:
+      refquant zoo
+          published networks
+    """
+    lines = []
+    for line in text.splitlines():
+        entry = re.match(r"(  \S.*?)(?:  +(\S.*))?$", line)
+        if len(line) <= width:
+            lines.append(line)
+        elif entry is None:
+            lines += textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        else:
+            lines.append(entry[1])
+            lines += textwrap.wrap(entry[2] or "", width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
 
 
 def bar(share, width=24):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refquant.cli.console import Progress
+from refquant.cli.numbers import count
+from refquant.cli.outputs import check_outputs, say_written
 from refquant.core.archive import read_archive, read_array
-from refquant.errors import ArgumentError, RangeError, RefquantError, choose
+from refquant.errors import ArgumentError, RefquantError, choose
 from refquant.workflow.qconfig import BACKENDS
 
 __all__ = ["EXAMPLES", "add_arguments", "run", "Recipe", "read_data", "add_quantization", "recipe_of", "load_network", "load_images", "progress_line"]
@@ -20,7 +22,7 @@ EXAMPLES = """examples:
   refquant drift glyphs_net --limit 256 --sensitivity       also one layer at a time
   refquant drift model.onnx --data images.npz --json drift.json
 
-FILE.npz holds x, float32 (N, C, H, W) as the network takes it; labels, integers (N,); and, if the network shall not be
+FILE.npz holds x, float32 (N, C, H, W) as the network takes it; labels, integers (N,); and, if the network shall not be \
 calibrated on x itself, calibration, float32 like x.
 """
 
@@ -82,8 +84,8 @@ def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="a bundled network (digits_resnet, digits_mobilenet, glyphs_net) or an ONNX file")
     parser.add_argument("--data", metavar="FILE.npz", help="test images and labels; a bundled network has its own")
     parser.add_argument("--no-labels", action="store_true", help="compare predictions only")
-    parser.add_argument("--limit", type=int, metavar="N", help="take the first N test images (default: all)")
-    parser.add_argument("--layer-images", type=int, default=128, metavar="N", help="look at the layers with the first N (default: 128)")
+    parser.add_argument("--limit", type=count, metavar="N", help="take the first N test images (default: all)")
+    parser.add_argument("--layer-images", type=count, default=128, metavar="N", help="look at the layers with the first N (default: 128)")
     how = add_quantization(parser)
     how.add_argument("--no-alternatives", action="store_true", help="do not measure other choices beside this one")
     out = parser.add_argument_group("report")
@@ -99,8 +101,9 @@ def add_quantization(parser):
     how.add_argument("--backend", default="x86", metavar="NAME", help=f"{', '.join(BACKENDS)} (default: x86)")
     how.add_argument("--observer", default="histogram", metavar="NAME", help=f"{', '.join(_OBSERVERS)} (default: histogram)")
     how.add_argument("--per-tensor", action="store_true", default=None, help="one weight scale per layer (default: per channel, but for qnnpack)")
-    how.add_argument("--reduce-range", action="store_true", default=None, help="activations of 128 codes (the default of x86 and fbgemm)")
-    how.add_argument("--no-reduce-range", action="store_false", dest="reduce_range", help="activations of 256 codes (the default of onednn and qnnpack)")
+    codes = how.add_mutually_exclusive_group()
+    codes.add_argument("--reduce-range", action="store_true", default=None, help="activations of 128 codes (the default of x86 and fbgemm)")
+    codes.add_argument("--no-reduce-range", action="store_false", dest="reduce_range", help="activations of 256 codes (the default of onednn and qnnpack)")
     return how
 
 
@@ -110,8 +113,6 @@ def run(arguments):
 
     recipe = recipe_of(arguments)
     _check_outputs(arguments)
-    if arguments.limit is not None and arguments.limit < 1:
-        raise RangeError(f"drift: --limit {arguments.limit} must be at least 1; give a number of images, or leave it out")
     model = load_network(arguments.model)
     x, labels, calibration, notes = load_images(arguments)
     if arguments.limit is not None:
@@ -128,8 +129,7 @@ def run(arguments):
     report = replace(report, settings=f"{report.settings}, {_OBSERVERS[recipe.observer]}")
     _write(report, arguments)
     print(report.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)), end="")
-    for path in filter(None, (arguments.html, arguments.json, arguments.plot)):
-        print(f"written: {path}")
+    say_written(arguments.html, arguments.json, arguments.plot)
     return 0
 
 
@@ -149,14 +149,9 @@ def recipe_of(arguments, place="drift"):
 
 
 def _check_outputs(arguments):
-    from refquant.core.files import check_writable
     from refquant.drift.plot import check_format
 
-    paths = [path for path in (arguments.html, arguments.json, arguments.plot) if path]
-    for path in paths:
-        check_writable(path)
-    if len({os.path.abspath(path) for path in paths}) < len(paths):
-        raise ArgumentError(f"drift: {' and '.join(paths)} name one file twice; give each output a file of its own")
+    check_outputs("drift", arguments.html, arguments.json, arguments.plot)
     if arguments.plot:
         check_format(arguments.plot)
 

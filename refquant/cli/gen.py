@@ -6,7 +6,7 @@ from pathlib import Path
 
 from refquant import numerics
 from refquant.cli.console import Progress
-from refquant.cli.numbers import count, seed
+from refquant.cli.numbers import count, whole
 from refquant.errors import ArgumentError, choose
 from refquant.verify import STREAMS, Case, build, save_case
 from refquant.verify.pipe import cases_to_send, check_size, generate
@@ -31,7 +31,7 @@ def add_arguments(parser):
     parser.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated)")
     parser.add_argument("--numerics", metavar="PROFILE", help="whose arithmetic the results are to have")
     parser.add_argument("--cases", type=count, default=100, metavar="N", help="how many (100)")
-    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="seed of the cases (0)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="S", help="seed of the cases (0)")
     parser.add_argument("--shape", action="append", default=[], metavar="TEXT", help="such as m1024k1024n32, in place of the default ones (may be repeated)")
     parser.add_argument("--strategy", action="append", default=[], metavar="NAME", help="such as neartie, in place of the default ones (may be repeated)")
     parser.add_argument("--case", action="append", metavar="LINE", help="this case (may be repeated) in place of all others")

@@ -12,10 +12,11 @@ import sys
 from importlib import import_module
 from typing import NamedTuple
 
+from refquant.cli.console import fit
 from refquant.errors import ArgumentError, RefquantError
 from refquant.version import VERSION
 
-__all__ = ["Command", "COMMANDS", "main"]
+__all__ = ["Command", "COMMANDS", "main", "parser_of"]
 
 
 class Command(NamedTuple):
@@ -62,6 +63,13 @@ exit status: 0 all bits agree, 1 a bit is unexplained, 2 the command was not und
 """
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """argparse's help with examples that fit the terminal."""
+
+    def _fill_text(self, text, width, indent):
+        return fit("".join(indent + line for line in text.splitlines(keepends=True)), width)
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse with one-line errors and the nearest spelling."""
 
@@ -80,7 +88,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _top(names):
     parser = _Parser(
-        prog="refquant", usage="refquant COMMAND [options]", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_EXAMPLES,
+        prog="refquant", usage="refquant COMMAND [options]", formatter_class=_Help, epilog=_EXAMPLES,
         description="The exact bits of INT8 inference, and why they differ.", add_help=False, allow_abbrev=False,
     )  # fmt: skip
     commands = parser.add_argument_group("commands")
@@ -90,6 +98,16 @@ def _top(names):
     others.add_argument("-h", "--help", action="help", help="this text")
     others.add_argument("--version", action="version", version=f"refquant {VERSION}", help="the version")
     return parser
+
+
+def parser_of(command):
+    """Return the module of a command and the parser of its arguments."""
+    module = import_module(command.module)
+    parser = _Parser(
+        prog=f"refquant {command.name}", description=module.__doc__.partition("\n")[0], epilog=module.EXAMPLES, formatter_class=_Help, allow_abbrev=False,
+    )  # fmt: skip
+    module.add_arguments(parser)
+    return module, parser
 
 
 def _dispatch(arguments):
@@ -107,12 +125,7 @@ def _dispatch(arguments):
         near = difflib.get_close_matches(name, table, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ArgumentError(f"{name!r} is not a command; {hint}choose one of {', '.join(table)}")
-    module = import_module(table[name].module)
-    parser = _Parser(
-        prog=f"refquant {name}", description=module.__doc__.partition("\n")[0], epilog=module.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
-    module.add_arguments(parser)
+    module, parser = parser_of(table[name])
     return module.run(parser.parse(arguments[1:]))
 
 

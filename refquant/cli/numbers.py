@@ -2,7 +2,7 @@
 
 import argparse
 
-__all__ = ["count", "minutes", "seed"]
+__all__ = ["count", "whole", "minutes"]
 
 
 def count(text):
@@ -16,7 +16,7 @@ def count(text):
     return value
 
 
-def seed(text):
+def whole(text):
     """Return a whole number of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 0")

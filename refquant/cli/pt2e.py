@@ -1,8 +1,10 @@
 """PyTorch's PT2E path beside refquant's: annotations, observers, scales and bits of many networks."""
 
+import logging
 import time
 
-from refquant.errors import BackendMissing
+from refquant.cli.numbers import whole
+from refquant.errors import ArgumentError, BackendMissing
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -13,11 +15,13 @@ EXAMPLES = """examples:
   refquant pt2e --networks 0 --operators   single operators, compiled
   refquant pt2e --networks 200 --seed 7 --strict
 
-The columns: observed tensors; quantized values, or fused layers; numbers compared, numbers that differ. Calibration, and the modes eager and
-lowered, run real sums in float64 on both sides, rounded once: PyTorch's order of summation depends on the processor. A compiled program runs
-as it is: what each fused layer reads and computes, and the outputs, are compared with the oracle's under the order of the generated C++.
-What both sides refuse, what TorchInductor itself fails at and what refquant refuses to describe is counted apart. Needs torch and torchao,
---compiled a C++ compiler too. Exit status 1 where anything differs.
+The columns: observed tensors; quantized values, or fused layers; numbers compared; numbers that differ.
+Calibration, and what runs eagerly or lowered, sums real numbers in float64 on both sides, rounded once: PyTorch's order depends on the processor.
+A compiled program runs as it is: what each fused layer reads, what it computes, and the outputs, beside the oracle's in the order of the generated C++.
+What both sides refuse, what TorchInductor itself fails at, and what refquant refuses to describe is counted apart.
+Needs torch and torchao, and --compiled a C++ compiler.
+
+exit status: 0, 1 where anything differs, 2 wrong usage
 """
 
 # Comparisons that show neither agreement nor a difference, and how the total calls them.
@@ -27,16 +31,17 @@ _LINE = "{:26} {:8} {:14} {:>9} {:>7} {:>11} {:>9} {:>8}"
 
 def add_arguments(parser):
     """Declare the options."""
-    parser.add_argument("--networks", type=int, default=40, metavar="N", help="how many are quantized in eager mode (40): bundled, published ones at reduced width, random ones")
-    parser.add_argument("--lowered", type=int, default=0, metavar="N", help="how many are lowered by TorchInductor as well (0); a few seconds each")
-    parser.add_argument("--compiled", type=int, default=0, metavar="N", help="how many are compiled by TorchInductor, C++ and all, as well (0); half a minute each")
+    parser.add_argument("--networks", type=whole, default=40, metavar="N", help="how many are quantized in eager mode (40): bundled, published ones at reduced width, random ones")
+    parser.add_argument("--lowered", type=whole, default=0, metavar="N", help="how many are lowered by TorchInductor as well (0); a few seconds each")
+    parser.add_argument("--compiled", type=whole, default=0, metavar="N", help="how many are compiled by TorchInductor, C++ and all, as well (0); half a minute each")
     parser.add_argument("--operators", action="store_true", help="compile single operators as well, on special numbers and ties; some seconds each")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and of random networks (0)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="S", help="of weights and of random networks (0)")
     parser.add_argument("--strict", action="store_true", help="export with strict=True, which tells layers by the call")
 
 
 def run(arguments):
     """Compare; exit status 1 if anything differs."""
+    logging.getLogger("torchao").setLevel(logging.ERROR)  # It warns of extensions for GPUs, which nothing here asks for.
     try:
         import torch
         import torchao  # noqa: F401
@@ -50,6 +55,8 @@ def run(arguments):
     modes = ("eager", arguments.networks), ("lowered", arguments.lowered), ("compiled", arguments.compiled)
     tasks = [(network, mode) for mode, count in modes for network in networks(count, arguments.seed)]
     tasks += [(operator, "operator") for operator in (OPERATORS if arguments.operators else ())]
+    if not tasks:
+        raise ArgumentError("pt2e: nothing is compared; give --networks, --lowered or --compiled a number above 0, or --operators")
     found = []
     print(_LINE.format("network", "mode", "verdict", "observers", "values", "numbers", "differing", "seconds"))
     for task, mode in tasks:

@@ -5,6 +5,7 @@ import os
 import shutil
 
 from refquant.cli.console import paint, table
+from refquant.cli.numbers import count, whole
 from refquant.errors import ArgumentError, choose
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
@@ -25,13 +26,13 @@ def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="an architecture of refquant zoo, a bundled network, an ONNX file or refquant's own")
     parser.add_argument("--machine", default="xeon-8358", metavar="NAME", help="a machine, or a JSON file (default: xeon-8358)")
-    parser.add_argument("--cores", type=int, default=4, metavar="N", help="cores of one instance (default: 4)")
+    parser.add_argument("--cores", type=count, default=4, metavar="N", help="cores of one instance (default: 4)")
     parser.add_argument("--engine", default="x86", metavar="NAME", help="x86, fbgemm, onednn (default: x86)")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="inputs at a time (default: 1)")
-    parser.add_argument("--instances", type=int, default=1, metavar="N", help="that run on the machine at once, each on its own cores (default: 1)")
-    parser.add_argument("--size", type=int, metavar="N", help="of an architecture: height and width, or the number of tokens")
+    parser.add_argument("--batch", type=count, default=1, metavar="N", help="inputs at a time (default: 1)")
+    parser.add_argument("--instances", type=count, default=1, metavar="N", help="that run on the machine at once, each on its own cores (default: 1)")
+    parser.add_argument("--size", type=count, metavar="N", help="of an architecture: height and width, or the number of tokens")
     parser.add_argument("--width", type=float, default=1.0, metavar="F", help="of an architecture: factor of all channels")
-    parser.add_argument("--top", type=int, metavar="N", help="list the N slowest calls (default: all)")
+    parser.add_argument("--top", type=whole, metavar="N", help="list the N slowest calls (default: all)")
     parser.add_argument("--machines", action="store_true", help="list the machines and where their figures come from")
     parser.add_argument("--published", action="store_true", help="compare with published speeds, fit anew, and predict each network from the others")
     parser.add_argument("--json", action="store_true", help="print as JSON")

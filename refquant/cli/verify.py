@@ -2,7 +2,7 @@
 
 from refquant import backends
 from refquant.cli.console import Progress, paint
-from refquant.cli.numbers import count, minutes, seed
+from refquant.cli.numbers import count, minutes, whole
 from refquant.errors import ArgumentError, BackendMissing, choose
 from refquant.verify import STREAMS, Case, Status, campaign, check_vectors, read_index, try_case
 
@@ -32,7 +32,18 @@ exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexp
 _ROW = "{:<19}  {:<11}  {:<8}  {:>12}  {:>9}  {}"
 _SHOWN = 3
 _OUTPUTS = 50000
-_HOMES = {"minutes": "--matrix, --exhaustive or --models", "log": "--matrix", "workers": "--matrix", "total": "--matrix", "only": "--exhaustive", "sets": "--exhaustive", "json": "--power", "qat": "--models"}
+# What to do, and the options that go with it.
+_MODES = {
+    "list": {"vectors"},
+    "case": {"engine"},
+    "model": {"engine", "data", "numerics"},
+    "models": {"engine", "minutes", "qat"},
+    "networks": set(),
+    "matrix": {"engine", "op", "outputs", "total", "seed", "minutes", "workers", "log", "reasons"},
+    "exhaustive": {"engine", "only", "sets", "minutes", "workers", "log"},
+    "power": {"op", "outputs", "seed", "json"},
+}
+_PLAIN = {"engine", "op", "outputs", "seed", "recorded", "vectors", "reasons"}
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
 
 
@@ -41,39 +52,58 @@ def add_arguments(parser):
     parser.add_argument("--engine", action="append", metavar="NAME", help="an engine (may be repeated); all unless given")
     parser.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated); all unless given")
     parser.add_argument("--outputs", type=count, metavar="N", help="outputs to compare for each operator and engine (50000; 1000000 with --matrix)")
-    parser.add_argument("--total", type=count, metavar="N", help="with --matrix: go on in all cells until there are so many outputs together")
-    parser.add_argument("--seed", type=seed, metavar="S", help="seed of the cases (0; a fresh one with --matrix)")
-    parser.add_argument("--case", metavar="LINE", help="try one case, as a failure prints it")
+    parser.add_argument("--seed", type=whole, metavar="S", help="seed of the cases (0; a fresh one with --matrix)")
     parser.add_argument("--recorded", action="store_true", help="check golden vectors only, also of engines that are installed")
     parser.add_argument("--vectors", metavar="FOLDER", help="golden vectors other than those that come with refquant")
-    parser.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer, or an ONNX file with ONNX Runtime, node by node")
-    parser.add_argument("--models", nargs="*", metavar="NAME", help="compare many networks with PyTorch's own workflow, one line each: published, bundled and random ones; all unless named")
-    parser.add_argument("--qat", action="store_true", default=None, help="with --models: as for quantization-aware training, with fake-quantizers and layers that round their weights")
-    parser.add_argument("--networks", nargs="*", metavar="FILE.onnx", help="float ONNX networks (the light ones of onnx unless given): import, quantize by every path, export, compare with ONNX Runtime")
-    parser.add_argument("--data", metavar="FILE.npz", help="with an ONNX file: images to feed it, as for refquant drift; random numbers unless given")
-    parser.add_argument("--numerics", metavar="PROFILE", help="with an ONNX file: the profile to hold ONNX Runtime against (onnxruntime)")
-    parser.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
-    parser.add_argument("--exhaustive", action="store_true", help="whole domains: every float32, every int32 accumulator, every code, every pair of codes")
-    parser.add_argument("--only", action="append", metavar="SWEEP", help="with --exhaustive: quantize, requantize, unary or pairs (may be repeated)")
-    parser.add_argument("--sets", type=count, metavar="N", help="with --exhaustive: the first N sets of parameters of quantize and requantize alone")
-    parser.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix, --exhaustive or --models: begin nothing after so many minutes")
-    parser.add_argument("--workers", type=count, metavar="N", help="processes; one for each core unless given")
-    parser.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")
-    parser.add_argument("--power", action="store_true", help="no engine is asked: how many outputs default cases need to tell profiles and planted faults apart")
-    parser.add_argument("--json", metavar="OUT", help="with --power: write every number to a file")
     parser.add_argument("--reasons", action="store_true", help="say why cases were not asked of an engine")
     parser.add_argument("--list", action="store_true", help="list engines, operators and golden vectors")
+    networks = parser.add_argument_group("networks")
+    networks.add_argument("--model", metavar="NAME", help="compare a bundled network with PyTorch's own workflow, layer by layer, or an ONNX file with ONNX Runtime, node by node")
+    networks.add_argument("--models", nargs="*", metavar="NAME", help="compare many networks with PyTorch's own workflow, one line each: published, bundled and random ones; all unless named")
+    networks.add_argument("--networks", nargs="*", metavar="FILE.onnx", help="float ONNX networks (the light ones of onnx unless given): import, quantize by every path, export, compare with ONNX Runtime")
+    networks.add_argument("--qat", action="store_true", default=None, help="with --models: as for quantization-aware training, with fake-quantizers and layers that round their weights")
+    networks.add_argument("--data", metavar="FILE.npz", help="with an ONNX file: images to feed it, as for refquant drift; random numbers unless given")
+    networks.add_argument("--numerics", metavar="PROFILE", help="with an ONNX file: the profile to hold ONNX Runtime against (onnxruntime)")
+    long = parser.add_argument_group("long runs")
+    long.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
+    long.add_argument("--exhaustive", action="store_true", help="whole domains: every float32, every int32 accumulator, every code, every pair of codes")
+    long.add_argument("--only", action="append", metavar="SWEEP", help="with --exhaustive: quantize, requantize, unary or pairs (may be repeated)")
+    long.add_argument("--sets", type=count, metavar="N", help="with --exhaustive: the first N sets of parameters of quantize and requantize alone")
+    long.add_argument("--total", type=count, metavar="N", help="with --matrix: go on in all cells until there are so many outputs together")
+    long.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix, --exhaustive or --models: begin nothing after so many minutes")
+    long.add_argument("--workers", type=count, metavar="N", help="processes; one for each core unless given")
+    long.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")
+    cases = parser.add_argument_group("cases")
+    cases.add_argument("--case", metavar="LINE", help="try one case, as a failure prints it")
+    cases.add_argument("--power", action="store_true", help="no engine is asked: how many outputs default cases need to tell profiles and planted faults apart")
+    cases.add_argument("--json", metavar="OUT", help="with --power: write every number to a file")
+
+
+def _mode(arguments):
+    """Return which of `_MODES` is asked for, None where none is; refuse a second one, and options that do not go with it."""
+    given = [name for name, value in vars(arguments).items() if value is not None and value is not False]
+    modes = [name for name in _MODES if name in given]
+    if len(modes) > 1:
+        raise ArgumentError(f"verify: --{modes[0]} and --{modes[1]} are two runs; give one of them")
+    mode = modes[0] if modes else None
+    for name in given:
+        if name not in _MODES.get(mode, _PLAIN) and name != mode:
+            homes = " or ".join(f"--{home}" for home, names in _MODES.items() if name in names) or "a run of cases"
+            remedy = f"not to --{mode}; leave --{name} out" if mode else f"which is not asked for; add it, or leave --{name} out"
+            raise ArgumentError(f"verify: --{name} belongs to {homes}, {remedy}")
+    return mode
 
 
 def run(arguments):
     """Run and return the exit status."""
+    mode = _mode(arguments)
     engines = [backends.find(name) for name in arguments.engine or backends.names()]
     ops = [choose("verify", "operator", op, STREAMS) for op in arguments.op or STREAMS]
-    if arguments.list:
+    if mode == "list":
         return _list(arguments)
-    if arguments.case:
+    if mode == "case":
         return _case(arguments)
-    if arguments.model:
+    if mode == "model":
         if arguments.model.endswith(".onnx"):
             from refquant.cli.verify_onnx import compare_onnx
 
@@ -81,29 +111,28 @@ def run(arguments):
         from refquant.cli.verify_model import compare_model
 
         return compare_model(arguments.model, arguments.engine)
-    if arguments.models is not None:
+    if mode == "models":
         from refquant.cli.verify_models import compare_models
 
         return compare_models(arguments.models, arguments.engine, minutes=arguments.minutes, qat=bool(arguments.qat))
-    if arguments.networks is not None:
+    if mode == "networks":
         from refquant.cli.verify_networks import compare_networks
 
         return compare_networks(arguments.networks)
-    if arguments.matrix:
+    if mode == "matrix":
         from refquant.cli.verify_matrix import verify_matrix
 
         return verify_matrix(arguments, engines, ops)
-    if arguments.exhaustive:
+    if mode == "exhaustive":
         from refquant.cli.verify_exhaustive import verify_exhaustive
 
         return verify_exhaustive(arguments, engines)
-    if arguments.power:
+    if mode == "power":
         from refquant.cli.verify_power import show_power
 
         return show_power(arguments.op, arguments.outputs or _OUTPUTS, arguments.seed or 0, arguments.json)
-    for name, home in _HOMES.items():
-        if getattr(arguments, name) is not None:
-            raise ArgumentError(f"verify: --{name} belongs to {home}; add it, or leave --{name} out")
+    if arguments.vectors:
+        read_index(arguments.vectors)
     arguments.outputs, arguments.seed = arguments.outputs or _OUTPUTS, arguments.seed or 0
     return _tables(arguments, engines, ops)
 

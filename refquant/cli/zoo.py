@@ -3,6 +3,7 @@
 import json
 
 from refquant.cli.console import paint, table
+from refquant.cli.numbers import count
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 
@@ -16,7 +17,7 @@ EXAMPLES = """examples:
 def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="a network")
-    parser.add_argument("--size", type=int, metavar="N", help="height and width of images, or the number of tokens")
+    parser.add_argument("--size", type=count, metavar="N", help="height and width of images, or the number of tokens")
     parser.add_argument("--width", type=float, default=1, metavar="F", help="factor of all numbers of channels (default 1)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 

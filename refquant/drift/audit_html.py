@@ -4,7 +4,7 @@ from html import escape
 
 from refquant.drift.audit_text import sentences, share
 from refquant.drift.charts import decibels
-from refquant.drift.page_style import SCRIPT, STYLE
+from refquant.drift.page_frame import page_frame, sortable_table
 from refquant.drift.svg import rect, svg, text
 from refquant.drift.text import shortened
 from refquant.drift.verdict import percent
@@ -18,9 +18,7 @@ def audit_page(report):
     """Return the page of an `AuditReport`."""
     title = f"{report.model} on {report.level}"
     body = [_header(report), _verdict(report), _networks(report), _map(report), _layers(report)]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-    start = f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n'
-    return start + "\n".join(body) + f"\n</main><script>{SCRIPT}</script></body></html>\n"
+    return page_frame(title, body)
 
 
 def _header(report):
@@ -46,12 +44,7 @@ def _networks(report):
         changed = "–" if n.changed is None else f"{n.changed:,}"
         rows.append(f"<tr><td>{escape(n.name)}</td>{right}<td>{changed}</td><td>{share(n.saturated, max(n.accumulators, 1))}</td>{quality}</tr>")
     names = ["quantized", "right with VNNI", f"right on {report.level}", "predictions changed", "saturating", "output with VNNI", f"output on {report.level}"]
-    return "<h2>Other choices</h2>" + _table(names, rows)
-
-
-def _table(names, rows):
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    return f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return "<h2>Other choices</h2>" + sortable_table(names, rows)
 
 
 def channel_map(report):
@@ -84,4 +77,4 @@ def _layers(report):
         shown = "".join(f'<td data-value="{value:.9g}">{label}</td>' for value, label in cells)
         rows.append(f"<tr><td>{escape(r.name)}</td><td>{escape(r.label)}</td>{shown}</tr>")
     names = ["layer", "operation", "outputs", "channels that could", "saturating", "images", "codes changed", "max LSB", "mean", "on a tie", "engines disagree"]
-    return "<h2>All numbers</h2>" + _table(names, rows)
+    return "<h2>All numbers</h2>" + sortable_table(names, rows)

@@ -3,7 +3,7 @@
 from html import escape
 
 from refquant.drift.charts import CAUSE_KINDS, channel_chart, decibels, layer_chart, value_chart
-from refquant.drift.page_style import SCRIPT, STYLE
+from refquant.drift.page_frame import page_frame, sortable_table
 from refquant.drift.verdict import percent
 
 __all__ = ["page"]
@@ -25,9 +25,7 @@ def page(report):
     """
     title = f"{report.model}: FP32 against INT8"
     body = [_header(report), _verdict(report), _steps(report), _chart(report), _table(report), _details(report)]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-    start = f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body><main>\n'
-    return start + "\n".join(body) + f"\n</main><script>{SCRIPT}</script></body></html>\n"
+    return page_frame(title, body)
 
 
 def _header(report):
@@ -101,12 +99,10 @@ def _table(report):
     names = ["layer", "operation", "alone", "cumul.", "output", "max LSB", "mean", "saturated", "codes", "worst channel", "main cause"]
     sensitive = report.layers[0].only is not None
     names += ["only it", "all but it"] if sensitive else []
-    rows = "".join(_row(report, r, sensitive) for r in report.layers)
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     return (
         '<h2>All numbers</h2><p class="soft">SQNR in dB, errors in steps of the layer\'s grid; click a heading to sort. '
         "Codes: the share that occurs. Worst channel: of the weights.</p>"
-        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        + sortable_table(names, (_row(report, r, sensitive) for r in report.layers))
     )
 
 

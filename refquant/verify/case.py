@@ -218,6 +218,9 @@ def _complete(place, op, given):
     missing = [letter for letter, usual in letters.items() if usual is None and letter not in given]
     if missing:
         raise ArgumentError(f"{place}: the shape lacks {', '.join(missing)}; give {''.join(f'{k}N' for k, v in letters.items() if v is None)} at least")
+    for letter, value in given.items():
+        if letters[letter] != 0 and 0 in (value if isinstance(value, tuple) else (value,)):
+            raise ArgumentError(f"{place}: {letter}=0 in the shape leaves nothing to compare; give at least 1")
     return tuple((letter, given.get(letter, usual)) for letter, usual in letters.items())
 
 

@@ -121,6 +121,8 @@ def architectures():
     """Return the names of all architectures."""
     return tuple(a.name for a in ARCHITECTURES)
 
+_WIDEST, _LARGEST = 64, 1 << 16
+
 
 def build(name, *, seed=0, size=None, width=1, empty=False):
     """Return a network with weights drawn from a seed.
@@ -148,7 +150,7 @@ def build(name, *, seed=0, size=None, width=1, empty=False):
     ArgumentError
         An unknown name, with the list of names.
     RangeError
-        A width or size that is not positive.
+        A width or size that is not positive, or so large that no network of it could be held.
     ShapeError
         A size that is too small for the network's windows.
 
@@ -161,8 +163,8 @@ def build(name, *, seed=0, size=None, width=1, empty=False):
     """
     by_name = {a.name: a for a in ARCHITECTURES}
     architecture = by_name[choose("zoo.build", "name", name, by_name)]
-    for key, value in (("width", width), ("size", 1 if size is None else size)):
-        if not value > 0:
-            raise RangeError(f"zoo.build: {key}={value} must be positive")
+    for key, value, most in (("width", width, _WIDEST), ("size", 1 if size is None else size, _LARGEST)):
+        if not 0 < value <= most:
+            raise RangeError(f"zoo.build: {key}={value} must be positive and at most {most}; correct it")
     builder, w = Builder(seed=None if empty else seed, empty=empty, name=name), Widths(width)
     return builder.build(architecture.build(builder.input("x", architecture.shape(w, size)), w))
