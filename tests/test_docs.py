@@ -3,11 +3,15 @@
 import doctest
 import importlib
 import pkgutil
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import refquant
+from refquant.cli.main import COMMANDS, parser_of
+from refquant.errors import RefquantError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +49,33 @@ def test_readme_has_the_table_of_operators():
     from refquant.ops.support import support_table
 
     assert support_table() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def stated_commands():
+    """Commands that README and notebooks state with arguments, each once."""
+    texts = [(ROOT / "README.md").read_text(encoding="utf-8"), *(p.read_text(encoding="utf-8") for p in sorted((ROOT / "notebooks").glob("*.py")))]
+    found = re.findall(r"(?:[$|] |`)refquant (\S[^`#|\n]*)", "\n".join(texts))
+    return sorted({command.strip() for command in found if command.split()[1:]})
+
+
+def misunderstood(command):
+    """Return what the command's parser says against it, None where it is understood."""
+    name, *arguments = shlex.split(command)
+    try:
+        parser_of({c.name: c for c in COMMANDS}[name])[1].parse(arguments)
+    except (RefquantError, KeyError) as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("command", stated_commands())
+def test_stated_commands_are_understood(command):
+    assert misunderstood(command) is None
+
+
+def test_stated_commands_that_do_not_exist_are_found():
+    assert len(stated_commands()) > 25
+    assert "did you mean --html" in misunderstood("drift digits_resnet --htm x.html") and misunderstood("drif digits_resnet")
 
 
 def test_a_wrong_example_is_found():

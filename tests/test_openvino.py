@@ -266,7 +266,7 @@ ABSENT = {
 @pytest.mark.parametrize("op", ABSENT)
 def test_what_the_table_calls_absent_runs_in_float32(engine, op):
     """The engine reads such a model, and its own account of what it runs names a float kernel."""
-    from refquant.backends.onnx_models import ModelBuilder
+    from refquant.backends.model_builder import ModelBuilder
 
     assert support(op, "openvino")[0] is Support.ABSENT
     node, names, size, attributes, layer = ABSENT[op]

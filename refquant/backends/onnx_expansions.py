@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.backends.onnx_models import ModelBuilder
+from refquant.backends.model_builder import ModelBuilder
 
 __all__ = ["EXPANSIONS"]
 

@@ -1,65 +1,15 @@
 """Each operator as a small ONNX model of integer operators. Imports onnx when imported."""
 
-from typing import NamedTuple
-
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 
-from refquant.backends.onnx_layers import layer_models
-from refquant.backends.onnx_special import special_models
+from refquant.backends.model_builder import ModelBuilder, sides
+from refquant.backends.onnx_layers import LAYER_MODELS
+from refquant.backends.onnx_special import SPECIAL_MODELS
 from refquant.core.layout import is_channels_last
 
-__all__ = ["MODELS", "ModelBuilder", "SmallModel"]
+__all__ = ["MODELS"]
 
-_TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int32": TensorProto.INT32, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "bool": TensorProto.BOOL}
-_OPSETS = (("", 21), ("com.microsoft", 1))
 _MICROSOFT = "com.microsoft"
-
-
-class SmallModel(NamedTuple):
-    """A serialized model, what to feed it, whether graph rewriting must stay off, and what to do with its output."""
-
-    model: bytes
-    feeds: dict
-    literal: bool
-    finish: object
-
-
-class ModelBuilder:
-    """Collects nodes, constants and inputs."""
-
-    def __init__(self):
-        self.nodes, self.constants, self.inputs, self.feeds = [], [], [], {}
-
-    def feed(self, name, array):
-        array = np.ascontiguousarray(array)
-        self.inputs.append(helper.make_tensor_value_info(name, _TYPES[array.dtype.name], array.shape))
-        self.feeds[name] = array
-        return name
-
-    def constant(self, name, array):
-        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
-        return name
-
-    def scale(self, name, p):
-        return self.constant(name, np.asarray(p.scale, np.float32))
-
-    def parameters(self, name, p):
-        """Add scale and zero point as constants; return their names."""
-        return [self.scale(f"{name}_scale", p), self.constant(f"{name}_zero", np.asarray(p.zero_point).astype(p.storage))]
-
-    def node(self, op, inputs, output="y", domain="", **attributes):
-        self.nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
-        return output
-
-    make = staticmethod(helper.make_node)
-
-    def model(self, dtype, *, literal=False, finish=None):
-        y = helper.make_tensor_value_info("y", _TYPES[np.dtype(dtype).name], None)
-        graph = helper.make_graph(self.nodes, "problem", self.inputs, [y], self.constants)
-        opsets = [helper.make_opsetid(*o) for o in _OPSETS]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        return SmallModel(model.SerializeToString(), self.feeds, literal, finish or (lambda y: y))
 
 
 def _quantize(problem):
@@ -106,21 +56,17 @@ def _linear(problem):
 def _conv(problem):
     g, dims = ModelBuilder(), int(problem.op[4])
     x, w, bias, out = problem["x"], problem["w"], problem.get("bias"), problem["out"]
-    sides = lambda name, usual: _sides(problem.get(name, usual), dims)  # noqa: E731
+    each = lambda name, usual: sides(problem.get(name, usual), dims)  # noqa: E731
     last = is_channels_last(x.values)
     values = np.moveaxis(x.values, 1, -1) if last else x.values
     inputs = [g.feed("x", values), *g.parameters("x", x.qparams), g.constant("w", w.values), *g.parameters("w", w.qparams), *g.parameters("y", out)]
     if bias is not None:
         inputs.append(g.constant("bias", bias))
     g.node(
-        "QLinearConv", inputs, kernel_shape=w.shape[2:], strides=sides("stride", 1), pads=sides("padding", 0) * 2, dilations=sides("dilation", 1),
+        "QLinearConv", inputs, kernel_shape=w.shape[2:], strides=each("stride", 1), pads=each("padding", 0) * 2, dilations=each("dilation", 1),
         group=problem.get("groups", 1), **({"domain": _MICROSOFT, "channels_last": 1} if last else {}),
     )  # fmt: skip
     return g.model(out.storage, finish=lambda y: np.moveaxis(y, -1, 1) if last else y)
-
-
-def _sides(value, dims):
-    return list(value) if isinstance(value, tuple) else [value] * dims
 
 
 def _matmul_integer(problem):
@@ -174,18 +120,18 @@ def _by_reals(problem, op, **attributes):
 
 def _window(problem):
     stride = problem.get("stride")
-    kernel = _sides(problem["kernel_size"], 2)
+    kernel = sides(problem["kernel_size"], 2)
     return {
         "kernel_shape": kernel,
-        "strides": kernel if stride is None else _sides(stride, 2),
-        "pads": _sides(problem.get("padding", 0), 2) * 2,
+        "strides": kernel if stride is None else sides(stride, 2),
+        "pads": sides(problem.get("padding", 0), 2) * 2,
         "ceil_mode": int(problem.get("ceil_mode", False)),
     }
 
 
 def _max_pool2d(problem):
     g, x = ModelBuilder(), problem["x"]
-    g.node("MaxPool", [g.feed("x", x.values)], **_window(problem), dilations=_sides(problem.get("dilation", 1), 2))
+    g.node("MaxPool", [g.feed("x", x.values)], **_window(problem), dilations=sides(problem.get("dilation", 1), 2))
     return g.model(x.values.dtype)
 
 
@@ -227,6 +173,6 @@ MODELS = {
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": lambda problem: _pool(problem, "QLinearGlobalAveragePool"),
     "cat": _cat,
-    **special_models(ModelBuilder, _sides),
-    **layer_models(ModelBuilder),
+    **SPECIAL_MODELS,
+    **LAYER_MODELS,
 }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.backends.onnx_models import ModelBuilder
+from refquant.backends.model_builder import ModelBuilder
 from refquant.core.qparams import QParams
 
 __all__ = ["QDQ_MODELS"]
