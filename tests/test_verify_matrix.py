@@ -252,7 +252,7 @@ def test_an_interrupt_ends_the_run_with_what_it_found(capsys, matrix_is, tmp_pat
     assert status == 0 and ("goes on after 1 pieces" in out or "were done before" in out)
 
 
-@pytest.mark.parametrize("arguments, message", [(("--minutes", "1"), "belongs to --matrix"), (("--matrix", "--minutes", "0"), "positive number of minutes")])
+@pytest.mark.parametrize("arguments, message", [(("--minutes", "1"), "--minutes belongs to --models, --matrix or --exhaustive, which"), (("--matrix", "--minutes", "0"), "positive number of minutes")])
 def test_wrong_usage(capsys, arguments, message):
     status, _, err = call(capsys, "verify", *arguments)
     assert status == 2 and one_line(err) and message in err

@@ -88,7 +88,8 @@ def _mode(arguments):
     mode = modes[0] if modes else None
     for name in given:
         if name not in _MODES.get(mode, _PLAIN) and name != mode:
-            homes = " or ".join(f"--{home}" for home, names in _MODES.items() if name in names) or "a run of cases"
+            homes = [f"--{home}" for home, names in _MODES.items() if name in names] or ["a run of cases"]
+            homes = " or ".join(filter(None, (", ".join(homes[:-1]), homes[-1])))
             remedy = f"not to --{mode}; leave --{name} out" if mode else f"which is not asked for; add it, or leave --{name} out"
             raise ArgumentError(f"verify: --{name} belongs to {homes}, {remedy}")
     return mode
