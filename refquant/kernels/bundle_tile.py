@@ -44,7 +44,7 @@ def _emit_bundles(e, acc, heads, size, count, position, places, ahead):
     with e.loop(count):
         at, begins = e.get(position), e.get(places)
         right = [e.load(e.add(at, _WORD * i), _I16V) for i in range(words)]
-        begins = [e.load(e.add(begins, 8 * i), I64) for i in range(words)]
+        begins = [e.builder.sext(e.load(e.add(begins, 4 * i), I32), I64) for i in range(words)]
         if not size:
             right = e.shift_right(e.shift_left(right[0], 8), 8), e.shift_right(right[0], 8)
         for slot, head in zip(acc, heads):
@@ -55,7 +55,7 @@ def _emit_bundles(e, acc, heads, size, count, position, places, ahead):
             total = e.add(e.get(slot), products)
             e.set(slot, e.in_order(total, left)[0] if size < 3 else total)
         e.set(position, e.add(at, _WORD * words))
-        e.set(places, e.add(e.get(places), 8 * words))
+        e.set(places, e.add(e.get(places), 4 * words))
         if ahead is not None:
             soon = e.get(ahead)
             for line in range(0, _WORD * words, 64):
@@ -63,17 +63,12 @@ def _emit_bundles(e, acc, heads, size, count, position, places, ahead):
             e.set(ahead, e.add(soon, _WORD * words))
 
 
-def _emit_tile(e, rows, fetches, base, offsets, places, counts, b, start, c, pitch, line, n0, n, stage):
+def _emit_tile(e, rows, ahead, base, offsets, places, counts, b, start, c, pitch, line, n0, n, stage):
     heads = [e.add(base, e.load(e.add(offsets, 8 * r), I64)) for r in range(rows)]
     first = e.load(start, _I32V)
     acc = [e.variable(first) for _ in heads]
-    position, places, ahead = e.variable(b), e.variable(places), None
+    position, places, ahead = e.variable(b), e.variable(places), ahead and e.variable(ahead)
     counts = [e.load(e.add(counts, 8 * i), I64) for i in range(len(SIZES))]
-    if fetches:
-        block = e.constant(0)
-        for size, count in zip(SIZES, counts):
-            block = e.add(block, e.mul(count, _WORD * max(1, size)))
-        ahead = e.variable(e.add(b, block))
     for size, count in zip(SIZES, counts):
         _emit_bundles(e, acc, heads, size, count, position, places, ahead)
     acc = [e.get(slot) for slot in acc]
@@ -100,31 +95,31 @@ def _emit_fused(e, acc, lines, line, n0, n, stage):
                     emit_rows(e, s, kind, rows, twice, lines, n, width=_LANES)
 
 
-def _emit_panel(e, rows, base, offsets, *args):
+def _emit_panel(e, rows, base, offsets, words, *args):
     """Write the loop over the rows: as many of the highest tiles as fit, then lower ones. The first tile fetches the next block of B."""
-    *others, c, pitch, line, n0, n, stage = args
+    *others, b, start, c, pitch, line, n0, n, stage = args
     done = e.variable(e.constant(0))
 
-    def tile(size, fetches=False):
+    def tile(size, ahead=None):
         i = e.get(done)
-        _emit_tile(e, size, fetches, base, e.add(offsets, e.mul(i, 8)), *others, e.add(c, e.mul(pitch, i)), pitch, line, n0, n, stage)
+        at, target = e.add(offsets, e.mul(i, 8)), e.add(c, e.mul(pitch, i))
+        _emit_tile(e, size, ahead, base, at, *others, b, start, target, pitch, line, n0, n, stage)
         e.set(done, e.add(i, size))
 
-    highest = e.constant(_ROWS[0])
-    with e.loop(e.smaller(e.builder.sdiv(rows, highest), 1)):
-        tile(_ROWS[0], fetches=True)
     for size in _ROWS:
         with e.loop(e.builder.sdiv(e.sub(rows, e.get(done)), e.constant(size))):
             tile(size)
 
 
-bundle_panel = emitted_function("bundle_panel", types.none, [types.int64] * 13, _emit_panel)
-"""``bundle_panel(rows, base, offsets, places, counts, b, start, c, pitch, line, n0, n, stage)``
+bundle_panel = emitted_function("bundle_panel", types.none, [types.int64] * 14, _emit_panel)
+"""``bundle_panel(rows, base, offsets, words, places, counts, b, start, c, pitch, line, n0, n, stage)``
 
 rows, base, offsets, start, c, pitch, line, n0, n, stage
     As for the functions of `refquant.kernels.tile.panel_function`; 8 columns wide.
+words
+    Of k.
 places, counts
-    Address of an int64 for each word, its offset from a row's start in bytes; and of one for each of `SIZES`, how many bundles there are.
+    Address of an int32 for each word, its offset from a row's start in bytes; and of one int64 for each of `SIZES`, how many bundles there are.
 b
     Address of the words.
 """

@@ -31,8 +31,8 @@ _REACH, _CLASSES, _HEAVY = 128, 256, 4
 _COSTS, _TILE_COST, _EXACT_COST = np.array([3.0, 2.36, 1.68, 1.0, 1.8]), 4.0, 1.8
 """What a bundle of each kind, a tile, and a word in 16 bits cost, in words by themselves; as measured."""
 _HEAVY_ARE_SINGLE = np.eye(5, dtype=np.int64)[[0, 1, 2, 3, 3]]
-_NONE8, _NONE64 = as_input(np.empty(0, np.int8)), as_input(np.empty((0, 0), np.int64))
-NO_BUNDLES = _NONE8, _NONE64, _NONE64, -1, np.zeros(len(LEVELS), np.int64)
+_NONE8, _NONE32, _NONE64 = as_input(np.empty(0, np.int8)), as_input(np.empty((0, 0), np.int32)), as_input(np.empty((0, 0), np.int64))
+NO_BUNDLES = _NONE8, _NONE32, _NONE64, -1, np.zeros(len(LEVELS), np.int64)
 """In place of what `BundledColumns.table` returns, where nothing is bundled."""
 
 
@@ -208,7 +208,8 @@ class BundledColumns:
             packed, order, counts = self._made
             begins = runs[order * runs.size // words] + 4 * (order % (words // runs.size))
             # The runs are kept, so that nothing else can take their identity.
-            found = self._tables[id(runs)] = (packed, as_input(begins), counts, self._level, self._seen), runs
+            taken = (packed, as_input(begins.astype(np.int32)), counts, self._level) if begins.max() < 2**31 else NO_BUNDLES[:4]
+            found = self._tables[id(runs)] = (*taken, self._seen), runs
         return found[0]
 
     def _make(self, words):

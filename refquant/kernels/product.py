@@ -23,7 +23,7 @@ from refquant.kernels.left import Left, fill_offsets, highest_byte, left_of
 from refquant.kernels.plain import plain_product, plain_requantize
 from refquant.kernels.scalar import wrap32
 from refquant.kernels.signature import as_input, freeze_epilogue
-from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header
+from refquant.kernels.stage import BYTES, LINE_NONE, RAW, RAW_STAGE, make_stage, read_header, tiles_finish
 from refquant.kernels.tile import LOW, PLAIN, panel_function, rung_named
 
 __all__ = ["Right", "bind_product", "row_blocks", "streams_of", "count_low"]
@@ -107,11 +107,14 @@ def streams_of(rung):
 
 
 @lru_cache(maxsize=None)
-def _product_kernel(name):
-    """The loops around the tile of the rung called `name`."""
+def _product_kernel(name, finishes, joins):
+    """The loops around the tile of the rung called `name`: with output stages that tiles do not finish themselves, and with bundles, if wanted.
+
+    A kernel without them is compiled and loaded in a fraction of the time.
+    """
     rung = rung_named(name)
     panel, widest, depth, fuses = panel_function(rung), rung.widest, rung.depth, rung.fuses_lines
-    has_low, joins = rung.low is not None, rung.joins_words
+    has_low, looks = rung.low is not None, rung.joins_words
     streams = streams_of(rung)
 
     @kernel
@@ -140,7 +143,7 @@ def _product_kernel(name):
             if m0 != known:
                 known = m0
                 fill_offsets(left, m0, offsets[:count])
-                if joins:
+                if looks:
                     behind = offsets[count - 1] + (groups - 1) * left.group_step + left.runs[-1] + left.length
                     highest = highest_byte(field[offsets[0] + left.runs[0] : behind])
                     _count_level(highest, seen)
@@ -156,38 +159,40 @@ def _product_kernel(name):
                 width = first_column(block + taken, n16, widest) - c16
                 block += taken
                 n0, n = g * columns + 16 * c16, min(16 * width, columns - 16 * c16)
-                if shifted:
-                    straight = False
-                else:
-                    straight = n == 16 * width if kind == RAW else fuses and line != LINE_NONE
+                straight = True
+                if finishes:
+                    straight = not shifted and (n == 16 * width if kind == RAW else fuses and line != LINE_NONE)
                 done = 0
                 while done < count:
                     target = out.ctypes.data + (m0 + done) * out_pitch + n0 * item
                     acc, pitch = (target, out_pitch) if straight else (scratch.ctypes.data, 64 * width)
                     some = count if straight else min(_GATHERED, count - done)
-                    if joins and joined:
-                        for half in range((n + 7) // 8):
-                            b8 = 2 * (g * n16 + c16) + half
-                            bundle_panel(
-                                some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
-                                places.ctypes.data + 8 * b8 * places.shape[1], counts.ctypes.data + 8 * b8 * counts.shape[1],
-                                bundled.ctypes.data + 32 * b8 * places.shape[1],
-                                start.ctypes.data + 64 * (g * n16 + c16) + 32 * half, acc + 8 * half * (item if straight else 4), pitch,
-                                line if straight else LINE_NONE, n0 + 8 * half, min(8, n - 8 * half), stage.ctypes.data,
-                            )  # fmt: skip
-                    else:
+                    if joins:
+                        if joined:
+                            n_words = places.shape[1]
+                            for half in range((n + 7) // 8):
+                                b8 = 2 * (g * n16 + c16) + half
+                                bundle_panel(
+                                    some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done, n_words,
+                                    places.ctypes.data + 4 * b8 * n_words, counts.ctypes.data + 8 * b8 * counts.shape[1],
+                                    bundled.ctypes.data + 32 * b8 * n_words, start.ctypes.data + 64 * (g * n16 + c16) + 32 * half,
+                                    acc + 8 * half * (item if straight else 4), pitch, line if straight else LINE_NONE,
+                                    n0 + 8 * half, min(8, n - 8 * half), stage.ctypes.data,
+                                )  # fmt: skip
+                    if not joined:
                         panel(
                             width + low, some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
                             left.runs.ctypes.data, left.runs.shape[0], words, rest,
                             right.data.ctypes.data + (g * n16 + c16) * line16, start.ctypes.data + 64 * (g * n16 + c16), acc, pitch,
                             line if straight else LINE_NONE, n0, n, stage.ctypes.data,
                         )  # fmt: skip
-                    if not straight:
-                        row_sums = right.row_sums.ctypes.data + 4 * (g * left.rows + m0 + done) if shifted else 0
-                        column_zeros = right.zeros.ctypes.data if shifted else 0
-                        finish_tile(
-                            acc, pitch, some, n, n0, target, out_pitch, row_sums, column_zeros, stage.ctypes.data
-                        )  # fmt: skip
+                    if finishes:
+                        if not straight:
+                            row_sums = right.row_sums.ctypes.data + 4 * (g * left.rows + m0 + done) if shifted else 0
+                            column_zeros = right.zeros.ctypes.data if shifted else 0
+                            finish_tile(
+                                acc, pitch, some, n, n0, target, out_pitch, row_sums, column_zeros, stage.ctypes.data
+                            )  # fmt: skip
                     done += some
 
     return product
@@ -226,8 +231,9 @@ def bind_product(rung, right, kind, ep, bundles=None):
     """
     if rung == PLAIN:
         return lambda field, left, out: _run_plain(field, Left(*left), Right(*right), out, kind, ep)
-    worker, (data, _, _, _, groups, columns, _) = _product_kernel(rung), right
+    data, _, _, row_sums, groups, columns, _ = right
     stage = RAW_STAGE if kind == RAW else make_stage(ep, kind, True)
+    finishes = not (rung_named(rung).fuses_lines and tiles_finish(stage) and row_sums.size == 0)
     most, size = -(-columns // (16 * rung_named(rung).widest)), data.size
     most_of_a_row = max(1, most // streams_of(rung_named(rung)))
 
@@ -241,6 +247,7 @@ def bind_product(rung, right, kind, ep, bundles=None):
         memory = out.reshape(-1).view(np.uint8)
         whole_words = left[2] or left[1] % 4 == 0
         joined = bundles.table(left[0], left[1]) if bundles is not None and rows > 1 and whole_words else NO_BUNDLES
+        worker = _product_kernel(rung, finishes, joined[3] >= 0)
         parallel_for(worker, down * chunks, field, left, right, joined, height, chunks, memory, out.itemsize, stage, grain=grain)
 
     return run

@@ -34,7 +34,7 @@ from refquant.kernels.wide import halves_run_here
 __all__ = [
     "RAW", "BYTES", "CODES32", "REALS32", "NARROW", "LINE_NONE", "LINE_SHORT", "LINE_LONG",
     "LINE_BIASED", "LINE_DIVIDED", "LINE_REAL64", "LINE_REAL64_AWAY", "LINE_GEMMLOWP", "LINE_HALF_UP", "WORDS", "VECTORS", "REALS",
-    "make_stage", "read_header", "RAW_STAGE", "output_kind",
+    "make_stage", "read_header", "tiles_finish", "RAW_STAGE", "output_kind",
 ]  # fmt: skip
 
 RAW, BYTES, CODES32, REALS32 = range(4)
@@ -169,6 +169,11 @@ def read_header(stage):
     first = words[0] // 4
     bias_i = stage.view(np.int32)[first : first if first == 0 else stage.shape[0]]
     return words[1], words[8] if words[8] <= LINE_LONG else LINE_NONE, bias_i
+
+
+def tiles_finish(stage):
+    """Whether `read_header` gives a straight line, which tiles finish in registers."""
+    return LINE_NONE < stage[: 2 * _WHOLE].view(np.int64)[8] <= LINE_LONG
 
 
 def make_stage(ep, out_kind, fused, repeat=1):
