@@ -16,7 +16,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run", "peak"]
 EXAMPLES = """examples:
   refquant bench                                   everything; takes some minutes on an idle machine
   refquant bench --filter conv/resnet50            a table of its layers
-  refquant bench --filter gemm --threads 2
+  refquant bench --filter gemm --filter linear/x86 --threads 2
   refquant bench --filter gemm --profile           and where the time of each product goes
   refquant bench --json bench.json --plot bench.svg
   refquant bench --list                            works, what they have to reach, their cases
@@ -33,7 +33,7 @@ _ACCUMULATORS, _AVX2_ACCUMULATORS = 24, 8
 def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads of refquant and of every engine (1)")
-    parser.add_argument("--filter", metavar="TEXT", help="run the cases whose work/case holds it, and print each of them")
+    parser.add_argument("--filter", action="append", metavar="TEXT", help="run the cases whose work/case holds it, and print each of them; several filters run what any of them names")
     parser.add_argument("--turns", type=count, default=7, metavar="N", help="turns of each contender, at least 5 (7)")
     parser.add_argument("--json", metavar="OUT", help="write all figures to a file")
     parser.add_argument("--plot", metavar="OUT", help="draw the ratios: a .png or .svg")

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from refquant.kernels.bundle_tile import bundle_panel
+from refquant.kernels.bundles import BundledColumns
 from refquant.kernels.columns import first_column
 from refquant.kernels.jit import kernel
 from refquant.kernels.left import fill_offsets, highest_byte, left_of
@@ -62,6 +64,40 @@ def _bare_kernel(name):
     return tiles
 
 
+@kernel
+def _bare_bundles(field, left_parts, bundles, groups, n, height, near, start, scratch, stage):
+    left = left_of(left_parts)
+    bundled, places, counts, _, _ = bundles
+    words, halves, offsets = places.shape[1], places.shape[0] // groups, np.empty(height, np.int64)
+    if near:
+        fill_offsets(left, 0, offsets[:2])
+        for i in range(2, height):
+            offsets[i] = offsets[i % 2]
+    for m0 in range(0, left.rows, height):
+        count = min(height, left.rows - m0)
+        if not near:
+            fill_offsets(left, m0, offsets[:count])
+        for g in range(groups):
+            for half in range((n + 7) // 8):
+                b8 = 0 if near else g * halves + half
+                bundle_panel(
+                    count, field.ctypes.data + (0 if near else g * left.group_step), offsets.ctypes.data, words,
+                    places.ctypes.data + 4 * b8 * words, counts.ctypes.data + 8 * b8 * counts.shape[1],
+                    bundled.ctypes.data + 32 * b8 * words, start.ctypes.data, scratch.ctypes.data + 32 * (half % 2), 0,
+                    LINE_NONE, 0, 8, stage.ctypes.data,
+                )  # fmt: skip
+
+
+def _bundles(rung, left, columns, groups, n, highest):
+    """The bundles that a product takes after a while; None where it takes none."""
+    if not rung_named(rung).joins_words or left[3] < 2 or not (left[2] or left[1] % 4 == 0):
+        return None
+    bundles = BundledColumns(columns, groups * -(-n // 16), rung_named(rung).exact)
+    bundles.expect(highest)
+    table = bundles.table(left[0], left[1])
+    return table if table[3] >= highest else None
+
+
 def bind_bare_tiles(rung, field, left, columns, groups, n, near):
     """Prepare the tiles of a product on one thread.
 
@@ -80,11 +116,15 @@ def bind_bare_tiles(rung, field, left, columns, groups, n, near):
     callable
         ``run()`` returns the accumulators of the last tile's last row.
     """
-    worker, n16 = _bare_kernel(rung), -(-n // 16)
-    height = max(2, row_blocks(left[3], 1)[0])
+    n16, height = -(-n // 16), max(2, row_blocks(left[3], 1)[0])
     start, scratch, highest = as_input(np.zeros(64, np.int32)), np.empty(64, np.int32), highest_byte(field)
+    bundles = _bundles(rung, left, columns, groups, n, highest)
+    worker = _bare_kernel(rung) if bundles is None else None
 
     def run():
+        if bundles is not None:
+            _bare_bundles(field, left, bundles, groups, n, height, near, start, scratch, RAW_STAGE)
+            return scratch
         worker(field, left, columns, groups, n16, height, highest, near, start, scratch, RAW_STAGE)
         return scratch
 
@@ -92,6 +132,6 @@ def bind_bare_tiles(rung, field, left, columns, groups, n, near):
 
 
 def lanes_used(rung, left, n):
-    """The part of the tiles' multiplications that the product is made of: the others fill up columns to 16 and k to whole words."""
+    """The part of the multiplications of 16 columns that the product is made of: the others fill up columns to 16 and k to whole words."""
     depth = rung_named(rung).depth
     return n / (16 * -(-n // 16)) * left[1] / (depth * -(-left[1] // depth))

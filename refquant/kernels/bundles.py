@@ -179,6 +179,11 @@ class BundledColumns:
         self._seen = np.zeros(len(LEVELS), np.int64)
         self._rank, self._level, self._made, self._tables = -1, -1, None, {}
 
+    def expect(self, highest):
+        """Take it that blocks of rows with bytes up to `highest` have passed: the next `table` is made for them."""
+        self._used = True
+        self._seen[int(np.searchsorted(LEVELS, highest))] += 1
+
     def table(self, runs, length):
         """Return what the loops of a product take for windows of these runs.
 

@@ -1,4 +1,4 @@
-"""Prove equal bits, then time all contenders in turn.
+"""Prove equal bits, then time all contenders in turn; the bits of a call behind the timed ones must be the first one's.
 
 A turn gives one sample of each contender: the least mean of a few batches of calls, after one call that is not timed. The order
 moves on by one from turn to turn. Figures are medians over the turns; a ratio is the median of the ratios within a turn, so
@@ -143,18 +143,23 @@ def run_case(case, settings, clock=None):
     contenders = [c for c in case.contenders if c.role is not Role.WITNESS]
     if settings.peak and case.operations and not any(c.role is Role.YARDSTICK for c in contenders):
         contenders.append(Contender(name=settings.peak.name, call=settings.peak.call, role=Role.YARDSTICK, operations=settings.peak.operations))
-    status, detail = prove(case)
+    ours = _bits(case.subject) if case.subject.bits else None
+    status, detail = prove(case, ours)
     facts = dict(
-        name=case.name, group=case.group, status=status, detail=detail, operations=case.operations, skipped=tuple(case.skipped),
-        profiled=case.layer is not None,
-    )  # fmt: skip
+        name=case.name, group=case.group, operations=case.operations, skipped=tuple(case.skipped), profiled=case.layer is not None
+    )
     if status is not Status.EXACT:
-        return Result(**facts)
+        return Result(**facts, status=status, detail=detail)
     turns, waiting = min(settings.turns, case.most_turns or settings.turns), Waiting()
+    samples = measure(contenders, turns, clock, warm=case.warm)
+    if ours is not None:
+        status, detail = _agree(ours, _bits(case.subject))
+        if status is Status.DIFFERENT:
+            return Result(**facts, status=status, detail=f"refquant's first call beside one behind those that were timed: {detail}")
     return Result(
         **facts,
         roles={c.name: c.role for c in contenders},
-        samples=measure(contenders, turns, clock, warm=case.warm),
+        samples=samples,
         yardstick=sum(c.operations for c in contenders),
         disturbed=waiting.reason() if clock is perf_counter else "",
     )
@@ -165,8 +170,14 @@ def clock_of(case, settings):
     return case.clock or (perf_counter if settings.threads > 1 else process_time)
 
 
-def prove(case):
+def prove(case, ours=None):
     """Compare the bits of all contenders that compute the same thing.
+
+    Parameters
+    ----------
+    case : Case
+    ours : list of ndarray, optional
+        The subject's; it is called unless they are given.
 
     Returns
     -------
@@ -174,7 +185,8 @@ def prove(case):
         `EXACT`; or `DIFFERENT` or `UNTRUSTED` with the report of the first contender that is.
     """
     subject = case.subject
-    ours = _bits(subject) if subject.bits else None
+    if ours is None and subject.bits:
+        ours = _bits(subject)
     for other in case.contenders:
         if other is subject or other.bits is None:
             continue

@@ -47,22 +47,32 @@ class WorkResult(NamedTuple):
         return [r for r in self.results if not r.timed]
 
 
-def chosen(works, text=None):
-    """Return ``[(work, plans)]`` of those whose ``work/case`` holds `text`; the name of a work stands for that work alone.
+def chosen(works, texts=None):
+    """Return ``[(work, plans)]`` of those whose ``work/case`` holds one of `texts`; the name of a work stands for that work alone.
+
+    Parameters
+    ----------
+    works : sequence of Work
+    texts : str or sequence of str, optional
+        Without any, all cases.
 
     Raises
     ------
     ArgumentError
-        There is none.
+        One of them is in none.
     """
-    wanted = (text or "").lower()
-    if wanted in [work.name for work in works]:
-        works, wanted = [work for work in works if work.name == wanted], ""
-    rows = [(work, [p for p in work.plans() if wanted in f"{work.name}/{p.name}".lower()]) for work in works]
-    rows = [row for row in rows if row[1] or not wanted]
-    if not rows:
-        names = ", ".join(work.name for work in works)
-        raise ArgumentError(f"bench: --filter {text!r} is in no work/case; works are {names}, and --list shows the cases")
+    wanted = [text.lower() for text in ([texts] if isinstance(texts, str) else texts or [""])]
+    names, rows, idle = [work.name for work in works], [], set(wanted)
+    for work in works:
+        plans = []
+        for plan in work.plans():
+            met = {text for text in wanted if (text == work.name if text in names else text in f"{work.name}/{plan.name}".lower())}
+            idle -= met
+            plans += [plan] if met else []
+        if plans:
+            rows.append((work, plans))
+    if idle - {""}:
+        raise ArgumentError(f"bench: --filter {min(idle)!r} is in no work/case; works are {', '.join(names)}, and --list shows the cases")
     return rows
 
 
@@ -73,8 +83,8 @@ def run_works(works, settings=Settings(), *, text=None, progress=lambda line: No
     ----------
     works : sequence of Work
     settings : Settings
-    text : str, optional
-        Run the cases whose ``work/case`` holds it.
+    text : str or sequence of str, optional
+        Run the cases whose ``work/case`` holds it, or one of them.
     progress : callable
         Takes a line for each case.
     clock : callable, optional
@@ -95,7 +105,7 @@ def run_works(works, settings=Settings(), *, text=None, progress=lambda line: No
             result = _result(plan, settings, clock)
             results.append(result)
             progress(f"[{done}/{total}] {work.name}/{plan.name}: {_short(result)}")
-        whole = text is None or len(plans) == len(work.plans())
+        whole = not text or len(plans) == len(work.plans())
         found.append(WorkResult(work, results, judge(work, results) if whole else []))
     return found
 
