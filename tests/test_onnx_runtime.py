@@ -39,9 +39,9 @@ def both(model, feeds, *, optimize=False, threads=2):
     return session.run(None, feeds), from_onnx(model, numerics=HERE, as_graph=False).run(feeds)
 
 
-def assert_same(model, feeds, least):
+def assert_same(model, feeds, least, threads=2):
     """Require equal bits of at least `least` outputs."""
-    ref, comp = both(model, feeds)
+    ref, comp = both(model, feeds, threads=threads)
     assert len(ref) == len(comp)
     for r, c in zip(ref, comp):
         assert r.dtype == c.dtype and r.shape == c.shape

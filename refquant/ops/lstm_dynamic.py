@@ -126,7 +126,7 @@ def lstm_dynamic(x, w, r, bias=None, h=None, c=None, *, direction="forward", num
     Exactness
     ---------
     Bit-exact on a CPU with FMA: `linear_dynamic`, `refquant.core.mlas.mlas_logistic` and `mlas_tanh`, every other step rounded to float32. Without peepholes, clipping
-    and lengths of sequences.
+    and lengths of sequences, and on one thread: more cut the batch into pieces, each of whose states gets parameters of its own.
 
     Source
     ------

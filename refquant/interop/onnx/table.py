@@ -6,8 +6,8 @@ import numpy as np
 
 from refquant.errors import ArgumentError
 from refquant.interop.onnx import (
-    activations, cast, convolution, elementwise, indexing, integer_products, microsoft_elementwise, microsoft_products, microsoft_softmax,
-    normalization, pooling, products, quantization, reductions, resize, shaping,
+    activations, cast, convolution, elementwise, indexing, integer_products, microsoft_blocks, microsoft_elementwise, microsoft_layers, microsoft_products,
+    microsoft_softmax, normalization, pooling, products, quantization, reductions, resize, shaping,
 )  # fmt: skip
 
 __all__ = ["Executor", "EXECUTORS", "NEWEST", "find_executor", "supported_operators"]
@@ -186,10 +186,14 @@ EXECUTORS = (
     Executor("Where", "", 9, elementwise.where),
     Executor("Xor", "", 1, elementwise.binary(np.logical_xor, boolean=True)),
     Executor("DequantizeLinear", "com.microsoft", 1, quantization.dequantize_linear),
+    Executor("DynamicQuantizeLSTM", "com.microsoft", 1, microsoft_layers.dynamic_quantize_lstm),
     Executor("DynamicQuantizeMatMul", "com.microsoft", 1, microsoft_products.dynamic_quantize_matmul),
+    Executor("GatherBlockQuantized", "com.microsoft", 1, microsoft_blocks.gather_block_quantized),
     Executor("Gelu", "com.microsoft", 1, activations.gelu),
     Executor("MatMulIntegerToFloat", "com.microsoft", 1, microsoft_products.matmul_integer_to_float),
     Executor("NhwcMaxPool", "com.microsoft", 1, microsoft_elementwise.nhwc_max_pool),
+    Executor("QAttention", "com.microsoft", 1, microsoft_layers.qattention),
+    Executor("QEmbedLayerNormalization", "com.microsoft", 1, microsoft_layers.qembed_layer_normalization),
     Executor("QGemm", "com.microsoft", 1, microsoft_products.qgemm),
     Executor("QLinearAdd", "com.microsoft", 1, microsoft_elementwise.qlinear_add),
     Executor("QLinearAveragePool", "com.microsoft", 1, microsoft_elementwise.qlinear_average_pool),
