@@ -92,18 +92,27 @@ def test_architectures(name, tmp_path):
     assert not any(n.op in ("conv2d", "add", "mul", "cat", "max_pool2d") and n.name not in steps and "dequantize" in {fused.node(i).op for i in n.inputs} for n in fused.nodes)
 
 
-def test_attention(tmp_path):
-    """The same parameters and the same bits, as an OnnxModel and as a graph, whose products of two activations and sums with a constant stay float32."""
-    model = zoo.build("bert_base_layer", size=8, width=0.125)
+ATTENTION = {"bert_base_layer": {"size": 8, "width": 0.125}, "vit_b_16": {"size": 32, "width": 0.0625}}
+
+
+@pytest.mark.parametrize("options", [REDUCED, {}], ids=["u8s8", "s8s8"])
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention(name, options, tmp_path):
+    """The same parameters and the same bits, as an OnnxModel, as a graph and as what a graph is written as: products of two activations and sums with a constant too."""
+    model = zoo.build(name, **ATTENTION[name])
     given = [1 if n is None else n for n in model.node(model.inputs[0]).attrs["shape"]]
     x = np.random.default_rng(0).standard_normal(given).astype(np.float32)
-    proto, loose, fused = quantized_both_ways(model, [x], tmp_path, REDUCED)
+    proto, loose, fused = quantized_both_ways(model, [x], tmp_path, options)
     assert parameters(proto) == own_parameters(loose)
-    _, ranges = quantize_with_onnxruntime(onnx.load(tmp_path / "float.onnx"), [x], tmp_path, REDUCED)
-    onnx_model = quantize_static(from_onnx(tmp_path / "float.onnx", as_graph=False), tensor_ranges=ranges, **REDUCED)
+    _, ranges = quantize_with_onnxruntime(onnx.load(tmp_path / "float.onnx"), [x], tmp_path, options)
+    onnx_model = quantize_static(from_onnx(tmp_path / "float.onnx", as_graph=False), tensor_ranges=ranges, numerics=fused.numerics, **options)
     (expected,) = run(tmp_path / "quantized.onnx", x)
-    assert np.array_equal(onnx_model(x)[0], expected) and np.array_equal(fused(x)[0], expected)
-    assert {"QLinearMatMul", "QLinearSoftmax"} <= {n.op for n in onnx_model.nodes} and {"matmul", "softmax"} <= {n.op for n in fused.nodes}
+    assert np.array_equal(onnx_model(x)[0], expected) and np.array_equal(fused(x)[0], expected) and expected.std() > 0
+    matrices, layers = [n for n in fused.nodes if n.op == "matmul"], {n.op for n in onnx_model.nodes}
+    assert {"QLinearMatMul", "QLinearSoftmax", "QLinearAdd"} <= layers and len(matrices) > 1 and all(n.attrs["out"] for n in matrices)
+    for form in ("qdq", "qoperator"):
+        to_onnx(fused, tmp_path / "own.onnx", format=form)
+        assert np.array_equal(run(tmp_path / "own.onnx", x)[0], expected)
 
 
 def drawn(model):

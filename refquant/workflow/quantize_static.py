@@ -77,9 +77,7 @@ def quantize_static(
     From the same ranges come the same nodes, scales, zero points, weights and biases, bit for bit, as ONNX Runtime's tool makes of the ONNX model.
     Ranges come from the model's own float32 run, whose sums round in another order than ONNX Runtime's: they can differ in the last bits.
 
-    The result runs as ONNX Runtime runs it, except where it computes in float32: there each keeps an order of its own. In a `Model` those are also
-    products of two activations, and sums with a constant, which have no form on codes there and ONNX Runtime fuses, so that a result beside a tie may
-    come out one code off; an `OnnxModel` has them.
+    The result runs as ONNX Runtime runs it, except where it computes in float32: there each keeps an order of its own.
     A batch norm that is not folded (`preprocess`) becomes the product and the sum, each rounded to float32, that ONNX Runtime computes.
 
     Source

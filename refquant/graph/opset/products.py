@@ -52,6 +52,8 @@ def _bind(binder, geometry=()):
 
 
 def _matmul(ctx, node, a, b):
+    if isinstance(a, QTensor) and isinstance(b, QTensor):
+        return ops.matmul(a, b, out=node.attrs["out"], numerics=ctx.numerics)
     return real.matmul(only_real(node, a), only_real(node, b), order=ctx.real)
 
 
@@ -87,7 +89,8 @@ PRODUCTS = (
     *(_conv_transpose(dims) for dims in (1, 2, 3)),
     GraphOp("linear", (1, 2), _LAYER, _WEIGHT, _LINEAR, _layer(ops.linear, real.linear), shapes.linear, _bind(bind_linear)),
     GraphOp("linear_dynamic", (1, 1), {"activation": None, "reduce_range": False}, _WEIGHT, ("linear_dynamic",), _linear_dynamic, shapes.linear),
-    GraphOp("matmul", (2, 2), {}, {}, ("torch.matmul", "operator.matmul", "torch.bmm", ".matmul", ".bmm"), _matmul, shapes.matmul),
+    GraphOp("matmul", (2, 2), {"out": None}, {}, ("torch.matmul", "operator.matmul", "torch.bmm", ".matmul", ".bmm"), _matmul, shapes.matmul),
 )
 """Weights are (OC, IC / groups, …), of transposed convolutions (IC, OC / groups, …), of linear (OC, K). A second input of a convolution or a
-linear layer is added before its activation, as fused layers do. ``linear_dynamic`` takes real numbers and quantizes them as it runs."""
+linear layer is added before its activation, as fused layers do. ``linear_dynamic`` takes real numbers and quantizes them as it runs. ``matmul`` of codes is
+ONNX Runtime's alone; without ``out`` it gives real numbers."""

@@ -12,7 +12,7 @@ from refquant.workflow.ort.scales import codes_of
 __all__ = ["model_of_graph"]
 
 _PRODUCTS = ("conv1d", "conv2d", "linear")
-_FUSED = (*_PRODUCTS, "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d", "sigmoid", "leaky_relu", "softmax")
+_FUSED = (*_PRODUCTS, "matmul", "add", "mul", "cat", "avg_pool2d", "adaptive_avg_pool2d", "sigmoid", "leaky_relu", "softmax")
 # These give the same codes as the codes that go in, whoever computes them.
 _PASSING = ("max_pool1d", "max_pool2d", "flatten", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "slice", "select", "dropout", "identity")
 
@@ -147,9 +147,6 @@ def _fused(model, codes):
             continue
         behind = users.get(name, [])
         quantize = nodes[behind[0]] if len(behind) == 1 and name not in model.outputs and nodes[behind[0]].op == "quantize" else None
-        # ONNX Runtime lays a constant along the other side of a sum; the operation on codes wants sides of one shape.
-        if node.op == "add" and any(_is_constant(nodes, b) for b in before):
-            continue
         xs = [_qparams_of(nodes, b.inputs[0]) for b in before]
         layer = _on_codes(node, codes[name], xs, None if quantize is None else quantize.attrs["out"])
         if layer is None:
@@ -171,11 +168,6 @@ def _fused(model, codes):
     return model.with_nodes([nodes[n] for n in order if n in nodes and (n in alive or nodes[n].op == "input")])
 
 
-def _is_constant(nodes, dequantize):
-    source = nodes[dequantize.inputs[0]]
-    return source.op == "quantize" and nodes[source.inputs[0]].op == "constant"
-
-
 def _qparams_of(nodes, name):
     """Return the parameters of the codes that a node makes."""
     node = nodes[name]
@@ -189,7 +181,7 @@ def _on_codes(node, codes, xs, out):
         return None
     if node.op in _PASSING:
         return node if out == xs[0] else None
-    if dtype not in ("uint8", "int8") or (out is None and node.op != "linear") or "out" not in node.attrs and out != xs[0]:
+    if dtype not in ("uint8", "int8") or (out is None and node.op not in ("linear", "matmul")) or "out" not in node.attrs and out != xs[0]:
         return None
     attrs = {**node.attrs, "out": out} if "out" in node.attrs else dict(node.attrs)
     if node.op not in _PRODUCTS:

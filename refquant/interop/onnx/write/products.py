@@ -178,9 +178,17 @@ def _with_rows(emit, node, x, out, product):
 
 
 def _matmul(emit, node, a, b):
-    if a.qparams is not None or b.qparams is not None:
-        emit.refuse(node, "multiplies codes")
-    return on_reals(emit, node, lambda out: emit.node("MatMul", [a.name, b.name], out))
+    if (a.qparams is None) != (b.qparams is None):
+        emit.refuse(node, "multiplies codes and real numbers", "put a quantize or dequantize node between")
+    y = node.attrs["out"]
+    if a.qparams is None or emit.form != "qoperator":
+        names = [v.name if v.qparams is None else emit.real(v) for v in (a, b)]
+        write = lambda out: emit.node("MatMul", names, out)  # noqa: E731
+        return on_reals(emit, node, write) if a.qparams is None or y is None else on_codes(emit, node, real=write)
+    (sa, za), (sb, zb) = emit.parameters(a.qparams), emit.parameters(b.qparams)
+    if y is None:
+        return on_reals(emit, node, lambda out: emit.node("MatMulIntegerToFloat", [a.name, b.name, sa, sb, za, zb], out, MICROSOFT))
+    return on_codes(emit, node, lambda out: emit.node("QLinearMatMul", [a.name, sa, za, b.name, sb, zb, *emit.parameters(y)], out))
 
 
 RULES = {
