@@ -3,6 +3,8 @@
 A unit is fused only if every input of the operator comes out of a DequantizeLinear of 8-bit codes (a bias: of int32 in units of
 ``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
 
+Products of real activations with dequantized weights are refused where ONNX Runtime makes a MatMulNBits of them, see `refuse_blocks`.
+
 int8 activations are taken as they are, which is what ONNX Runtime does with the session setting ``session.qdqisint8allowed=1``; by default, on x86-64,
 it turns some of them into uint8 and computes the rest in float32, whose sums no one else can repeat bit for bit.
 
@@ -13,6 +15,7 @@ onnxruntime/core/optimizer/qdq_transformer: selectors_actions/qdq_selectors.cc, 
 
 import numpy as np
 
+from refquant.interop.onnx.qdq_blocks import refuse_blocks
 from refquant.interop.onnx.table import find_executor
 
 __all__ = ["fuse_qdq"]
@@ -69,6 +72,7 @@ def fuse_qdq(nodes, outputs, constants):
     graph = _Graph(nodes, outputs, constants)
     graph.nodes = _without_relu(graph)
     graph.index()
+    refuse_blocks(graph)
     made = {node.name: _UNITS[node.op](graph, node) for node in graph.nodes if node.op in _UNITS and not node.domain}
     taken = {name for node in made.values() if node for name in node.outputs}
     rest = [made.get(node.name) or node for node in graph.nodes if made.get(node.name) or not taken.intersection(node.outputs)]
