@@ -23,6 +23,14 @@ from refquant.kernels.tile import LOW, panel_function, rung_named
 __all__ = ["bind_bare_tiles", "lanes_used"]
 
 
+@kernel
+def _begins(left, near, offsets):
+    """Where the first rows begin; if `near`, the first two over and over."""
+    fill_offsets(left, 0, offsets[: 2 if near else 0])
+    for i in range(2, offsets.shape[0] if near else 0):
+        offsets[i] = offsets[i % 2]
+
+
 @lru_cache(maxsize=None)
 def _bare_kernel(name):
     rung = rung_named(name)
@@ -37,10 +45,7 @@ def _bare_kernel(name):
         line16, blocks = 16 * left.runs.shape[0] * whole * depth, (n16 + widest - 1) // widest
         limits = data[groups * n16 * line16 :]
         offsets = np.empty(height, np.int64)
-        if near:
-            fill_offsets(left, 0, offsets[:2])
-            for i in range(2, height):
-                offsets[i] = offsets[i % 2]
+        _begins(left, near, offsets)
         for m0 in range(0, left.rows, height):
             count = min(height, left.rows - m0)
             if not near:
@@ -69,10 +74,7 @@ def _bare_bundles(field, left_parts, bundles, groups, n, height, near, start, sc
     left = left_of(left_parts)
     bundled, places, counts, _, _ = bundles
     words, halves, offsets = places.shape[1], places.shape[0] // groups, np.empty(height, np.int64)
-    if near:
-        fill_offsets(left, 0, offsets[:2])
-        for i in range(2, height):
-            offsets[i] = offsets[i % 2]
+    _begins(left, near, offsets)
     for m0 in range(0, left.rows, height):
         count = min(height, left.rows - m0)
         if not near:

@@ -18,7 +18,7 @@ from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vect
 __all__ = ["bundle_panel"]
 
 _ROWS = (8, 4, 2, 1)
-_LANES, _WORD = 8, 32
+_LANES, _WORD, _LINE = 8, 32, 64
 _I32V, _I16V, _I8V = vector(I32, 8), vector(I16, 16), vector(I8, 32)
 
 
@@ -38,8 +38,8 @@ def _heavy_products(e, head, begin, even, odd):
     return e.add(*(e.call("llvm.x86.avx2.pmadd.wd", _I32V, x, w) for x, w in halves))
 
 
-def _emit_bundles(e, acc, heads, size, count, position, places, ahead):
-    """Go through the bundles of one size, 0 for heavy words; unless it is None, as many bytes are fetched from `ahead` meanwhile."""
+def _emit_bundles(e, acc, heads, size, count, position, places):
+    """Go through the bundles of one size, 0 for heavy words."""
     words = max(1, size)
     with e.loop(count):
         at, begins = e.get(position), e.get(places)
@@ -56,21 +56,16 @@ def _emit_bundles(e, acc, heads, size, count, position, places, ahead):
             e.set(slot, e.in_order(total, left)[0] if size < 3 else total)
         e.set(position, e.add(at, _WORD * words))
         e.set(places, e.add(e.get(places), 4 * words))
-        if ahead is not None:
-            soon = e.get(ahead)
-            for line in range(0, _WORD * words, 64):
-                e.prefetch(e.add(soon, line))
-            e.set(ahead, e.add(soon, _WORD * words))
 
 
-def _emit_tile(e, rows, ahead, base, offsets, places, counts, b, start, c, pitch, line, n0, n, stage):
+def _emit_tile(e, rows, base, offsets, places, counts, b, start, c, pitch, line, n0, n, stage):
     heads = [e.add(base, e.load(e.add(offsets, 8 * r), I64)) for r in range(rows)]
     first = e.load(start, _I32V)
     acc = [e.variable(first) for _ in heads]
-    position, places, ahead = e.variable(b), e.variable(places), ahead and e.variable(ahead)
+    position, places = e.variable(b), e.variable(places)
     counts = [e.load(e.add(counts, 8 * i), I64) for i in range(len(SIZES))]
     for size, count in zip(SIZES, counts):
-        _emit_bundles(e, acc, heads, size, count, position, places, ahead)
+        _emit_bundles(e, acc, heads, size, count, position, places)
     acc = [e.get(slot) for slot in acc]
     lines = [e.add(c, e.mul(pitch, r)) for r in range(rows)]
     with e.either(e.equal(line, LINE_NONE)) as (raw, fused):
@@ -96,17 +91,25 @@ def _emit_fused(e, acc, lines, line, n0, n, stage):
 
 
 def _emit_panel(e, rows, base, offsets, words, *args):
-    """Write the loop over the rows: as many of the highest tiles as fit, then lower ones. The first tile fetches the next block of B."""
+    """Write the loop over the rows: as many of the highest tiles as fit, each of which fetches its part of the next block of B; then lower ones."""
     *others, b, start, c, pitch, line, n0, n, stage = args
-    done = e.variable(e.constant(0))
+    done, block = e.variable(e.constant(0)), e.mul(words, _WORD)
+    ahead, highest = e.variable(e.add(b, block)), e.builder.sdiv(rows, e.constant(_ROWS[0]))
+    lines = e.builder.sdiv(block, e.mul(e.larger(highest, 1), _LINE))
+    part = e.mul(e.add(lines, 1), _LINE)
 
-    def tile(size, ahead=None):
+    def tile(size):
         i = e.get(done)
         at, target = e.add(offsets, e.mul(i, 8)), e.add(c, e.mul(pitch, i))
-        _emit_tile(e, size, ahead, base, at, *others, b, start, target, pitch, line, n0, n, stage)
+        _emit_tile(e, size, base, at, *others, b, start, target, pitch, line, n0, n, stage)
         e.set(done, e.add(i, size))
 
-    for size in _ROWS:
+    with e.loop(highest):
+        with e.loop(part, step=_LINE) as fetched:
+            e.prefetch(e.add(e.get(ahead), fetched))
+        e.set(ahead, e.add(e.get(ahead), part))
+        tile(_ROWS[0])
+    for size in _ROWS[1:]:
         with e.loop(e.builder.sdiv(e.sub(rows, e.get(done)), e.constant(size))):
             tile(size)
 
