@@ -13,6 +13,7 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError, ShapeError
 from refquant.graph import OPS, Builder, Model, Node
 from refquant.graph.match import find_patterns
+from refquant.graph.module_classes import paths_of_class
 
 
 def images(n=4, c=3, h=8):
@@ -165,6 +166,67 @@ def test_the_operation_table_is_consistent():
     targets = [t for op in OPS for t in op.targets if not op.name.endswith("_scalar")]
     assert len(set(targets)) == len(targets)
     assert all(callable(op.run) and callable(op.shape) for op in OPS)
+
+
+# Classes of modules.
+
+
+class Head:
+    """A class of a model that is built by hand."""
+
+
+def classed(**changes):
+    b = Builder(seed=0)
+    x = b.input(shape=(None, 4))
+    with b.scope("a", Head):
+        x = x.linear(4, name="fc")
+        with b.scope("inner", "models.Inner"):
+            x = x.linear(4, name="fc").relu(name="relu")
+    model = b.build(x.linear(2, name="last"))
+    return model.with_nodes(model.nodes, **changes)
+
+
+def test_a_model_knows_the_classes_of_its_modules():
+    model = classed()
+    assert dict(model.classes) == {"a": f"{__name__}.Head", "a.inner": "models.Inner"}
+    assert paths_of_class(model, Head) == ["a"] and paths_of_class(model, "Inner", "") == ["a.inner"] and paths_of_class(model, "nn.ReLU") == ["a.inner.relu"]
+    assert str(model).endswith(f"class {__name__}.Head: a\nclass models.Inner: a.inner")
+    assert "class" not in str(classed(classes=None)) and classed(classes=None).classes == {}
+    assert pickle.loads(pickle.dumps(model)).classes == model.classes
+
+
+def test_classes_change_nothing_that_is_computed():
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(classed()(x)[0], classed(classes=None)(x)[0])
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: paths_of_class(classed(), "Haed", "here"), "here: class='Haed'.*Head"),
+        (lambda: paths_of_class(classed(classes={"a": "x.Head", "a.inner": "y.Head"}), "Head", "here"), "'Head' is short for x.Head and y.Head"),
+        (lambda: paths_of_class(classed(classes=None), Head, "here"), "knows no classes"),
+        (lambda: classed(classes={"a": 3}), "must be a class or its name"),
+        (lambda: classed(classes={"": "Head"}), "dotted paths"),
+    ],
+)
+def test_classes_that_are_not_known(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call()
+
+
+def test_a_part_is_called_as_one_node():
+    part = classed()
+    node = Node("whole", "call", ["x"], {"part": part})
+    model = Model([Node("x", "input", attrs={"shape": (None, 4)}), node], ["whole"])
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(model(x)[0], part(x)[0])
+    assert model.shapes()["whole"] == (None, 2) and "part Model" in str(model)
+    doubled = model.with_nodes([model.nodes[0], node.replace(attrs={"part": part, "function": lambda x, real, **options: part(x, real=real)[0] * 2})])
+    np.testing.assert_array_equal(doubled(x)[0], part(x)[0] * 2)
+    wrong = model.with_nodes([model.nodes[0], node.replace(attrs={"part": part, "function": lambda x, **options: [1.0]})])
+    with pytest.raises(ArgumentError, match="node 'whole'.*must return one array or QTensor"):
+        wrong(x)
 
 
 # The builder.

@@ -138,7 +138,7 @@ ROWS_OF_CASES = {
     "identity": [row(SAME, nn.Identity())],
 }
 # fmt: on
-NOT_IN_TORCH = {"input", "quantize", "dequantize", "requantize", "fake_quantize", "observe", "quantize_dynamic", "linear_dynamic"}
+NOT_IN_TORCH = {"input", "quantize", "dequantize", "requantize", "fake_quantize", "observe", "quantize_dynamic", "linear_dynamic", "call"}
 CASES = [pytest.param(op, *case, id=f"{op}-{k}") for op, cases in ROWS_OF_CASES.items() for k, case in enumerate(cases)]
 
 

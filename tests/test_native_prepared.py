@@ -36,7 +36,32 @@ def file_of(model, path):
     return path.read_bytes()
 
 
+def block(x, b, name, kind):
+    """A small block of a class; its node's names begin with its own."""
+    with b.scope(name, kind):
+        return x.conv2d(4, 3, padding=1, name="conv").relu(name="relu")
+
+
+def parts():
+    """A standalone module in a standalone module, one by class, and one that is left alone."""
+    b = Builder(seed=0)
+    x = b.input(shape=(None, 1, 8, 8)).conv2d(4, 1, name="first")
+    with b.scope("outer", "models.Outer"):
+        x = block(x.conv2d(4, 1, name="conv"), b, "inner", "models.Inner")
+        x = x.conv2d(4, 1, name="last")
+    x = block(block(x, b, "block", "models.Block"), b, "float", "models.Float")
+    model = b.build(x.conv2d(2, 1, name="head"))
+    value = (np.zeros((1, 4, 8, 8), np.float32),)
+    own, config = workflow.PrepareCustomConfig, workflow.PrepareCustomConfig()
+    codes = own().set_input_quantized_indexes([0]).set_output_quantized_indexes([0])
+    inner = own().set_standalone_module_name("inner", None, value, codes, None).set_non_traceable_module_classes(["Inner"]).set_output_quantized_indexes([0])
+    config.set_standalone_module_class("Outer", None, value, inner, None).set_non_traceable_module_classes(["Float"])
+    config.set_standalone_module_class("models.Block", workflow.get_default_qconfig_mapping("qnnpack"), value, codes, workflow.get_backend_config("qnnpack"))
+    return workflow.prepare_fx(model, workflow.get_default_qconfig_mapping("x86"), (X[0][:2],), config)
+
+
 PREPARED = {
+    "parts in parts": parts,
     "fx x86": fx, "fx qnnpack": lambda: fx("digits_mobilenet", "qnnpack"), "fx onednn, its table": lambda: fx(backend="onednn", table="onednn"), "pt2e": pt2e,
     "pt2e mobilenet": lambda: pt2e("digits_mobilenet"),
     "dynamic": lambda: workflow.prepare_fx(zoo.load("digits_resnet"), workflow.QConfigMapping().set_global(workflow.default_dynamic_qconfig), (X[0],)),
@@ -110,6 +135,63 @@ class Own(observers.MinMaxObserver):
     """A class that no file knows."""
 
 
+def test_parts_come_back_as_they_were(tmp_path):
+    ref = parts()
+    ref(X[0])
+    rq.save(ref, tmp_path / "a.npz")
+    comp = rq.load(tmp_path / "a.npz")
+    (outer, found), (other, again) = comp.apart(), ref.apart()
+    assert list(found) == list(again) == ["float", "outer", "block"] and outer.placement == other.placement and comp.model.classes == ref.model.classes
+    assert [type(p) for p in found.values()] == [type(p) for p in again.values()] == [type(ref.model), workflow.Prepared, workflow.Prepared]
+    assert list(found["outer"].standalone[1]) == ["inner"] and found["outer"].standalone[1]["inner"].batches == 1
+    text = json.loads(zipfile.ZipFile(tmp_path / "a.npz").read("model.json"))
+    assert text["version"] == 3 and set(text["parts"]) == {"outer", "block", "float"} and set(text["parts"]["outer"]["parts"]) == {"inner"}
+
+
+def _swap_parts(text):
+    text["parts"]["block"], text["parts"]["float"] = text["parts"]["float"], text["parts"]["block"]
+
+
+def _two_outputs(text):
+    text["parts"]["float"]["outputs"] *= 2
+
+
+PARTS = {
+    "a part too few": (lambda text: text["parts"].pop("float"), "must be among the entry 'parts'"),
+    "a part too many": (lambda text: text["parts"].update(head=text["parts"]["float"]), "must belong to a node"),
+    "a part that is no model": (lambda text: text["parts"].update(float=[1]), "garbled"),
+    "two outputs": (_two_outputs, "one output"),
+    "observers in a float part": (lambda text: text["parts"]["block"].pop("prepared"), "entry 'prepared' alone"),
+    "parts of a float model": (lambda text: text["parts"]["outer"].pop("prepared"), "entry 'prepared' alone"),
+    "no float model around": (lambda text: text.pop("prepared"), "entry 'prepared' alone"),
+    "attributes of a call": (lambda text: next(n for n in text["nodes"] if n["op"] == "call")["attrs"].update(part=1), "has no attributes"),
+    "classes that are no texts": (lambda text: text.update(classes={"outer": 3}), "garbled"),
+    "classes of nothing": (lambda text: text.update(classes={"": "x"}), "dotted paths"),
+    "version 2": (lambda text: text.update(version=2), "parts with version 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_that_make_no_sense_are_refused(name, tmp_path):
+    ref = parts()
+    ref(X[0])
+    rq.save(ref, tmp_path / "sound.npz")
+    change, message = PARTS[name]
+    path = rewrite(tmp_path / "sound.npz", change)
+    with pytest.raises(RefquantError, match=message) as error:
+        rq.load(path)
+    assert str(error.value).startswith(f"model file {path}"), error.value
+
+
+def test_parts_that_changed_places_are_found(tmp_path):
+    """Both have the shape of the other, so that the file is sound, but another model."""
+    ref = parts()
+    ref(X[0])
+    rq.save(ref, tmp_path / "sound.npz")
+    comp = rq.load(rewrite(tmp_path / "sound.npz", _swap_parts))
+    assert comp.placement != ref.placement
+
+
 def test_what_cannot_be_saved(tmp_path):
     b = Builder(seed=0)
     model = b.build(b.input(shape=(None, 4)).linear(3))
@@ -162,7 +244,10 @@ def observed(text):
 CHANGED = {
     "no version 2": (lambda text: text.update(version=1), "come with version 2"),
     "nothing prepared": (lambda text: text.pop("prepared"), "come with version 2"),
-    "a newer version": (lambda text: text.update(version=3), "reads up to 2"),
+    "a newer version": (lambda text: text.update(version=4), "reads up to 3"),
+    "parts without version 3": (lambda text: text.update(parts={}), "parts with version 3"),
+    "version 3 without parts": (lambda text: text.update(version=3), "parts with version 3"),
+    "parts of no node": (lambda text: text.update(version=3, parts={"linear": {**text, "version": 3}}), "must belong to a node|is garbled"),
     "no table": (lambda text: text.update(prepared=[1, 2]), "garbled"),
     "another front": (to("jax", "front"), "front"),
     "batches below 0": (to(-1, "batches"), "must be a count"),

@@ -368,8 +368,6 @@ def test_attributes_are_preserved():
     [
         (lambda: workflow.PrepareCustomConfig().set_input_quantized_indexes([-1]), ArgumentError, "integers from 0 on"),
         (lambda: workflow.PrepareCustomConfig().set_preserved_attributes("labels"), ArgumentError, "must be a list of strings"),
-        (lambda: workflow.PrepareCustomConfig().set_non_traceable_module_classes([nn.ReLU]), UnsupportedError, "use set_non_traceable_module_names"),
-        (lambda: workflow.ConvertCustomConfig().set_observed_to_quantized_mapping({}), UnsupportedError, "no module classes"),
         (lambda: workflow.PrepareCustomConfig.from_dict({"input_quantized": [0]}), ArgumentError, "did you mean"),
         (lambda: workflow.ConvertCustomConfig.from_dict({"labels": [0]}), ArgumentError, "preserved_attributes"),
         (lambda: _converted(Net(lambda m, x: m.conv(x), **CONV), prepare_custom_config=workflow.PrepareCustomConfig().set_output_quantized_indexes([1])), ArgumentError, "index 1 but there are 1"),

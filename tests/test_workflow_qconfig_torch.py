@@ -105,6 +105,11 @@ CASES = {
     "all of them": lambda m, p, q, r: (
         m.set_global(p).set_object_type(operator.add, None).set_module_name_regex(r"b\.", q).set_module_name("inner.0", r).set_module_name_object_type_order("b", nn.Conv2d, 0, None)
     ),
+    "a class around functions": lambda m, p, q, r: m.set_global(p).set_object_type(Leaf, q),
+    "a class around functions, off": lambda m, p, q, r: m.set_global(p).set_object_type(Leaf, None),
+    "a class over a function": lambda m, p, q, r: m.set_global(p).set_object_type(operator.add, q).set_object_type(Leaf, r),
+    "a class under a name": lambda m, p, q, r: m.set_global(p).set_object_type(Leaf, None).set_module_name("b", q),
+    "a class under a regular expression": lambda m, p, q, r: m.set_object_type(Leaf, p).set_module_name_regex("b", q),
     "through a dictionary": lambda m, p, q, r: type(m).from_dict(
         m.set_global(p).set_object_type(operator.add, None).set_module_name_regex(r"b\.", q).set_module_name("inner.0", r).set_module_name_object_type_order("b", nn.Conv2d, 0, None).to_dict()
     ),
@@ -195,6 +200,21 @@ def test_default_mappings_hold_what_torchs_hold(kind, backend):
 def test_dynamic_qconfigs():
     check_same(workflow.default_dynamic_qconfig, tq.default_dynamic_qconfig)
     check_same(workflow.per_channel_dynamic_qconfig, tq.per_channel_dynamic_qconfig)
+
+
+@pytest.mark.parametrize("name", ["default_qconfig", "default_per_channel_qconfig", "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig"])
+def test_static_qconfigs(name):
+    check_same(getattr(workflow, name), getattr(tq.qconfig, name))
+
+
+def test_methods_and_classes_by_name():
+    assert object_type_names("view", "") == (".view",) and object_type_names("models.Block", "") == ("models.Block",)
+    assert object_type_names(Leaf, "") == (f"{__name__}.Leaf",)
+    mapping = workflow.QConfigMapping().set_object_type(Leaf, None)
+    assert workflow.QConfigMapping.from_dict(mapping.to_dict()) == mapping
+    for typo in ("nn.Lienar", "veiw", "F.reluu"):
+        with pytest.raises(ArgumentError, match="object_type="):
+            workflow.QConfigMapping().set_object_type(typo, None)
 
 
 def test_dictionaries_keep_everything():

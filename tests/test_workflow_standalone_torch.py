@@ -210,20 +210,9 @@ ONE = FORWARDS["a block"][0]
         (lambda: _prepare(ONE, Block, custom=workflow.PrepareCustomConfig().set_input_quantized_indexes([1])), ArgumentError, "index 1 but there are 1"),
         (lambda: _prepare(ONE, Block, prepare=workflow.prepare_qat_fx), UnsupportedError, "use prepare_fx"),
         (lambda: _prepare(ONE, Block).standalone and workflow.PrepareCustomConfig().set_standalone_module_name("", None, (), None, None), ArgumentError, "must be a path"),
-        (lambda: workflow.PrepareCustomConfig().set_standalone_module_name("a", None, (), None, None).to_dict(), UnsupportedError, "keep the object"),
-        (lambda: _prepare(ONE, Block, custom=workflow.PrepareCustomConfig().set_standalone_module_name("a", None, (), None, None)), UnsupportedError, "in one another"),
-        (lambda: workflow.PrepareCustomConfig().set_standalone_module_class(nn.ReLU), UnsupportedError, "use set_standalone_module_name"),
-        (lambda: workflow.PrepareCustomConfig().set_float_to_observed_mapping({}), UnsupportedError, "BackendPatternConfig"),
         (lambda: _convert(ONE, Block, "block", workflow.PrepareCustomConfig().set_output_quantized_indexes([0]), None, workflow.QConfigMapping()), UnsupportedError, "its last layer is not quantized"),
     ],
 )  # fmt: skip
 def test_errors_say_what_to_do(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_a_prepared_model_with_standalone_modules_is_not_saved():
-    from refquant.workflow.prepared_parts import parts_of
-
-    with pytest.raises(UnsupportedError, match="has standalone modules"):
-        parts_of(_prepare(ONE, Block))

@@ -64,6 +64,8 @@ class _Float64Sums(torch.fx.Interpreter):
             return type(self)(module).run(*args)
         if hasattr(module, "weight_fake_quant"):
             return _trained(module, args[0])
+        if not type(module).__module__.startswith("torch."):  # a module of the user's that was not looked into
+            return _Float64Sums(torch.fx.symbolic_trace(module)).run(*args)
         layers = list(module.children()) if isinstance(module, (nn.Sequential, _FusedModule)) else [module]
         if not isinstance(layers[0], _SUMS) or args[0].is_quantized or type(layers[0]).__module__.startswith("torch.ao.nn.quantized.dynamic"):
             return super().call_module(target, args, kwargs)

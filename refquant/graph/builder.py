@@ -7,6 +7,7 @@ import numpy as np
 
 from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.graph.model import Model
+from refquant.graph.module_classes import class_name
 from refquant.graph.node import Node
 from refquant.graph.opset import graph_op
 from refquant.graph.value import Value
@@ -49,22 +50,31 @@ class Builder:
         self._arrays, self._empty = None if arrays is None else dict(arrays), empty
         self._used = set()
         self._rng = np.random.default_rng(0 if seed is None else seed)
-        self._nodes, self._shapes, self._scope, self._name = [], {}, [], name
+        self._nodes, self._shapes, self._scope, self._name, self._classes = [], {}, [], name, {}
 
     @contextmanager
-    def scope(self, name):
-        """Put the nodes of a ``with`` block under a module's name.
+    def scope(self, name, module_class=None):
+        """Put the nodes of a ``with`` block under a module's name, and say of which class it is.
+
+        Parameters
+        ----------
+        name : str
+        module_class : type or str, optional
+            See ``classes`` of `Model`.
 
         Examples
         --------
         >>> b = Builder(seed=0)
         >>> x = b.input(shape=(None, 4))
-        >>> with b.scope("head"):
+        >>> with b.scope("head", "models.Head"):
         ...     y = x.linear(2, name="fc")
-        >>> y.name, b.build(y).node("head_fc").path
-        ('head_fc', 'head.fc')
+        >>> y.name, b.build(y).node("head_fc").path, dict(b.build(y).classes)
+        ('head_fc', 'head.fc', {'head': 'models.Head'})
         """
         self._scope.append(name)
+        if module_class is not None:
+            path = ".".join(self._scope)
+            self._classes[path] = class_name(module_class, f"Builder.scope {path!r}")
         try:
             yield self
         finally:
@@ -136,7 +146,7 @@ class Builder:
         unused = sorted(set(self._arrays or ()) - self._used)
         if unused:
             raise ArgumentError(f"Builder {self._name!r}: {len(unused)} arrays are not used, such as {unused[0]!r}; the architecture differs from the one they belong to")
-        return Model(self._nodes, [v.name for v in outputs], name=self._name)
+        return Model(self._nodes, [v.name for v in outputs], name=self._name, classes=self._classes)
 
     def _unique(self, base, prefix=""):
         taken = {node.name for node in self._nodes}

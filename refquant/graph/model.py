@@ -6,6 +6,7 @@ import numpy as np
 
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RefquantError, ShapeError, choose
+from refquant.graph.module_classes import checked_classes
 from refquant.graph.node import Node
 from refquant.graph.opset import Context, graph_op
 from refquant.graph.plan import make_step, signature
@@ -31,6 +32,9 @@ class Model:
         The profile that quantized nodes run under, unless `run` is told otherwise.
     real : str
         The order of real sums, one of `refquant.ops.real.ORDERS`.
+    classes : dict of str to (str or type), optional
+        The classes of modules that contain layers, by the modules' paths; of class objects the full names are kept. Nothing is computed with them: workflows may be told
+        what to do with the modules of a class.
 
     Raises
     ------
@@ -46,11 +50,12 @@ class Model:
     array([0., 2.], dtype=float32)
     """
 
-    def __init__(self, nodes, outputs, *, name="model", numerics=None, real="torch_avx512"):
+    def __init__(self, nodes, outputs, *, name="model", numerics=None, real="torch_avx512", classes=None):
         nodes = tuple(nodes)
         self.name = name
         self.numerics = numerics
         self.real = choose(f"Model {name!r}", "real", real, ORDERS)
+        self.classes = checked_classes(classes, f"Model {name!r}")
         self._by_name = _named(nodes, name)
         for node in nodes:
             _check_node(node, self._by_name, name)
@@ -91,7 +96,7 @@ class Model:
 
     def with_nodes(self, nodes, **changes):
         """Return a model of other nodes, else like this one; `changes` are arguments of `Model`."""
-        settings = {"outputs": self.outputs, "name": self.name, "numerics": self.numerics, "real": self.real, **changes}
+        settings = {"outputs": self.outputs, "name": self.name, "numerics": self.numerics, "real": self.real, "classes": self.classes, **changes}
         return Model(nodes, **settings)
 
     def shapes(self, *input_shapes):
@@ -238,7 +243,7 @@ class Model:
         return type(error)(f"Model {self.name!r}, node {node.name!r}: {error}")
 
     def __getstate__(self):
-        return {**self.__dict__, "_plans": {}}
+        return {**self.__dict__, "_plans": {}, "classes": dict(self.classes)}
 
     def _bind(self, inputs):
         """Return the value of each input, checked."""

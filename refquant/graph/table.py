@@ -38,8 +38,7 @@ def _qparams(key, q):
 
 
 def _plain(value):
-    name = type(value).__name__
-    return name if name.endswith("Observer") else str(value).replace(" ", "")
+    return type(value).__name__ if callable(value) else str(value).replace(" ", "")  # an observer, a model, an object of the user's
 
 
 def model_table(model, extra=None):
@@ -62,4 +61,11 @@ def model_table(model, extra=None):
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
     numerics = getattr(model.numerics, "name", model.numerics)
     title = f"{model.name}: {len(model.nodes)} nodes, {model.parameter_count:,} parameters" + (f", numerics {numerics}" if numerics else "")
-    return "\n".join([title, lines[0], "-" * max(map(len, lines)), *lines[1:], f"outputs: {', '.join(model.outputs)}"])
+    return "\n".join([title, lines[0], "-" * max(map(len, lines)), *lines[1:], f"outputs: {', '.join(model.outputs)}", *_class_lines(model)])
+
+
+def _class_lines(model):
+    paths = {}
+    for path, kind in model.classes.items():
+        paths.setdefault(kind, []).append(path)
+    return [f"class {kind}: {', '.join(found)}" for kind, found in paths.items()]

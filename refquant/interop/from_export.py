@@ -48,7 +48,7 @@ def from_export(program):
 
 class _Reader:
     def __init__(self, torch, module):
-        self.torch, self.module, self.nodes = torch, module, []
+        self.torch, self.module, self.nodes, self.classes = torch, module, [], {}
 
     def read(self):
         graph = self.module.graph
@@ -58,7 +58,9 @@ class _Reader:
             elif node.op == "call_function" and not str(node.target).startswith("aten.sym_size"):
                 self._append(node)
         outputs = next(n for n in graph.nodes if n.op == "output").args[0]
-        return Model(self.nodes, [o.name for o in outputs], name=type(self.module).__name__)
+        layers = {n.path for n in self.nodes if n.is_module}
+        classes = {path: kind for path, kind in self.classes.items() if path and path not in layers}
+        return Model(self.nodes, [o.name for o in outputs], name=type(self.module).__name__, classes=classes)
 
     def _append(self, node):
         operator = str(node.target).removeprefix("aten.").partition(".")[0].rstrip("_")
@@ -83,6 +85,7 @@ class _Reader:
     def _source(self, node, op):
         """Return the target and the path of a node: of the module that made it, or of the function that was called in one."""
         stack = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())
+        self.classes.update((path, str(kind).replace("torch.nn.modules.container.", "torch.nn.")) for path, kind in stack)
         path, kind = stack[-1]
         name = f"nn.{str(kind).rpartition('.')[2]}"
         if str(kind).startswith("torch.nn.modules.") and ".container." not in str(kind):

@@ -99,7 +99,13 @@ class Reader:
                 self._append(node)
         if any(not isinstance(o, self.torch.fx.Node) for o in outputs):
             raise UnsupportedError(f"from_torch: {self.name} returns {outputs!r}; return a tensor or a tuple of tensors")
-        return Model(self.nodes, [self._value(o, o) for o in outputs], name=self.name)
+        return Model(self.nodes, [self._value(o, o) for o in outputs], name=self.name, classes=self._classes())
+
+    def _classes(self):
+        """Return the classes of the modules that nodes lie in, but for layers, whose targets name them."""
+        layers = {n.path for n in self.nodes if n.is_module}
+        around = {".".join(parts[:k]) for parts in (n.path.split(".") for n in self.nodes) for k in range(1, len(parts) + 1)} - layers
+        return {path: type(module) for path, module in self.modules.items() if path in around and path and type(module) is not self.torch.nn.Module}
 
     def _put(self, node):
         self.nodes.append(node)

@@ -3,8 +3,11 @@
 ::
 
     model.json      {"format": "refquant model", "version": 1, "name": …, "numerics": …, "real": …, "outputs": […], "nodes": [node, …]}
+                    where modules have classes, {…, "classes": {path: name}}
                     of version 2, a prepared model, whose observe nodes have numbers of observers, and beside the nodes
                     "prepared": a table: {"front", "batches", "observers": [{"observer", "arguments", "state"}, …], …}, of `refquant.workflow.prepared_parts`
+                    of version 3, a prepared model with parts, {…, "parts": {name of a call node: model or prepared model, …}}: standalone modules, which are
+                    prepared and may have parts again, and float ones
                     node:     {"name", "op", "inputs", "attrs", "params", "target", "path", "sources"}
                     numerics: null, the name of a profile, or {"base": name, "name": name, "changes": {section: {field: value}}}
                     value:    null, true, a number, a text, a list, or one of
@@ -33,11 +36,12 @@ from refquant.errors import ArgumentError, RangeError, RefquantError, choose
 from refquant.graph import Model, Node
 from refquant.numerics.profile import Numerics, section_types
 from refquant.ops.pack_weights import PackedWeights, pack_weights
+from refquant.workflow.prepare_fx import Prepared, whole
 from refquant.workflow.prepared_parts import parts_of, prepared_of
 
 __all__ = ["save", "load"]
 
-_FORMAT, _VERSION = "refquant model", 2
+_FORMAT, _VERSION = "refquant model", 3
 _MOST_ENTRIES = 100_000
 _MOST_BYTES = 1 << 36
 _MOST_ELEMENTS = 1 << 32
@@ -72,20 +76,30 @@ def save(model, path):
     >>> np.array_equal(rq.load(path)(x)[0], rq.zoo.load("digits_resnet")(x)[0])
     True
     """
+    writer = _Writer()
+    text = _described(model, writer)
+    _check_sizes(getattr(model, "model", model), "save")
+    version = 3 if "parts" in text else 2 if "prepared" in text else 1
+    write_archive(path, writer.members({"format": _FORMAT, "version": version, **text}))
+
+
+def _described(model, writer):
+    """Return the text of a model, or of a prepared one and its parts."""
+    model, parts = model.apart() if isinstance(model, Prepared) else (model, {})
     prepared = None
     if not isinstance(model, Model):
         model, prepared = parts_of(model)
     elif any(n.op == "observe" for n in model.nodes):
         raise ArgumentError(f"save: model {model.name!r} has observers; save the prepared model that it is part of")
-    _check_sizes(model, "save")
-    writer = _Writer()
     text = {
-        "format": _FORMAT, "version": 1, "name": model.name, "numerics": _described_profile(model.numerics), "real": model.real,
-        "outputs": list(model.outputs), "nodes": [_described_node(node, writer) for node in model.nodes],
+        "name": model.name, "numerics": _described_profile(model.numerics), "real": model.real, "outputs": list(model.outputs),
+        "nodes": [_described_node(node, writer, parts) for node in model.nodes], **({"classes": dict(model.classes)} if model.classes else {}),
     }  # fmt: skip
     if prepared is not None:
-        text.update(version=2, prepared=writer.described(prepared, "save"))
-    write_archive(path, writer.members(text))
+        text["prepared"] = writer.described(prepared, "save")
+    if parts:
+        text["parts"] = {name: _described(part, writer) for name, part in parts.items()}
+    return text
 
 
 def load(path):
@@ -110,17 +124,32 @@ def load(path):
     entries = read_archive(path, place, MEMBER.fullmatch, most_entries=_MOST_ENTRIES, most_bytes=_MOST_BYTES, stored=True, remedy=_REMEDY)
     text, arrays = read_members(entries, place, _FORMAT, _VERSION, _REMEDY)
     try:
-        reader = _Reader(arrays, place, _REMEDY)
-        model = reader.model(text)
-        _check_sizes(model, place)
-        if ("prepared" in text) != (text["version"] == 2) or "prepared" not in text and any(n.op == "observe" for n in model.nodes):
-            raise ArgumentError(f"{place}: observers come with version 2 and its entry 'prepared' alone; {_REMEDY}")
-        model = prepared_of(model, reader.value(text["prepared"]), place) if "prepared" in text else model
+        if text["version"] != (3 if "parts" in text else 2 if "prepared" in text else 1):
+            raise ArgumentError(f"{place}: observers come with version 2 and its entry 'prepared' alone, parts with version 3; {_REMEDY}")
+        model = _loaded(text, _Reader(arrays, place, _REMEDY), place)
+        _check_sizes(getattr(model, "model", model), place)
     except RefquantError as error:
         raise error if str(error).startswith(place) else type(error)(f"{place}: {error}") from error
     except GARBLED as error:
         raise ArgumentError(f"{place}: the description must be that of a model but is garbled ({type(error).__name__}: {str(error)[:120]}); {_REMEDY}") from error
     return model
+
+
+def _loaded(text, reader, place):
+    """Return the model, or the prepared one with its parts, of a text."""
+    parts = {name: _loaded(_typed(part, dict), reader, f"{place}, part {name!r}") for name, part in _typed(text.get("parts", {}), dict).items()}
+    model = reader.model(text, {name: getattr(part, "model", part) for name, part in parts.items()})
+    if "prepared" not in text:
+        if parts or any(n.op == "observe" for n in model.nodes):
+            raise ArgumentError(f"{place}: observers and parts come with an entry 'prepared' alone; {_REMEDY}")
+        return model
+    prepared = prepared_of(model, reader.value(text["prepared"]), place)
+    if parts and not isinstance(prepared, Prepared):
+        raise ArgumentError(f"{place}: has parts, which the front 'fx' knows alone; {_REMEDY}")
+    batches = prepared.batches
+    prepared = whole(prepared, parts) if parts else prepared
+    prepared.batches = batches
+    return prepared
 
 
 def _check_sizes(model, place):
@@ -130,9 +159,10 @@ def _check_sizes(model, place):
             raise RangeError(f"{place}: node {name!r} would compute a value of shape {shape}, beyond {_MOST_ELEMENTS:,} elements; correct its attributes")
 
 
-def _described_node(node, writer):
+def _described_node(node, writer, parts):
     place = f"save: node {node.name!r}"
-    attrs, params = ({key: writer.described(value, f"{place}, {key}") for key, value in table.items()} for table in (node.attrs, node.params))
+    attrs = {} if node.name in parts else node.attrs  # of a part the text comes for itself
+    attrs, params = ({key: writer.described(value, f"{place}, {key}") for key, value in table.items()} for table in (attrs, node.params))
     inputs, sources = list(node.inputs), list(node.sources)
     return {"name": node.name, "op": node.op, "inputs": inputs, "attrs": attrs, "params": params, "target": node.target, "path": node.path, "sources": sources}
 
@@ -202,17 +232,27 @@ class _Reader(PlainReader):
 
     kinds = (*PlainReader.kinds, "qparams", "qtensor", "packed")
 
-    def model(self, text):
-        nodes = [self.node(entry) for entry in _typed(text["nodes"], list)]
-        settings = {"name": _typed(text["name"], str), "numerics": _profile(text["numerics"], self.place), "real": text["real"]}
+    def model(self, text, parts):
+        nodes = [self.node(entry, parts) for entry in _typed(text["nodes"], list)]
+        left = set(parts) - {n.name for n in nodes if n.op == "call"}
+        if left:
+            raise ArgumentError(f"{self.place}: the part {min(left)!r} must belong to a node 'call' of that name; {_REMEDY}")
+        classes = {path: _typed(kind, str) for path, kind in _typed(text.get("classes", {}), dict).items()}
+        settings = {"name": _typed(text["name"], str), "numerics": _profile(text["numerics"], self.place), "real": text["real"], "classes": classes}
         return Model(nodes, [_typed(name, str) for name in _typed(text["outputs"], list)], **settings)
 
-    def node(self, entry):
+    def node(self, entry, parts):
         attrs, params = ({_typed(key, str): self.value(v) for key, v in _typed(entry[table], dict).items()} for table in ("attrs", "params"))
         for key, value in params.items():
             if not isinstance(value, (np.ndarray, QTensor, PackedWeights)):
                 raise ArgumentError(f"{self.place}: parameter {key!r} of node {entry['name']!r} must be an array but is a {type(value).__name__}; {_REMEDY}")
         inputs, sources = ([_typed(name, str) for name in _typed(entry[key], list)] for key in ("inputs", "sources"))
+        if entry["op"] == "call":
+            if attrs or entry["name"] not in parts:
+                raise ArgumentError(f"{self.place}: the node {entry['name']!r} stands for a part, which must be among the entry 'parts', and has no attributes; {_REMEDY}")
+            attrs = {"part": parts[entry["name"]]}
+            if (len(attrs["part"].inputs), len(attrs["part"].outputs)) != (len(inputs), 1):
+                raise ArgumentError(f"{self.place}: part {entry['name']!r} must have the inputs of its node and one output; {_REMEDY}")
         return Node(entry["name"], entry["op"], inputs, attrs, params, target=_typed(entry["target"], str), path=_typed(entry["path"], str), sources=sources)
 
     def _qparams(self, content):

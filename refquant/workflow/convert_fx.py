@@ -5,6 +5,7 @@ from refquant.errors import ArgumentError, UnsupportedError
 from refquant.graph.node import Node
 from refquant.workflow.convert import check_calibrated, on_grid, quantize_values, quantized_slopes, reference_weights
 from refquant.workflow.custom_config import ConvertCustomConfig, preserve
+from refquant.workflow.custom_module import swap_quantized
 from refquant.workflow.lower import lower
 from refquant.workflow.prepare_fx import Prepared, fused_model
 from refquant.workflow.prepare_qat_fx import as_float
@@ -97,26 +98,30 @@ def _convert(prepared, numerics, custom, mapping, place, finish):
     if not isinstance(custom, ConvertCustomConfig):
         raise ArgumentError(f"{place}: convert_custom_config is a {type(custom).__name__} but must be a ConvertCustomConfig; see refquant.workflow.ConvertCustomConfig")
     profile = profiles.get(numerics or prepared.backend or "x86")
-    model = _converted(prepared, profile, mapping, place, finish)
+    model = _converted(prepared, profile, mapping, place, finish, swaps=custom.observed_to_quantized_mapping)
     return preserve(prepared.model, model.with_nodes(model.nodes, numerics=profile), custom.preserved_attributes, place)
 
 
-def _converted(prepared, profile, mapping, place, finish, part=None):
+def _converted(prepared, profile, mapping, place, finish, part=None, swaps=None):
     prepared, parts = prepared.apart()
     skipped = _without_qconfig(prepared, mapping, place)
     prepared = as_float(prepared) if prepared.layers else prepared
     weights = {name: w for name, w in reference_weights(prepared).items() if name not in skipped}
     # PyTorch takes the range of run-time parameters from the engine, not from the observer.
     model = quantize_values(prepared.model, reduce_range=profile.name.partition("@")[0] in ("fbgemm", "x86"), left_out=_left_out(prepared.model, skipped))
-    model = _with_codes(model, prepared, parts, place)
+    inner = {name: p for name, p in parts.items() if isinstance(p, Prepared)}
+    model = _with_codes(model, prepared, inner, place)
+    if swaps:
+        model, parts = swap_quantized(model, prepared, parts, swaps, place)
     if part is not None and prepared.custom.output_quantized_indexes and model.node(model.outputs[0]).op not in ("quantize", "input"):
         raise UnsupportedError(f"{place}: standalone module {part!r} is to return codes but its last layer is not quantized; leave out set_output_quantized_indexes, or give the layer a QConfig")
     model = finish(model, prepared, weights, skipped)
-    return splice(model, {name: _converted(inner, profile, None, place, finish, name) for name, inner in parts.items()})
+    # PyTorch swaps no custom modules in standalone ones.
+    return splice(model, {name: _converted(p, profile, None, place, finish, name) if name in inner else p for name, p in parts.items()})
 
 
 def _lowered(model, prepared, weights, skipped):
-    return lower(model, weights, quantized_slopes(prepared), skipped)
+    return lower(model, weights, quantized_slopes(prepared), skipped, prepared.custom.left_alone(prepared.model))
 
 
 def _reference(model, prepared, weights, skipped):

@@ -8,13 +8,14 @@ from refquant.errors import UnsupportedError
 from refquant.graph.match import find_patterns
 from refquant.ops import real
 from refquant.workflow.backend_patterns import get_backend_config
+from refquant.workflow.custom_config import FuseCustomConfig, preserve
 
 __all__ = ["fuse_fx", "fuse"]
 
 _FOLDS = {"conv": real.fold_conv_bn, "conv_transpose": real.fold_conv_transpose_bn, "linear": real.fold_linear_bn}
 
 
-def fuse_fx(model, backend_config=None):
+def fuse_fx(model, backend_config=None, fuse_custom_config=None):
     """Fuse layers of a float model as `prepare_fx` does, without observers.
 
     Parameters
@@ -22,6 +23,7 @@ def fuse_fx(model, backend_config=None):
     model : Model
     backend_config : BackendConfig, optional
         Its lines with ``fused`` are what is fused; PyTorch's native table unless given.
+    fuse_custom_config : FuseCustomConfig, optional
 
     Returns
     -------
@@ -44,7 +46,8 @@ def fuse_fx(model, backend_config=None):
     >>> [n.name for n in fuse_fx(zoo.load("digits_resnet")).nodes][:4]
     ['x', 'stem_conv', 'block1_conv1', 'block1_conv2']
     """
-    return fuse(model, backend_config or get_backend_config())
+    fused = fuse(model, backend_config or get_backend_config())
+    return preserve(model, fused, (fuse_custom_config or FuseCustomConfig()).preserved_attributes, "fuse_fx")
 
 
 def fuse(model, backend_config, left_alone=()):

@@ -27,7 +27,7 @@ _PASSING = {c.pattern for c in get_backend_config().configs if c.observation == 
 _DYNAMIC = {"nn.Linear", "nni.LinearReLU", "F.linear"}
 
 
-def lower(model, weights, slopes=(), skipped=()):
+def lower(model, weights, slopes=(), skipped=(), left_alone=()):
     """Turn what stands between dequantize nodes and a quantize node into one layer on codes.
 
     Parameters
@@ -40,6 +40,8 @@ def lower(model, weights, slopes=(), skipped=()):
         From `quantized_slopes`.
     skipped : collection of str
         Nodes without a QConfig; pools, functions of one number and the like among them become layers on codes all the same.
+    left_alone : collection of str
+        Nodes that stay as they are.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def lower(model, weights, slopes=(), skipped=()):
     """
     work = _Lowering(model, weights, dict(slopes), skipped)
     for node in model.nodes:
-        if node.op == "quantize":
+        if node.op == "quantize" and node.inputs[0] not in left_alone:
             work.visit(node)
     for node in reversed(model.nodes):
         work.visit_dynamic(node)

@@ -8,7 +8,7 @@ import numpy as np
 
 from refquant.core.archive import read_archive, write_archive
 from refquant.core.plain_text import GARBLED, MEMBER, PlainReader, PlainWriter, read_members
-from refquant.errors import ArgumentError, RefquantError
+from refquant.errors import ArgumentError, RefquantError, UnsupportedError
 from refquant.observers.observer_state import restore, state_of
 
 __all__ = ["save_state", "load_state"]
@@ -30,8 +30,11 @@ def save_state(prepared, path):
     Raises
     ------
     UnsupportedError
-        An observer of your own that keeps more than numbers and arrays.
+        An observer of your own that keeps more than numbers and arrays; a custom module.
     """
+    custom = [n.name for n in prepared.model.nodes if n.op == "call" and n.attrs["function"] is not None]
+    if custom:
+        raise UnsupportedError(f"save_state: {custom[0]!r} is a custom module, whose object may have seen values too, which a file does not hold; calibrate without an interruption")
     writer = PlainWriter()
     states = [state_of(observer, f"save_state: observer {number}") for number, observer in enumerate(_observers(prepared))]
     text = {"format": _FORMAT, "version": _VERSION, "model": _digest(prepared), "batches": prepared.batches, "states": writer.described(states, "save_state")}

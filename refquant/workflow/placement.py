@@ -42,7 +42,7 @@ class _Target(NamedTuple):
     reuse: bool = False
 
 
-def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_alone=(), standalone=None):
+def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_alone=(), standalone=None, custom=()):
     """Insert ``observe`` nodes into a fused model.
 
     A quantized pattern is observed at its inputs, where nothing has observed them yet, and at its output. What shares its
@@ -59,6 +59,8 @@ def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_a
         Nodes that no pattern reaches.
     standalone : dict of str to list of int, optional
         Nodes that stand for modules prepared for themselves, and which of their inputs those want as codes.
+    custom : collection of str
+        Nodes of observed custom modules, which are observed as layers that engines have for all dtypes.
 
     Returns
     -------
@@ -75,9 +77,12 @@ def place_observers(model, qconfigs, backend_config, quantized_inputs=(), left_a
     work.standalone = {name: wanted for name, wanted in (standalone or {}).items() if qconfigs[name] is not None}
     # PyTorch takes the output of such a module for quantized, whether it then is or not.
     work.target.update((name, _Target(output=qconfigs[name].activation)) for name in work.standalone)
+    work.target.update((name, work.of_qconfig(name)) for name in custom)
     for node in model.nodes:
         if node.name in work.standalone:
             work.visit_standalone(node.name)
+        elif node.name in custom:
+            work.visit_custom(node)
         elif node.op != "input":
             work.visit(node)
     placed = model.with_nodes(work.nodes(), outputs=[work.renamed.get(o, o) for o in model.outputs])
@@ -102,14 +107,18 @@ class _Placement:
         """Give each node of a pattern what the QConfig of the pattern's last node says; take it back where the engine does not support it."""
         matches = {id(m): m for m in self.matches.values()}.values()
         for match in matches:
-            qconfig = self.qconfigs[match.last.name]
-            if qconfig is not None:
-                target = _Target(qconfig.activation, qconfig.weight, qconfig.activation, _shares(match), reuses_input(qconfig))
+            if self.qconfigs[match.last.name] is not None:
+                target = self.of_qconfig(match.last.name, _shares(match))
                 self.target.update((n.name, target) for n in match.nodes)
         for match in matches:
             # PyTorch asks for each node of the pattern with that node's own QConfig, and one refusal is enough.
             if not all(self._supported(match, self.qconfigs[n.name]) for n in match.nodes):
                 self.target.update((n.name, _Target()) for n in match.nodes)
+
+    def of_qconfig(self, name, share=False):
+        """Return what the QConfig of a node makes of it."""
+        qconfig = self.qconfigs[name]
+        return _Target(qconfig.activation, qconfig.weight, qconfig.activation, share, reuses_input(qconfig))
 
     def _supported(self, match, qconfig):
         return any(self._fits(match, qconfig, config) for config in match.pattern.dtype_configs)
@@ -135,6 +144,11 @@ class _Placement:
             self._observe_inputs(node)
         if node is match.last:
             self._observe_output(node)
+
+    def visit_custom(self, node):
+        """Observe what comes in and what goes out."""
+        self._observe_inputs(node)
+        self._observe_output(node)
 
     def visit_standalone(self, name):
         """Observe the inputs that come as codes."""

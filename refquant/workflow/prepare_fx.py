@@ -10,10 +10,12 @@ from refquant.graph.table import model_table
 from refquant.workflow.backend_config import BackendConfig
 from refquant.workflow.backend_patterns import get_backend_config
 from refquant.workflow.custom_config import PrepareCustomConfig, checked_indexes, preserve
+from refquant.workflow.custom_module import observed_module
 from refquant.workflow.fuse import fuse
 from refquant.workflow.placement import place_observers
 from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
-from refquant.workflow.standalone import cut, splice
+from refquant.workflow.standalone import splice
+from refquant.workflow.take_apart import take_apart, take_layers
 
 __all__ = ["Prepared", "prepare_fx", "fused_model"]
 
@@ -41,8 +43,9 @@ class Prepared:
     custom : PrepareCustomConfig
     layers : dict of str to QatLayer
         Of `prepare_qat_fx`: how layers compute while their weights are rounded to a grid; else empty.
-    standalone : tuple of (Prepared, dict of str to Prepared)
-        The model with one node for each standalone module, and those modules by the names of these nodes; the first is None where there are none.
+    standalone : tuple of (Prepared, dict of str to (Prepared or Model))
+        The model with one node for each part, and the parts by the names of these nodes: standalone modules are prepared, float ones are not. The first is None
+        where there are no parts.
     batches : int
         How many batches were seen.
     """
@@ -73,10 +76,11 @@ class Prepared:
         return other
 
     def apart(self):
-        """Return the model around standalone modules, itself where there are none, and those modules by name; all have seen the same batches."""
+        """Return the model around its parts, itself where there are none, and the parts by name; all have seen the same batches."""
         outer, parts = self.standalone
-        for part in filter(None, (outer, *parts.values())):
-            part.batches = self.batches
+        for part in (outer, *parts.values()):
+            if isinstance(part, Prepared):
+                part.batches = self.batches
         return outer or self, parts
 
     @property
@@ -159,8 +163,30 @@ def prepare_fx(model, qconfig_mapping, example_inputs, prepare_custom_config=Non
     return prepared_with("prepare_fx", model, qconfig_mapping, example_inputs, prepare_custom_config, backend_config or get_backend_config())
 
 
-def prepared_with(place, model, qconfig_mapping, example_inputs, prepare_custom_config, table):
-    """Same as `prepare_fx`, for any caller and with a given table."""
+def prepared_with(place, model, qconfig_mapping, example_inputs, prepare_custom_config, table, nested=False):
+    """Same as `prepare_fx`, for any caller and with a given table; `nested` for the inside of a standalone module."""
+    custom = prepare_custom_config or PrepareCustomConfig()
+    _check_arguments(place, model, qconfig_mapping, example_inputs, custom, table)
+    given = checked_indexes(custom.input_quantized_indexes, len(model.inputs), f"{place}: input_quantized_indexes")
+    checked_indexes(custom.output_quantized_indexes, len(model.outputs), f"{place}: output_quantized_indexes")
+    outer, parts = take_apart(model, custom, place, nested)
+    alone = custom.left_alone(outer)
+    fused, layers = take_layers(fuse(outer, table, alone), custom, place)
+    parts.update(layers)
+    qconfigs = qconfigs_of(fused, qconfig_mapping, table, alone)
+    alone_standing = {name: part for name, part in parts.items() if part.kind == "standalone module"}
+    fused, observed = _observed_modules(fused, parts, qconfigs, custom, place)
+    wanted = {name: part.settings.prepare_custom_config.input_quantized_indexes for name, part in alone_standing.items()}
+    placed = place_observers(fused, qconfigs, table, given, alone, wanted, observed)
+    prepared = Prepared(placed.model, qconfigs, qconfig_mapping.backend, observed=placed.observed, weights=placed.weights, backend_config=table, custom=custom)
+    left = {name: part.model for name, part in parts.items() if name not in observed}
+    left.update((name, _part(f"{place}, standalone module {part.path!r}", part, qconfigs[name], table)) for name, part in alone_standing.items())
+    prepared = whole(prepared, left) if left else prepared
+    preserve(model, prepared.model, custom.preserved_attributes, place)
+    return prepared
+
+
+def _check_arguments(place, model, qconfig_mapping, example_inputs, custom, table):
     _check_model(place, model)
     if not isinstance(qconfig_mapping, QConfigMapping):
         kind = type(qconfig_mapping).__name__
@@ -168,43 +194,47 @@ def prepared_with(place, model, qconfig_mapping, example_inputs, prepare_custom_
     if not isinstance(example_inputs, (tuple, list)):
         kind = type(example_inputs).__name__
         raise ArgumentError(f"{place}: example_inputs is a {kind} but must be a tuple, one entry an input; write (x,)")
-    custom = prepare_custom_config or PrepareCustomConfig()
-    _check_kinds(place, table, custom)
+    _check_kinds(place, table, custom, *(m.prepare_custom_config for m in (*custom.standalone_module_names.values(), *custom.standalone_module_classes.values())))
     model._bind(tuple(example_inputs))
     model.shapes(*(np.shape(x) for x in example_inputs))
-    given = checked_indexes(custom.input_quantized_indexes, len(model.inputs), f"{place}: input_quantized_indexes")
-    checked_indexes(custom.output_quantized_indexes, len(model.outputs), f"{place}: output_quantized_indexes")
-    outer, parts = model, {}
-    for path, module in custom.standalone_module_names.items():
-        outer, name, part = cut(outer, path, place)
-        parts[name] = path, module, part
-    alone = custom.left_alone(outer)
-    fused = fuse(outer, table, alone)
-    qconfigs = qconfigs_of(fused, qconfig_mapping, table, alone)
-    _check_kinds(place, table, *(module.prepare_custom_config for _, module, _ in parts.values()))
-    placed = place_observers(fused, qconfigs, table, given, alone, {name: module.prepare_custom_config.input_quantized_indexes for name, (_, module, _) in parts.items()})
-    prepared = Prepared(placed.model, qconfigs, qconfig_mapping.backend, observed=placed.observed, weights=placed.weights, backend_config=table, custom=custom)
-    if parts:
-        prepared = _whole(prepared, {name: _part(f"{place}, standalone module {row[0]!r}", *row[1:], qconfigs[name], table) for name, row in parts.items()})
-    preserve(model, prepared.model, custom.preserved_attributes, place)
-    return prepared
 
 
-def _part(place, module, model, qconfig, table):
+def _observed_modules(model, parts, qconfigs, custom, place):
+    """Let observed objects take the place of custom modules that have a QConfig; returns the names of their nodes too."""
+    made = {}
+    for name, part in parts.items():
+        if part.kind == "custom module" and qconfigs[name] is not None:
+            made[name] = observed_module(part.model, qconfigs[name], custom.float_to_observed_mapping, part.settings, f"{place}: custom module {part.path!r}")
+    nodes = [n.replace(attrs={**n.attrs, "function": made[n.name]}) if n.name in made else n for n in model.nodes]
+    return model.with_nodes(nodes), frozenset(made)
+
+
+def _part(place, part, qconfig, table):
+    module = part.settings
     mapping = QConfigMapping().set_global(qconfig) if module.qconfig_mapping is None else module.qconfig_mapping
-    return prepared_with(place, model, mapping, module.example_inputs, module.prepare_custom_config, module.backend_config or table)
+    return prepared_with(place, part.model, mapping, module.example_inputs, module.prepare_custom_config, module.backend_config or table, nested=True)
 
 
-def _whole(outer, parts):
-    """Return the prepared model that standalone modules are parts of."""
-    model = splice(outer.model, {name: part.model for name, part in parts.items()})
-    each = [outer, *parts.values()]
-    names = {n.name for n in model.nodes}
-    qconfigs = {name: qconfig for p in each for name, qconfig in p.qconfigs.items() if name in names}
+def whole(outer, parts):
+    """Return the prepared model that parts belong to.
+
+    Parameters
+    ----------
+    outer : Prepared
+        With one ``call`` node for each part.
+    parts : dict of str to (Prepared or Model)
+        By the names of these nodes.
+    """
+    models = {name: getattr(part, "model", part) for name, part in parts.items()}
+    outer = outer.with_model(outer.model.with_nodes([n.replace(attrs={**n.attrs, "part": models[n.name]}) if n.name in parts else n for n in outer.model.nodes]))
+    model = splice(outer.model, models)
+    each = [p for p in (outer, *parts.values()) if isinstance(p, Prepared)]
+    qconfigs = dict.fromkeys((n.name for n in model.nodes if n.op != "observe"))
+    qconfigs.update((name, qconfig) for p in each for name, qconfig in p.qconfigs.items() if name in qconfigs)
     observed, weights = (set().union(*(getattr(p, side) for p in each)) for side in ("observed", "weights"))
-    whole = Prepared(model, qconfigs, outer.backend, observed=observed, weights=weights, backend_config=outer.backend_config, custom=outer.custom)
-    whole.standalone = outer, parts
-    return whole
+    joined = Prepared(model, qconfigs, outer.backend, observed=observed, weights=weights, backend_config=outer.backend_config, custom=outer.custom)
+    joined.layers, joined.standalone = outer.layers, (outer, parts)
+    return joined
 
 
 def _check_kinds(place, table, *customs):

@@ -160,12 +160,14 @@ def prepare_qat_fx(model, qconfig_mapping, example_inputs, prepare_custom_config
     """
     table = backend_config or get_backend_config()
     table = qat_backend_config(table) if isinstance(table, BackendConfig) else table
-    if getattr(prepare_custom_config, "standalone_module_names", None):
-        raise UnsupportedError("prepare_qat_fx: standalone modules are prepared for calibration alone; use prepare_fx, or leave set_standalone_module_name out")
+    if any(getattr(prepare_custom_config, name, None) for name in ("standalone_module_names", "standalone_module_classes", "float_to_observed_mapping")):
+        raise UnsupportedError("prepare_qat_fx: standalone and custom modules are prepared for calibration alone; use prepare_fx, or leave their setters out")
     prepared = prepared_with("prepare_qat_fx", model, qconfig_mapping, example_inputs, prepare_custom_config, table)
     fused_from = {n.name: n for n in model.nodes}
     _check_trainable(prepared, fused_from)
     prepared.layers = _layers(prepared, fused_from)
+    outer, _ = prepared.apart()
+    outer.layers = {name: layer for name, layer in prepared.layers.items() if name in outer.qconfigs}
     return prepared
 
 

@@ -24,6 +24,7 @@ def parts_of(prepared):
     Parameters
     ----------
     prepared : Prepared or PreparedPT2E
+        Without the parts that its nodes may stand for, see `Prepared.apart`.
 
     Returns
     -------
@@ -36,12 +37,13 @@ def parts_of(prepared):
     ArgumentError
         No prepared model.
     UnsupportedError
-        An observer or a parameter that plain data do not describe: a class of your own, a function; standalone modules.
+        An observer or a parameter that plain data do not describe: a class of your own, a function; a custom module.
     """
     if not isinstance(prepared, (Prepared, PreparedPT2E)):
         raise ArgumentError(f"save: {type(prepared).__name__} is no prepared model; save a Model, or what prepare_fx or prepare_pt2e returned")
-    if getattr(prepared, "standalone", (None, {}))[1]:
-        raise UnsupportedError(f"save: {prepared.model.name!r} has standalone modules, which a file does not hold; convert the model, and save that")
+    custom = [n.path for n in prepared.model.nodes if n.op == "call" and n.attrs["function"] is not None]
+    if custom:
+        raise UnsupportedError(f"save: {prepared.model.name!r} has the custom module {custom[0]!r}, an object of a class of your own, which a file does not hold; keep the object")
     observers = _Numbered()
     nodes = [n.replace(attrs={"observer": observers.number(n.attrs["observer"])}) if n.op == "observe" else n for n in prepared.model.nodes]
     parts = _pt2e_parts(prepared, observers) if isinstance(prepared, PreparedPT2E) else _fx_parts(prepared, observers)
@@ -78,7 +80,7 @@ def _fx_parts(prepared, observers):
     layers = {name: _layer_row(layer, observers) for name, layer in prepared.layers.items()}
     return {
         "front": "fx", "qconfigs": rows, "qconfig_of": numbers, "backend": prepared.backend, "observed": sorted(prepared.observed), "weights": sorted(prepared.weights),
-        "backend_config": _table_parts(prepared.backend_config), "custom": prepared.custom.to_dict(), **({"layers": layers} if layers else {}),
+        "backend_config": _table_parts(prepared.backend_config), "custom": prepared.custom.plain(), **({"layers": layers} if layers else {}),
     }  # fmt: skip
 
 

@@ -7,7 +7,11 @@ from refquant.observers import (
 )  # fmt: skip
 from refquant.observers.observer_base import ObserverBase, ObserverFactory
 
-__all__ = ["QConfig", "BACKENDS", "DEFAULT_WEIGHT", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "reuses_input", "get_default_qconfig", "get_default_qat_qconfig"]
+__all__ = [
+    "QConfig", "BACKENDS", "DEFAULT_WEIGHT", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig", "default_qconfig",
+    "default_per_channel_qconfig", "default_symmetric_qnnpack_qconfig", "default_per_channel_symmetric_qnnpack_qconfig", "reuses_input", "get_default_qconfig",
+    "get_default_qat_qconfig",
+]  # fmt: skip
 
 BACKENDS = ("x86", "fbgemm", "onednn", "qnnpack")
 
@@ -83,6 +87,17 @@ default_dynamic_qconfig = QConfig(_DYNAMIC, DEFAULT_WEIGHT)
 """Inputs are quantized at run time, weights per tensor; linear layers alone have such kernels in PyTorch's tables."""
 per_channel_dynamic_qconfig = QConfig(_DYNAMIC, _PER_CHANNEL_WEIGHT)
 """Inputs are quantized at run time, weights per channel."""
+_MIN_MAX_7 = MinMaxObserver.with_args(quant_min=0, quant_max=127)
+default_qconfig = QConfig(_MIN_MAX_7, DEFAULT_WEIGHT)
+"""Least and greatest values in the codes 0 … 127, weights per tensor."""
+default_per_channel_qconfig = QConfig(_MIN_MAX_7, _PER_CHANNEL_WEIGHT)
+"""The same with weights per channel."""
+_SYMMETRIC = {"dtype": "qint8", "quant_min": -127, "quant_max": 127, "eps": 2.0**-12}
+_HISTOGRAM_8 = HistogramObserver.with_args(dtype="qint8", reduce_range=False, eps=2.0**-12)
+default_symmetric_qnnpack_qconfig = QConfig(_HISTOGRAM_8, MinMaxObserver.with_args(qscheme="per_tensor_symmetric", **_SYMMETRIC))
+"""Signed activations and weights without the code -128, as XNNPACK takes them."""
+default_per_channel_symmetric_qnnpack_qconfig = QConfig(_HISTOGRAM_8, PerChannelMinMaxObserver.with_args(qscheme="per_channel_symmetric", **_SYMMETRIC))
+"""The same with weights per channel."""
 
 
 def get_default_qconfig(backend="x86"):

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from refquant.errors import ArgumentError, choose
 from refquant.graph.match import ANY, parse_pattern
+from refquant.graph.module_classes import class_name, is_class
 from refquant.graph.opset import OPS
 from refquant.observers import DEFAULT_FAKE_QUANTS, FixedQParamsFakeQuantize, FixedQParamsObserver, HistogramObserver, MinMaxObserver, PlaceholderObserver
 from refquant.workflow.backend_patterns import BACKEND_CONFIGS, FIXED_TARGETS, get_backend_config
@@ -13,7 +14,7 @@ from refquant.workflow.qconfig import BACKENDS, DEFAULT_WEIGHT, REUSE_INPUT, QCo
 __all__ = ["QConfigMapping", "get_default_qconfig_mapping", "get_default_qat_qconfig_mapping", "object_type_names", "qconfigs_of"]
 
 _TORCH_MODULES = {"torch.nn.functional": "F", "torch._C._nn": "F", "_operator": "operator", "torch._VF": "torch", "torch": "torch", "builtins": "torch"}
-
+_PREFIXES = ("nn", "nni", "F", "torch", "operator", "")  # of targets; a dotted name that begins otherwise is that of a class
 
 _SETTERS = {key: key or "global" for key in ("", "object_type", "module_name_regex", "module_name", "module_name_object_type_order")}
 
@@ -64,7 +65,11 @@ class QConfigMapping:
         return self
 
     def set_object_type(self, object_type, qconfig):
-        """Set a rule for a kind of layer: ``"nn.Conv2d"``, ``"F.relu"``, an operation such as ``"add"``, or PyTorch's own object."""
+        """Set a rule for a kind of layer: ``"nn.Conv2d"``, ``"F.relu"``, an operation such as ``"add"``, or PyTorch's own object.
+
+        The class of a module that contains layers (a class of your own, or its dotted name) has a rule for the functions that are called right in it, and for the module
+        itself where it is one node; not for the layers in it, as in PyTorch.
+        """
         for name in object_type_names(object_type, "set_object_type"):
             self.object_types[name] = _checked(qconfig, "set_object_type")
         return self
@@ -197,8 +202,8 @@ def object_type_names(object_type, place):
     Parameters
     ----------
     object_type : str, type or callable
-        A target (``"nn.ReLU"``), an operation of `refquant.graph.OPS` (``"relu"``, which stands for all its targets), a PyTorch
-        module class or function.
+        A target (``"nn.ReLU"``), an operation of `refquant.graph.OPS` (``"relu"``, which stands for all its targets), a method (``"view"``), a PyTorch
+        module class or function, a class of your own or its dotted name.
     place : str
         Who asks, for messages.
 
@@ -212,8 +217,14 @@ def object_type_names(object_type, place):
         by_op = {op.name: op.targets for op in OPS}
         if object_type in by_op:
             return by_op[object_type]
+        if f".{object_type}" in _known_targets():
+            return (f".{object_type}",)
+        if "." in object_type and object_type.partition(".")[0] not in _PREFIXES:
+            return (object_type,)
         return (choose(place, "object_type", object_type, sorted(_known_targets())),)
     name, module = getattr(object_type, "__name__", str(object_type)), getattr(object_type, "__module__", None) or "torch"
+    if isinstance(object_type, type) and not module.startswith("torch.") and module != "torch":
+        return (class_name(object_type, place),)
     if isinstance(object_type, type):
         prefixes = ("nni" if ".intrinsic" in module else "nn",)
     else:
@@ -242,13 +253,16 @@ def qconfigs_of(model, mapping, backend_config, left_alone=()):
     left_alone : collection of str
         Nodes that have none and do not count.
     """
-    types = _types_with_fused(model, mapping, backend_config)
+    types, known = _types_with_fused(model, mapping, backend_config), _known_targets()
     counts, out = {}, {}
     for node in model.nodes:
         if node.op == "input" or node.name in left_alone:
             out[node.name] = None
             continue
         qconfig = types.get(node.target, mapping.global_qconfig)
+        if not node.is_module and node.path in model.classes:
+            kind = model.classes[node.path]
+            qconfig = next((q for name, q in types.items() if name == kind or name not in known and is_class(kind, name)), qconfig)
         qconfig = next((q for regex, q in mapping.module_name_regexes.items() if re.match(regex, node.path)), qconfig)
         qconfig = _by_module(mapping.module_names, node.path, qconfig)
         if not node.target.startswith("."):  # PyTorch counts modules and functions, not methods

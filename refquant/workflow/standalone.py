@@ -5,9 +5,7 @@ from typing import NamedTuple
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.graph.node import Node
 
-__all__ = ["StandaloneModule", "STANDALONE", "cut", "splice"]
-
-STANDALONE = "standalone"  # the target of the node that stands for a part
+__all__ = ["StandaloneModule", "cut", "splice"]
 
 
 class StandaloneModule(NamedTuple):
@@ -27,7 +25,7 @@ class StandaloneModule(NamedTuple):
     backend_config: object
 
 
-def cut(model, path, place):
+def cut(model, path, place, layers=False):
     """Take the part of a path out of a model.
 
     Parameters
@@ -37,11 +35,13 @@ def cut(model, path, place):
         Of a module: the part is all nodes in it.
     place : str
         For messages.
+    layers : bool
+        Whether the part may be a single layer.
 
     Returns
     -------
     (Model, str, Model)
-        The model with one node for the part, that node's name, and the part: its paths begin at the part, its inputs come in the order in which its nodes read them.
+        The model with one ``call`` node for the part, that node's name, and the part: its paths begin at the part, its inputs come in the order in which its nodes read them.
 
     Raises
     ------
@@ -51,33 +51,35 @@ def cut(model, path, place):
         A single layer, or a part that may be two calls of one module.
     """
     part = [n for n in model.nodes if n.op != "input" and f"{n.path}.".startswith(f"{path}.")]
-    place = f"{place}: standalone module {path!r}"
-    _check_layers(part, path, place)
+    place = f"{place} {path!r}"
+    _check_layers(part, path, place, layers)
     inside = {n.name for n in part}
     read = list(dict.fromkeys(i for n in part for i in n.inputs if i not in inside))
     outputs = [n.name for n in part if n.name in model.outputs or any(m.name not in inside for m in model.users(n.name))]
     if len(outputs) != 1 or not read:
         raise ArgumentError(f"{place}: has {len(read)} inputs and {len(outputs)} outputs ({', '.join(outputs)}) but must have inputs and one output; name a module that returns one value")
     _check_closed(model, inside, place)
-    name = _free(path.replace(".", "_"), {n.name for n in model.nodes} - inside)
-    # The node is never run: it only holds the place, with as many inputs as it takes.
-    whole = Node(name, "cat", read, target=STANDALONE, path=path)
-    nodes, at = [n.replace(inputs=[name if i in inside else i for i in n.inputs]) for n in model.nodes if n.name not in inside], model.nodes.index(part[0])
-    outer = model.with_nodes([*nodes[:at], whole, *nodes[at:]], outputs=[name if o in inside else o for o in model.outputs])
+    name = path.replace(".", "_")
+    name = _free(name if name.isidentifier() else f"_{name}", {n.name for n in model.nodes} - inside)
     inputs = {value: _free(f"{name}_input_{k}", inside) for k, value in enumerate(read)}
     given = [Node(new, "input", attrs=_input_attrs(model.node(value))) for value, new in inputs.items()]
     own = [n.replace(inputs=[inputs.get(i, i) for i in n.inputs], path=n.path[len(path) + 1 :]) for n in part]
-    return outer, name, model.with_nodes([*given, *own], outputs=outputs, name=f"{model.name}.{path}")
+    classes = {inner[len(path) + 1 :]: kind for inner, kind in model.classes.items() if inner.startswith(f"{path}.")}
+    taken = model.with_nodes([*given, *own], outputs=outputs, name=f"{model.name}.{path}", classes=classes)
+    whole = Node(name, "call", read, {"part": taken}, path=path)
+    nodes, at = [n.replace(inputs=[name if i in inside else i for i in n.inputs]) for n in model.nodes if n.name not in inside], model.nodes.index(part[0])
+    outer = model.with_nodes([*nodes[:at], whole, *nodes[at:]], outputs=[name if o in inside else o for o in model.outputs])
+    return outer, name, taken
 
 
 def _input_attrs(node):
     return {"dtype": node.attrs["dtype"]} if node.op == "input" else {}
 
 
-def _check_layers(part, path, place):
+def _check_layers(part, path, place, layers):
     if not part:
         raise ArgumentError(f"{place}: no node lies in it; name a module by its dotted path, as in model.nodes[i].path")
-    if any(n.is_module and n.path == path for n in part):
+    if not layers and any(n.is_module and n.path == path for n in part):
         raise UnsupportedError(f"{place}: is a layer, which PyTorch would trace into functions of its parameters; name a module that contains it, or give the layer a QConfig by set_module_name")
     calls = [(n.op, n.path) for n in part]
     if any(calls == calls[:k] * (len(calls) // k) for k in range(1, len(calls) // 2 + 1)):
@@ -115,7 +117,7 @@ def splice(outer, parts):
     Model
         Nodes of parts keep their names, unless something else has them.
     """
-    nodes, renamed, taken = [], {}, {n.name for n in outer.nodes}
+    nodes, renamed, taken = [], {}, {n.name for n in outer.nodes} - set(parts)
     for node in outer.nodes:
         node = node.replace(inputs=[renamed.get(i, i) for i in node.inputs])
         if node.name not in parts:

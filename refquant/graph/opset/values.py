@@ -57,6 +57,21 @@ def _observe(ctx, node, x):
     return x if other is None else other
 
 
+def _call(ctx, node, *xs):
+    """A part of a model, or what a user's object computes in its place."""
+    function, part = node.attrs["function"], node.attrs["part"]
+    value = (part.run if function is None else function)(*xs, numerics=ctx.numerics, real=ctx.real, threads=ctx.threads)
+    value = value[0] if function is None else value
+    if not isinstance(value, (np.ndarray, QTensor)):
+        raise ArgumentError(f"call: {type(function).__name__} returned a {type(value).__name__} but must return one array or QTensor")
+    return value
+
+
+def _call_shape(node, *xs):
+    part = node.attrs["part"]
+    return part.shapes(*xs)[part.outputs[0]]
+
+
 VALUES = (
     GraphOp("input", (0, 0), {"shape": None, "dtype": "float32"}, {}, ("input",), _identity, shapes.same),
     GraphOp("constant", (0, 0), {}, {"value": True}, ("get_attr",), _constant, shapes.constant),
@@ -69,6 +84,8 @@ VALUES = (
     GraphOp("requantize", (1, 1), {"out": REQUIRED}, {}, ("requantize",), _requantize, shapes.same),
     GraphOp("fake_quantize", (1, 1), {"out": REQUIRED}, {}, ("fake_quantize",), _fake_quantize, shapes.same),
     GraphOp("observe", (1, 1), {"observer": REQUIRED}, {}, ("observe",), _observe, shapes.same),
+    GraphOp("call", (1, None), {"function": None, "part": REQUIRED}, {}, ("call",), _call, _call_shape),
 )
 """``input`` with dtype ``"int64"`` takes indices. ``constant`` is a parameter array as a value. ``observe`` shows its input to an observer; what
-the observer returns takes the value's place, which is how fake-quantizers simulate."""
+the observer returns takes the value's place, which is how fake-quantizers simulate. ``call`` is a model with one output as one node: its `part`, unless a
+`function` of the same inputs, numerics, real and threads stands in for it."""
