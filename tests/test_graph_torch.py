@@ -107,6 +107,7 @@ ROWS_OF_CASES = {
     "add_scalar": [row(SAME, lambda m, x: x + 3), row(SAME, lambda m, x: 0.1 + x), row(SAME, lambda m, x: x - 0.5)],
     "mul_scalar": [row(SAME, lambda m, x: 0.3 * x), row(SAME, lambda m, x: torch.mul(x, 2)), row(SAME, lambda m, x: x / 4)],
     "cat": [row(SAME, lambda m, x: torch.cat([x, x], 1))],
+    "stack": [row(SAME, lambda m, x: torch.stack([x, x + 1])), row(SAME, lambda m, x: torch.stack((x, x * 2, x), -1))],
     "max_pool1d": [row(SAME, nn.MaxPool1d(3, 2), SEQUENCE), row(SAME, lambda m, x: F.max_pool1d(x, 2), SEQUENCE)],
     "max_pool2d": [row(SAME, nn.MaxPool2d(3, 2, 1, ceil_mode=True)), row(SAME, lambda m, x: F.max_pool2d(x, 2))],
     "max_pool3d": [row(SAME, nn.MaxPool3d(3, 2, 1), VOLUME), row(SAME, lambda m, x: F.max_pool3d(x, 2, ceil_mode=True), VOLUME)],

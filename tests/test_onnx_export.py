@@ -92,8 +92,9 @@ def test_relus_at_every_zero_point(form, zero, dtype, tmp_path):
         Node("k", "cat", ["m", "m"], {"dim": 1}), Node("g", "adaptive_avg_pool2d", ["m"], {"output_size": 1}), Node("f", "flatten", ["g"]),
         Node("l", "linear", ["f"], {"out": qx, "activation": "relu"}, {"weight": w2}),
         Node("yr", "dequantize", ["r"]), Node("yl", "dequantize", ["l"]), Node("yk", "dequantize", ["k"]),
+        Node("s", "stack", ["m", "m"], {"dim": -1}), Node("ys", "dequantize", ["s"]),
     ]  # fmt: skip
-    model, x = Model(nodes, ["yr", "yl", "yk"], numerics="fbgemm"), rng.standard_normal((4, 3, 8, 8)).astype(np.float32) * 3
+    model, x = Model(nodes, ["yr", "yl", "yk", "ys"], numerics="fbgemm"), rng.standard_normal((4, 3, 8, 8)).astype(np.float32) * 3
     to_onnx(model, tmp_path / "a.onnx", format=form)
     for name, comp, ref in zip(model.outputs, runtime(tmp_path / "a.onnx", x, int8=True), model.run(x, numerics=HERE), strict=True):
         assert np.array_equal(comp, ref), f"{name}: {np.count_nonzero(comp != ref)} of {ref.size} differ"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import record_workflow_vectors as recorded
 
-from refquant import observers, zoo
+from refquant import observers, workflow, zoo
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError
 from refquant.graph import Builder, Node
@@ -216,6 +216,9 @@ def calibrated(model):
         (lambda: convert_fx(zoo.load("digits_resnet")), ArgumentError, "must come from prepare_fx"),
         (lambda: prepare_fx(zoo.load("digits_resnet"), mapping(), (batch(),))(batch()[:0]), ArgumentError, "calibration batch is empty"),
         (lambda: convert_fx(calibrated(zoo.load("digits_resnet")), numerics="x87"), ArgumentError, "did you mean 'x86'"),
+        (lambda: convert_fx(calibrated(zoo.load("digits_resnet")), backend_config=workflow.get_backend_config("onednn")), ArgumentError, "but the model was prepared with"),
+        (lambda: workflow.fuse_fx(zoo.load("digits_resnet"), fuse_custom_config=workflow.FuseCustomConfig().set_preserved_attributes(["a"])), ArgumentError, "no attribute 'a'"),
+        (lambda: workflow.FuseCustomConfig.from_dict({"preserved": []}), ArgumentError, "key='preserved'"),
         (lambda: get_default_qconfig_mapping("arm"), ArgumentError, "choose one of 'x86', 'fbgemm', 'onednn', 'qnnpack'"),
         (lambda: QConfig(observers.MinMaxObserver(), observers.MinMaxObserver), ArgumentError, "which all layers would share"),
         (lambda: QConfig(None, observers.MinMaxObserver), ArgumentError, "makes no observers"),
@@ -263,3 +266,14 @@ def test_reshape_before_the_first_layer_leaves_it_float_as_in_torch():
     assert weight.dtype == np.float32 and len(np.unique(weight[0] / np.abs(weight[0]).max() * 127.5)) <= 16
     assert isinstance(int8.node("second").params["weight"], PackedWeights)
     assert Node("a", "relu", ["x"]).sources == ("a",)
+
+
+def test_what_pytorch_wants_again_is_taken():
+    """The table at the conversion, and attributes of the model through a fusion."""
+    prepared = calibrated(zoo.load("digits_resnet"))
+    ref, comp = convert_fx(prepared), convert_fx(prepared, backend_config=workflow.get_backend_config())
+    np.testing.assert_array_equal(comp(batch())[0], ref(batch())[0])
+    model = zoo.load("digits_resnet")
+    model.labels = ["zero"]
+    assert workflow.fuse_fx(model, fuse_custom_config=workflow.FuseCustomConfig.from_dict({"preserved_attributes": ["labels"]})).labels == ["zero"]
+    assert not hasattr(workflow.fuse_fx(model), "labels")

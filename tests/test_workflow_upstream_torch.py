@@ -69,7 +69,7 @@ SOME_NONE = (
 # fmt: off
 CASES = {
     "test_functional_linear with relu": (lambda m, x: F.relu(F.linear(x, m.w, m.c)), dict(w=weight(8, 8), c=weight(8)), rows, DEFAULT),
-    "test_functional_conv by keywords": (lambda m, x: F.conv2d(x, m.w, bias=None, stride=(1, 1), padding=(1, 1)), dict(w=weight(4, 4, 3, 3)), images, DEFAULT),
+    "test_functional_conv": (lambda m, x: F.conv2d(x, m.w, None, (1, 1), (1, 1), (1, 1), 1), dict(w=weight(4, 4, 3, 3)), images, DEFAULT),
     "test_dynamic_with_fusion": (lambda m, x: F.relu(m.a(m.r(m.b(x)))), dict(a=fc, b=fc, r=nn.ReLU), rows, DYNAMIC),
     "test_dynamic_with_fusion_multiple_uses": (lambda m, x: m.r(m.a(m.r(m.a(x)))), dict(a=fc, r=nn.ReLU), rows, DYNAMIC),
     "test_dynamic_linear_input_multiple_use": (lambda m, x: m.a(x) + m.b(x), dict(a=fc, b=fc), rows, DYNAMIC),
@@ -97,7 +97,8 @@ CASES = {
     "test_squeeze and unsqueeze": (lambda m, x: m.b(m.a(x).unsqueeze(0).squeeze(0)), dict(a=conv(), b=conv()), images, DEFAULT),
     "test_flatten and dropout": (lambda m, x: m.c(m.d(torch.flatten(m.p(m.a(x)), 1))), dict(a=conv(), p=lambda: nn.AdaptiveAvgPool2d(1), d=nn.Dropout, c=lambda: nn.Linear(4, 8)), images, DEFAULT),
     "test_mean and permute": (lambda m, x: m.c(m.a(x).permute(0, 2, 3, 1).mean((1, 2))), dict(a=conv(), c=lambda: nn.Linear(4, 8)), images, DEFAULT),
-    "test_stack": (lambda m, x: torch.stack([m.a(x), m.b(x)], 1), dict(a=conv(), b=conv()), images, DEFAULT),
+    "test_stack": (lambda m, x: m.c(torch.stack([m.a(x), m.b(x)], 1).flatten(1)), dict(a=conv(), b=conv(), c=lambda: nn.Linear(288, 8)), images, DEFAULT),
+    "test_stack of rows": (lambda m, x: m.c(torch.stack([m.a(x), m.b(x), m.a(x)])), dict(a=fc, b=fc, c=fc), rows, DEFAULT),
     "test_output_lists": (lambda m, x: [m.a(x), m.b(m.a(x))], dict(a=conv(), b=conv()), images, DEFAULT),
     "test_multiple_inputs, one used twice": (lambda m, x: m.a(x) + torch.cat([x, x], 1)[:, :4], dict(a=conv()), images, DEFAULT),
     "test_min_max_qconfig": (lambda m, x: m.b(F.relu(m.a(x))), dict(a=conv(), b=conv()), images, MIN_MAX),

@@ -182,6 +182,7 @@ _CALLS = {
     "add_scalar": _number(operator.add),
     "mul_scalar": _number(operator.mul),
     "cat": lambda node, *xs: (torch.cat, (list(xs), node.attrs["dim"]), {}),
+    "stack": lambda node, *xs: (torch.stack, (list(xs), node.attrs["dim"]), {}),
     "matmul": _function(torch.matmul),
     "flatten": _function(torch.flatten, "start_dim"),
     "reshape": _sizes(torch.reshape),

@@ -6,7 +6,7 @@ from refquant.errors import ShapeError
 
 __all__ = [
     "same", "constant", "embedding", "conv", "conv_transpose", "linear", "per_channel", "prelu", "group_norm", "layer_norm", "broadcast", "pool", "adaptive_pool", "mean",
-    "flatten", "reshape", "cat", "matmul", "permute", "transpose", "squeeze", "unsqueeze", "slice_axis", "select", "expand", "channel_shuffle", "pad", "interpolate", "pair",
+    "flatten", "reshape", "cat", "stack", "matmul", "permute", "transpose", "squeeze", "unsqueeze", "slice_axis", "select", "expand", "channel_shuffle", "pad", "interpolate", "pair",
 ]  # fmt: skip
 
 
@@ -190,6 +190,16 @@ def cat(node, *shapes):
             _refuse(node, f"inputs have shapes {_text(first)} and {_text(x)}; all axes but {dim} must agree")
     along = [x[dim] for x in shapes]
     return (*first[:dim], None if None in along else sum(along), *first[dim + 1 :])
+
+
+def stack(node, *shapes):
+    """Equal, with a new axis as long as there are inputs."""
+    first = shapes[0]
+    dim = _axis(node, node.attrs["dim"], len(first) + 1)
+    for x in shapes[1:]:
+        if len(x) != len(first) or any(n != m and None not in (n, m) for n, m in zip(x, first)):
+            _refuse(node, f"inputs have shapes {_text(first)} and {_text(x)}; all axes must agree")
+    return (*first[:dim], len(shapes), *first[dim:])
 
 
 def layer_norm(node, x):

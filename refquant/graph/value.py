@@ -273,6 +273,10 @@ class Value:
         """Append the concatenation of this value and others."""
         return self.builder.append("cat", [self, *others], {"dim": dim}, name=name)
 
+    def stack(self, *others, dim=0, name=None):
+        """Append this value and others along a new axis."""
+        return self.builder.append("stack", [self, *others], {"dim": dim}, name=name)
+
     def _with(self, op, other):
         if isinstance(other, Value):
             return self.builder.append(op, [self, other])

@@ -100,6 +100,10 @@ def _cat(place, tensors, dim=0):
     return "cat", list(tensors), {"dim": dim}
 
 
+def _stack(place, tensors, dim=0):
+    return "stack", list(tensors), {"dim": dim}
+
+
 def _mean(place, x, dim=None, keepdim=False, dtype=None):
     if dim is None or dtype is not None:
         raise UnsupportedError(f"{place}: mean with dim={dim} and dtype={dtype} is not supported; name the axes, and no dtype")
@@ -169,6 +173,7 @@ CALLS = {
     "log_softmax": _softmax("log_softmax"),
     "matmul": lambda place, a, b: ("matmul", [a, b], {}),
     "cat": _cat,
+    "stack": _stack,
     "flatten": _flatten,
     "reshape": _reshape,
     "permute": _permute,

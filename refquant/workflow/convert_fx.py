@@ -3,19 +3,20 @@
 from refquant import numerics as profiles
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.graph.node import Node
+from refquant.workflow.backend_config import BackendConfig
 from refquant.workflow.convert import check_calibrated, on_grid, quantize_values, quantized_slopes, reference_weights
 from refquant.workflow.custom_config import ConvertCustomConfig, preserve
 from refquant.workflow.custom_module import swap_quantized
 from refquant.workflow.lower import lower
 from refquant.workflow.prepare_fx import Prepared, fused_model
-from refquant.workflow.prepare_qat_fx import as_float
+from refquant.workflow.prepare_qat_fx import as_float, qat_backend_config
 from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
 from refquant.workflow.standalone import splice
 
 __all__ = ["convert_fx", "convert_to_reference_fx"]
 
 
-def convert_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapping=None):
+def convert_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapping=None, backend_config=None):
     """Quantize a calibrated model.
 
     Parameters
@@ -28,6 +29,8 @@ def convert_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapp
     convert_custom_config : ConvertCustomConfig, optional
     qconfig_mapping : QConfigMapping, optional
         The mapping of `prepare_fx`, with None for layers that are to stay float after all.
+    backend_config : BackendConfig, optional
+        The table of `prepare_fx`, which the prepared model keeps; PyTorch's does not, and wants it again.
 
     Returns
     -------
@@ -38,7 +41,7 @@ def convert_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapp
     Raises
     ------
     ArgumentError
-        Not a prepared model, no calibration data, an unknown profile, a mapping that differs by more than None.
+        Not a prepared model, no calibration data, an unknown profile, a mapping that differs by more than None, another table.
     UnsupportedError
         A layer that cannot be quantized, with the call that leaves it float.
 
@@ -59,17 +62,18 @@ def convert_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapp
     >>> bool((y.argmax(1) == labels).mean() > 0.98)
     True
     """
+    _check_table(prepared, backend_config, "convert_fx")
     return _convert(prepared, numerics, convert_custom_config, qconfig_mapping, "convert_fx", _lowered)
 
 
-def convert_to_reference_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapping=None):
+def convert_to_reference_fx(prepared, numerics=None, convert_custom_config=None, qconfig_mapping=None, backend_config=None):
     """Quantize a calibrated model, and leave every layer on float32 between dequantize and quantize nodes, its weight on its grid.
 
     That model computes what a layer *means*, whatever engine runs it; `convert_fx` turns its dequantize-layer-quantize triples into the engine's layers.
 
     Parameters
     ----------
-    prepared, numerics, convert_custom_config, qconfig_mapping
+    prepared, numerics, convert_custom_config, qconfig_mapping, backend_config
         Of `convert_fx`.
 
     Returns
@@ -87,7 +91,14 @@ def convert_to_reference_fx(prepared, numerics=None, convert_custom_config=None,
     >>> [n.name for n in convert_to_reference_fx(prepared).nodes][:6]
     ['x', 'x_quantize', 'x_dequantize', 'stem_conv', 'stem_conv_quantize', 'stem_conv_dequantize']
     """
+    _check_table(prepared, backend_config, "convert_to_reference_fx")
     return _convert(prepared, numerics, convert_custom_config, qconfig_mapping, "convert_to_reference_fx", _reference)
+
+
+def _check_table(prepared, given, place):
+    table = getattr(prepared, "backend_config", None)
+    if given is not None and given != table and not (isinstance(given, BackendConfig) and qat_backend_config(given) == table):
+        raise ArgumentError(f"{place}: backend_config is {given!r} but the model was prepared with {table!r}; give prepare_fx and {place} the same, or leave it out here")
 
 
 def _convert(prepared, numerics, custom, mapping, place, finish):

@@ -84,6 +84,38 @@ class PrepareCustomConfig(_Preserving):
     --------
     >>> PrepareCustomConfig().set_input_quantized_indexes([0]).set_output_quantized_indexes([0])
     PrepareCustomConfig(input_quantized_indexes=[0], output_quantized_indexes=[0])
+
+    A custom module, whose quantized form computes in float32 between codes:
+
+    >>> import numpy as np, refquant as rq
+    >>> from refquant.graph import Builder
+    >>> from refquant.workflow import convert_fx, get_default_qconfig_mapping, prepare_fx
+    >>> b = Builder(seed=0)
+    >>> x = b.input(shape=(None, 4)).linear(4, name="first")
+    >>> with b.scope("head", "models.Head"):
+    ...     model = b.build(x.linear(2, name="fc").tanh(name="act"))
+    >>> class Observed:
+    ...     from_float = classmethod(lambda kind, part: kind(part))
+    ...     def __init__(self, part):
+    ...         self.part = part
+    ...     def __call__(self, x, **options):
+    ...         return self.part(x, **options)[0]
+    >>> class Quantized(Observed):
+    ...     @classmethod
+    ...     def from_observed(kind, observed):
+    ...         made = kind(observed.part)
+    ...         made.out = observed.activation_post_process.calculate_qparams()
+    ...         return made
+    ...     def __call__(self, x, numerics, **options):
+    ...         y = super().__call__(rq.dequantize(x, numerics=numerics), numerics=numerics, **options)
+    ...         return rq.quantize(y, self.out, numerics=numerics)
+    >>> config = PrepareCustomConfig().set_float_to_observed_mapping("Head", Observed)
+    >>> data = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    >>> prepared = prepare_fx(model, get_default_qconfig_mapping("x86"), (data,), config)
+    >>> y, = prepared(data)
+    >>> int8 = convert_fx(prepared, convert_custom_config=ConvertCustomConfig().set_observed_to_quantized_mapping(Observed, Quantized))
+    >>> [n.name for n in int8.nodes]
+    ['x', 'x_quantize', 'first', 'head', 'head_dequantize']
     """
 
     def __init__(self):

@@ -60,6 +60,14 @@ def _cat(ctx, node, *xs):
     return real.cat(xs, dim)
 
 
+def _stack(ctx, node, *xs):
+    dim = node.attrs["dim"] % (len(xs[0].shape) + 1)
+    along = [QTensor(np.expand_dims(x.values, dim), x.qparams) if isinstance(x, QTensor) else np.expand_dims(x, dim) for x in xs]
+    if isinstance(xs[0], QTensor):
+        return ops.cat(along, dim, out=xs[0].qparams, numerics=ctx.numerics)
+    return real.cat(along, dim)
+
+
 _TWO = {"activation": None, "out": None}
 _NUMBER = {"number": REQUIRED, "activation": None}
 
@@ -72,6 +80,7 @@ ELEMENTWISE = (
     GraphOp("add_scalar", (1, 1), _NUMBER, {}, ("operator.add", "torch.add", "operator.iadd", ".add", ".add_"), _scalar(ops.add_scalar, real.add_scalar), shapes.same),
     GraphOp("mul_scalar", (1, 1), _NUMBER, {}, ("operator.mul", "torch.mul", "operator.imul", ".mul", ".mul_"), _scalar(ops.mul_scalar, real.mul_scalar), shapes.same),
     GraphOp("cat", (1, None), {"dim": 1, "out": None}, {}, ("torch.cat", "torch.concat"), _cat, shapes.cat),
+    GraphOp("stack", (1, None), {"dim": 0}, {}, ("torch.stack",), _stack, shapes.stack),
 )
 # fmt: on
 """Shapes broadcast as NumPy's do; of codes, products broadcast and sums do not, as in PyTorch's kernels. ``sub`` and ``div`` are for real numbers:

@@ -52,7 +52,15 @@ def _cat(emit, node, *xs):
     return on_codes(emit, node, real=lambda made: emit.node("Concat", names, made, axis=axis), out=out)
 
 
+def _stack(emit, node, *xs):
+    if not _same_kind(emit, node, xs) and any(x.qparams != xs[0].qparams for x in xs):
+        emit.refuse(node, "stacks codes with different parameters, which ONNX has no operator for")
+    axis = [emit.constant(f"{node.name}_axis", np.int64([node.attrs["dim"]]))]
+    names = [emit.node("Unsqueeze", [x.name, *axis], emit.fresh(f"{node.name}_{k}")) for k, x in enumerate(xs)]
+    return Written(emit.node("Concat", names, node.name, axis=node.attrs["dim"] % (len(xs[0].shape) + 1)), xs[0].qparams, emit.shapes.get(node.name))
+
+
 RULES = {
     "add": _pair("Add", "QLinearAdd"), "mul": _pair("Mul", "QLinearMul"), "sub": _pair("Sub"), "div": _pair("Div"),
-    "add_scalar": _scalar("Add"), "mul_scalar": _scalar("Mul"), "scale": _scalar("Mul"), "cat": _cat,
+    "add_scalar": _scalar("Add"), "mul_scalar": _scalar("Mul"), "scale": _scalar("Mul"), "cat": _cat, "stack": _stack,
 }  # fmt: skip
