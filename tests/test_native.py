@@ -150,7 +150,7 @@ class Evil:
 
 
 CHANGED = {
-    "version of the future": (lambda t: t.update(version=3), "upgrade refquant"),
+    "version of the future": (lambda t: t.update(version=4), "upgrade refquant"),
     "version of no kind": (lambda t: t.update(version="1"), "of version '1'"),
     "another format": (lambda t: t.update(format="pickle"), "must be a 'refquant model'"),
     "no nodes": (lambda t: t.pop("nodes"), "garbled"),

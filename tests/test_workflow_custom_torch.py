@@ -17,6 +17,8 @@ from torch.ao.quantization.fx import custom_config as theirs_custom  # noqa: E40
 from torch.ao.quantization.quant_type import QuantType  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from test_workflow_standalone_torch import same_codes  # noqa: E402
+
 import refquant as rq  # noqa: E402
 from refquant import interop, workflow  # noqa: E402
 from refquant.backends import torch_fx  # noqa: E402
@@ -116,14 +118,7 @@ def agree(prepared, reference, data, swaps=(None, None)):
     with torch_fx.engine(ENGINE), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         converted = tq.quantize_fx.convert_fx(copy.deepcopy(reference), convert_custom_config=swaps[1])
-    int8 = workflow.convert_fx(prepared, numerics_here(ENGINE), swaps[0])
-    theirs = torch_fx.run_bits(converted, ENGINE, data[1], order="float64")
-    rows = torch_fx.compare_layers(workflow.layer_bits(int8, data[1], real="float64"), theirs)
-    assert all(row.exact for row in rows), [row for row in rows if not row.exact][0]
-    with torch_fx.engine(ENGINE), torch.no_grad():
-        expected = torch_fx._Float64Sums(converted).run(torch.from_numpy(data[1]))
-    np.testing.assert_array_equal(int8.run(data[1], real="float64")[0].view(np.uint32), expected.numpy().view(np.uint32))
-    return len(rows)
+    return same_codes(workflow.convert_fx(prepared, numerics_here(ENGINE), swaps[0]), converted, data[1], ENGINE)
 
 
 # Standalone modules by class.
@@ -398,6 +393,41 @@ def test_custom_layers():
     prepared, reference, data, swaps = custom("static", dict(a=fc, b=fc, relu=nn.ReLU), nn.Linear)
     same_placement(prepared, reference)
     assert agree(prepared, reference, data, swaps) == 3 and [n.name for n in prepared.model.nodes if n.op == "call"] == ["a"]
+
+
+class OuterRows(nn.Module):
+    """A custom module in a block."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.custom, self.last = fc(), Custom(), fc()
+
+    def forward(self, x):
+        return self.last(self.custom(self.first(x)))
+
+
+def test_a_custom_module_in_a_standalone_one():
+    """PyTorch observes it where it is non-traceable too, and swaps none there when it converts."""
+    data = batches((5, 3))
+    *_, swaps = custom("static", dict(custom=Custom))
+
+    def configure(config, side):
+        inside = type(config)().set_float_to_observed_mapping(Custom, TheirObserved if side else Observed).set_non_traceable_module_classes([Custom])
+        return config.set_standalone_module_class(OuterRows, None, (torch.from_numpy(data[0]) if side else data[0],), inside, None)
+
+    prepared, reference, _ = both(Net(first=fc, outer=OuterRows, last=fc), configure, data)
+    assert same_placement(prepared, reference) == 1 and agree(prepared, reference, data, swaps) >= 5
+    assert type(workflow.convert_fx(prepared, ENGINE, swaps[0]).node("custom").attrs["function"]) is Observed
+
+
+def test_modules_that_are_not_looked_into_in_training():
+    module, data, config = Net(first=conv, a=Block, head=conv), batches(), theirs_custom.PrepareCustomConfig().set_non_traceable_module_classes([Block])
+    reference = torch_fx.prepared_module(module, ENGINE, data, order="float64", custom=config, qat=True)
+    own = workflow.PrepareCustomConfig().set_non_traceable_module_classes([Block])
+    prepared = workflow.prepare_qat_fx(interop.from_torch(module, (data[0],)), workflow.get_default_qat_qconfig_mapping(ENGINE), (data[0],), own)
+    for batch in data:
+        prepared(batch, real="float64")
+    assert same_placement(prepared, reference) == 0 and set(prepared.layers) == {"first", "head"} and agree(prepared, reference, data) == 4
 
 
 def test_without_a_qconfig_a_custom_module_stays_float():

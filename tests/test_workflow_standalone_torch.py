@@ -110,14 +110,18 @@ def agree(prepared, reference, data, engine):
     assert plain(outer.placement) == plain(torch_fx.placement(reference))
     numbers = lambda rows: [k for _, k in rows]  # noqa: E731 - inside, PyTorch's names begin at the module
     assert numbers(parts["block"].placement) == numbers(torch_fx.placement(reference.block))
-    converted = torch_fx.quantized_module(reference, engine)
-    int8 = workflow.convert_fx(prepared, numerics_here(engine))
-    theirs = torch_fx.run_bits(converted, engine, data[1], order="float64")
-    rows = torch_fx.compare_layers(workflow.layer_bits(int8, data[1], real="float64"), theirs)
+    return same_codes(workflow.convert_fx(prepared, numerics_here(engine)), torch_fx.quantized_module(reference, engine), data[1], engine)
+
+
+def same_codes(int8, converted, x, engine):
+    """Compare every parameter and code, and the outputs; returns how many values are quantized."""
+    theirs = torch_fx.run_bits(converted, engine, x, order="float64")
+    rows = torch_fx.compare_layers(workflow.layer_bits(int8, x, real="float64"), theirs)
     assert all(row.exact for row in rows), [row for row in rows if not row.exact][0]
     with torch_fx.engine(engine), torch.no_grad():
-        expected = torch_fx._Float64Sums(converted).run(torch.from_numpy(data[1]))
-    np.testing.assert_array_equal(int8.run(data[1], real="float64")[0].view(np.uint32), expected.numpy().view(np.uint32))
+        expected = torch_fx._Float64Sums(converted).run(torch.from_numpy(x))
+    for y, z in zip(int8.run(x, real="float64"), expected if isinstance(expected, (list, tuple)) else [expected], strict=True):
+        np.testing.assert_array_equal(y.view(np.uint32), z.numpy().view(np.uint32))
     return len(rows)
 
 

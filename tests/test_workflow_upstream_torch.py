@@ -13,9 +13,12 @@ from torch import nn  # noqa: E402
 from torch.ao import quantization as tq  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from test_workflow_standalone_torch import same_codes  # noqa: E402
+
 from refquant import interop, workflow  # noqa: E402
 from refquant.backends import torch_fx  # noqa: E402
 from refquant.cli.verify_models import numerics_here  # noqa: E402
+from refquant.errors import ArgumentError  # noqa: E402
 
 warnings.filterwarnings("ignore", module="torch")
 
@@ -126,12 +129,13 @@ def both(name, engine):
 def test_agrees(name, engine):
     prepared, reference, data = both(name, engine)
     assert [k for _, k in prepared.placement] == [k for _, k in torch_fx.placement(reference)]
-    converted = torch_fx.quantized_module(reference, engine)
-    int8 = workflow.convert_fx(prepared, numerics_here(engine))
-    compared = torch_fx.compare_layers(workflow.layer_bits(int8, data[1], real="float64"), torch_fx.run_bits(converted, engine, data[1], order="float64"))
-    assert all(row.exact for row in compared), [row for row in compared if not row.exact][0]
-    with torch_fx.engine(engine), torch.no_grad():
-        expected = torch_fx._Float64Sums(converted).run(torch.from_numpy(data[1]))
-    for y, z in zip(int8.run(data[1], real="float64"), expected if isinstance(expected, (list, tuple)) else [expected], strict=True):
-        np.testing.assert_array_equal(y.view(np.uint32), z.numpy().view(np.uint32))
-    assert compared or CASES[name][3] is DYNAMIC or not CASES[name][1]
+    count = same_codes(workflow.convert_fx(prepared, numerics_here(engine)), torch_fx.quantized_module(reference, engine), data[1], engine)
+    assert count or CASES[name][3] is DYNAMIC or not CASES[name][1]
+
+
+def test_another_net_is_told_apart():
+    """The fault: the sum of one case under the observers of another."""
+    prepared, *_ = both("test_inplace_add", "fbgemm")
+    _, reference, data = both("test_mul then relu", "fbgemm")
+    with pytest.raises((AssertionError, ArgumentError)):
+        same_codes(workflow.convert_fx(prepared, numerics_here("fbgemm")), torch_fx.quantized_module(reference, "fbgemm"), data[1], "fbgemm")
