@@ -93,8 +93,10 @@ def test_relus_at_every_zero_point(form, zero, dtype, tmp_path):
         Node("l", "linear", ["f"], {"out": qx, "activation": "relu"}, {"weight": w2}),
         Node("yr", "dequantize", ["r"]), Node("yl", "dequantize", ["l"]), Node("yk", "dequantize", ["k"]),
         Node("s", "stack", ["m", "m"], {"dim": -1}), Node("ys", "dequantize", ["s"]),
+        Node("p1", "pixel_shuffle", ["m"], {"upscale_factor": 2}), Node("p2", "pixel_unshuffle", ["m"], {"downscale_factor": 2}), Node("p3", "repeat", ["m"], {"sizes": (1, 2, 1, 3)}),
+        Node("p4", "repeat_interleave", ["m"], {"repeats": 3, "dim": -1}), *(Node(f"yp{k}", "dequantize", [f"p{k}"]) for k in range(1, 5)),
     ]  # fmt: skip
-    model, x = Model(nodes, ["yr", "yl", "yk", "ys"], numerics="fbgemm"), rng.standard_normal((4, 3, 8, 8)).astype(np.float32) * 3
+    model, x = Model(nodes, ["yr", "yl", "yk", "ys", "yp1", "yp2", "yp3", "yp4"], numerics="fbgemm"), rng.standard_normal((4, 3, 8, 8)).astype(np.float32) * 3
     to_onnx(model, tmp_path / "a.onnx", format=form)
     for name, comp, ref in zip(model.outputs, runtime(tmp_path / "a.onnx", x, int8=True), model.run(x, numerics=HERE), strict=True):
         assert np.array_equal(comp, ref), f"{name}: {np.count_nonzero(comp != ref)} of {ref.size} differ"

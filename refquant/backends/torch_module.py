@@ -112,6 +112,8 @@ _MODULES = {
     "identity": _with_settings(nn.Identity),
     "flatten": _with_settings(nn.Flatten, "start_dim"),
     "channel_shuffle": _with_settings(nn.ChannelShuffle, "groups"),
+    "pixel_shuffle": _with_settings(nn.PixelShuffle, "upscale_factor"),
+    "pixel_unshuffle": _with_settings(nn.PixelUnshuffle, "downscale_factor"),
     "pad": _pad_module,
     "interpolate": _upsample,
 }
@@ -188,6 +190,10 @@ _CALLS = {
     "reshape": _sizes(torch.reshape),
     "permute": _sizes(torch.permute),
     "expand": _sizes(torch.Tensor.expand),
+    "repeat": lambda node, x: (torch.Tensor.repeat, (x, *node.attrs["sizes"]), {}),
+    "pixel_shuffle": _function(functional.pixel_shuffle, "upscale_factor"),
+    "pixel_unshuffle": _function(functional.pixel_unshuffle, "downscale_factor"),
+    "repeat_interleave": _function(torch.repeat_interleave, "repeats", "dim"),
     "transpose": _function(torch.transpose, "dim0", "dim1"),
     "squeeze": _function(torch.squeeze, "dim"),
     "unsqueeze": _function(torch.unsqueeze, "dim"),
@@ -221,6 +227,8 @@ def _method(node, inputs):
     name = node.target.removeprefix(".")
     if "shape" in node.attrs or "dims" in node.attrs:
         return name, (*inputs, *_asked(node, inputs[0])), {}
+    if "sizes" in node.attrs:
+        return name, (*inputs, *node.attrs["sizes"]), {}
     if "number" in node.attrs:
         return name, _number(None)(node, *inputs)[1], {}
     return name, inputs, {key: value for key, value in node.attrs.items() if key not in ("activation", "out")}
@@ -285,6 +293,6 @@ def _append(graph, root, node, inputs):
         path = node.path.replace(".", "_") if node.is_module and node.path else node.name
         root.add_module(path, _MODULES[node.op](node))
         return graph.call_module(path, inputs)
-    if node.target.startswith("."):
+    if node.target.startswith(".") and node.op != "slice":
         return graph.call_method(*_method(node, inputs))
     return graph.call_function(*_CALLS[node.op](node, *inputs))

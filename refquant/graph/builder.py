@@ -17,7 +17,7 @@ __all__ = ["Builder"]
 # Calls that PyTorch's tracer names after the function, not after the module that they stand in.
 _FUNCTIONS = (
     "add", "sub", "mul", "div", "add_scalar", "mul_scalar", "cat", "stack", "flatten", "reshape", "matmul", "permute", "transpose", "squeeze", "unsqueeze", "slice", "select",
-    "expand", "mean", "pad", "interpolate", "constant",
+    "expand", "repeat", "repeat_interleave", "mean", "pad", "interpolate", "constant",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from refquant.errors import ShapeError
 
 __all__ = [
     "same", "constant", "embedding", "conv", "conv_transpose", "linear", "per_channel", "prelu", "group_norm", "layer_norm", "broadcast", "pool", "adaptive_pool", "mean",
-    "flatten", "reshape", "cat", "stack", "matmul", "permute", "transpose", "squeeze", "unsqueeze", "slice_axis", "select", "expand", "channel_shuffle", "pad", "interpolate", "pair",
+    "flatten", "reshape", "cat", "stack", "matmul", "permute", "transpose", "squeeze", "unsqueeze", "slice_axis", "select", "expand", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "repeat", "repeat_interleave", "pad", "interpolate", "pair",
 ]  # fmt: skip
 
 
@@ -279,6 +279,41 @@ def channel_shuffle(node, x):
     if len(x) < 3 or groups < 1 or (x[1] is not None and x[1] % groups):
         _refuse(node, f"x has shape {_text(x)} but groups={groups} must divide axis 1; choose a divisor")
     return x
+
+
+def pixel_shuffle(node, x):
+    """Images that are as many times larger as a factor says, with fewer channels."""
+    r = node.attrs["upscale_factor"]
+    if len(x) != 4 or r < 1 or (x[1] is not None and x[1] % r**2):
+        _refuse(node, f"x has shape {_text(x)} but must be (N, C, H, W) with channels that {r}² divides; choose another upscale_factor")
+    n, c, h, w = x
+    return (n, None if c is None else c // r**2, *(None if side is None else side * r for side in (h, w)))
+
+
+def pixel_unshuffle(node, x):
+    """Images that are as many times smaller as a factor says, with more channels."""
+    r = node.attrs["downscale_factor"]
+    if len(x) != 4 or r < 1 or any(side is not None and side % r for side in x[2:]):
+        _refuse(node, f"x has shape {_text(x)} but must be (N, C, H, W) with sides that {r} divides; choose another downscale_factor")
+    n, c, h, w = x
+    return (n, None if c is None else c * r**2, *(None if side is None else side // r for side in (h, w)))
+
+
+def repeat(node, x):
+    """Each axis as many times as its size says; sizes may have more axes, before the others."""
+    sizes = tuple(node.attrs["sizes"])
+    if len(sizes) < len(x) or any(k < 0 for k in sizes):
+        _refuse(node, f"sizes={sizes} must be one number, from 0 on, for each of {len(x)} axes or more; correct them")
+    x = (1,) * (len(sizes) - len(x)) + tuple(x)
+    return tuple(None if side is None else side * k for side, k in zip(x, sizes))
+
+
+def repeat_interleave(node, x):
+    """One axis, each entry of which comes several times in a row."""
+    dim = _axis(node, node.attrs["dim"], len(x))
+    if node.attrs["repeats"] < 0:
+        _refuse(node, f"repeats={node.attrs['repeats']} must be from 0 on; correct it")
+    return (*x[:dim], None if x[dim] is None else x[dim] * node.attrs["repeats"], *x[dim + 1 :])
 
 
 def pad(node, x):

@@ -253,6 +253,22 @@ class Value:
         """Append a repetition of axes of length 1; None keeps an axis."""
         return self._plain("expand", name, shape=tuple(shape))
 
+    def pixel_shuffle(self, upscale_factor, *, name=None):
+        """Append a larger image, of channels that become pixels."""
+        return self._plain("pixel_shuffle", name, upscale_factor=upscale_factor)
+
+    def pixel_unshuffle(self, downscale_factor, *, name=None):
+        """Append a smaller image, whose pixels become channels."""
+        return self._plain("pixel_unshuffle", name, downscale_factor=downscale_factor)
+
+    def repeat(self, *sizes, name=None):
+        """Append copies of the whole along each axis."""
+        return self._plain("repeat", name, sizes=sizes)
+
+    def repeat_interleave(self, repeats, dim, *, name=None):
+        """Append copies of each entry of an axis."""
+        return self._plain("repeat_interleave", name, repeats=repeats, dim=dim)
+
     def channel_shuffle(self, groups, *, name=None):
         """Append an exchange of channels between groups."""
         return self._plain("channel_shuffle", name, groups=groups)

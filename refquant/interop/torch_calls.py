@@ -104,6 +104,17 @@ def _stack(place, tensors, dim=0):
     return "stack", list(tensors), {"dim": dim}
 
 
+def _repeat(place, x, *sizes):
+    sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+    return "repeat", [x], {"sizes": tuple(sizes)}
+
+
+def _repeat_interleave(place, x, repeats, dim=None):
+    if dim is None or not isinstance(repeats, int):
+        raise UnsupportedError(f"{place}: repeat_interleave takes one number of repeats along one axis here; write x.repeat_interleave(2, dim=1)")
+    return "repeat_interleave", [x], {"repeats": repeats, "dim": dim}
+
+
 def _mean(place, x, dim=None, keepdim=False, dtype=None):
     if dim is None or dtype is not None:
         raise UnsupportedError(f"{place}: mean with dim={dim} and dtype={dtype} is not supported; name the axes, and no dtype")
@@ -183,6 +194,11 @@ CALLS = {
     "unsqueeze": _unary("unsqueeze", "dim"),
     "select": _unary("select", "dim", "index"),
     "channel_shuffle": _unary("channel_shuffle", "groups"),
+    "pixel_shuffle": _unary("pixel_shuffle", "upscale_factor"),
+    "pixel_unshuffle": _unary("pixel_unshuffle", "downscale_factor"),
+    "repeat": _repeat,
+    "repeat_interleave": _repeat_interleave,
+    "slice": lambda place, x, dim, start, length: ("slice", [x], {"dim": dim, "start": start, "stop": start + length}),
     "mean": _mean,
     "pad": _pad,
     "interpolate": _interpolate,

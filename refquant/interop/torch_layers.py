@@ -131,6 +131,8 @@ LAYERS = {
     **{f"nn.{name}": _plain() for name in ("ReLU", "ReLU6", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "SiLU", "Dropout", "Dropout2d", "Identity")},
     "nn.Flatten": _flatten,
     "nn.ChannelShuffle": _plain("groups"),
+    "nn.PixelShuffle": _plain("upscale_factor"),
+    "nn.PixelUnshuffle": _plain("downscale_factor"),
     "nn.Upsample": _upsample,
     **{f"nn.{name}": _pad for name in ("ZeroPad1d", "ZeroPad2d", "ConstantPad1d", "ConstantPad2d")},
 }

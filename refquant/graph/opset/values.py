@@ -77,7 +77,7 @@ VALUES = (
     GraphOp("constant", (0, 0), {}, {"value": True}, ("get_attr",), _constant, shapes.constant),
     GraphOp("embedding", (1, 1), {}, {"weight": True}, ("nn.Embedding", "F.embedding"), _embedding, shapes.embedding),
     GraphOp("dropout", (1, 1), {}, {}, ("nn.Dropout", "F.dropout", "nn.Dropout2d", "F.dropout2d"), _identity, shapes.same),
-    GraphOp("identity", (1, 1), {}, {}, ("nn.Identity", ".contiguous"), _identity, shapes.same),
+    GraphOp("identity", (1, 1), {}, {}, ("nn.Identity", ".contiguous", ".detach"), _identity, shapes.same),
     GraphOp("quantize", (1, 1), {"out": REQUIRED}, {}, ("quantize",), _quantize, shapes.same),
     GraphOp("quantize_dynamic", (1, 1), {"dtype": "uint8", "symmetric": False, "reduce_range": False, "eps": 2.0**-23}, {}, ("quantize_dynamic",), _quantize_dynamic, shapes.same),
     GraphOp("dequantize", (1, 1), {}, {}, ("dequantize",), _dequantize, shapes.same),

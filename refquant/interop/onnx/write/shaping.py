@@ -70,14 +70,44 @@ def _expand(emit, node, x):
     return moved(emit, node, x, "Expand", _axes(emit, node, ("shape", [1 if n in (-1, None) else n for n in node.attrs["shape"]])))
 
 
-def _channel_shuffle(emit, node, x):
-    n, c, *rest = (-1 if side is None else side for side in x.shape)
-    groups = node.attrs["groups"]
-    if [n, c, *rest].count(-1) > 1:
+def _turned(emit, node, x, apart, order, together):
+    """A value with other axes, turned, and with its own axes again."""
+    if any(shape.count(None) > 1 for shape in (apart, together)):
         emit.refuse(node, f"shuffles a value of shape {x.shape} with more than one open side", "state the shape of the model's inputs")
-    apart = emit.node("Reshape", [x.name, emit.constant(f"{node.name}_apart", np.int64([n, groups, c // groups, *rest]))], emit.fresh(f"{node.name}_apart"))
-    turned = emit.node("Transpose", [apart], emit.fresh(f"{node.name}_turned"), perm=[0, 2, 1, *range(3, len(x.shape) + 1)])
-    return Written(emit.node("Reshape", [turned, emit.constant(f"{node.name}_together", np.int64([n, c, *rest]))], node.name), x.qparams, x.shape)
+    numbers = lambda shape: np.int64([-1 if side is None else side for side in shape])  # noqa: E731
+    split = emit.node("Reshape", [x.name, emit.constant(f"{node.name}_apart", numbers(apart))], emit.fresh(f"{node.name}_apart"))
+    turned = emit.node("Transpose", [split], emit.fresh(f"{node.name}_turned"), perm=order)
+    return Written(emit.node("Reshape", [turned, emit.constant(f"{node.name}_together", numbers(together))], node.name), x.qparams, together)
+
+
+def _channel_shuffle(emit, node, x):
+    n, c, *rest = x.shape
+    groups = node.attrs["groups"]
+    return _turned(emit, node, x, [n, groups, c // groups, *rest], [0, 2, 1, *range(3, len(x.shape) + 1)], tuple(x.shape))
+
+
+def _pixel_shuffle(emit, node, x):
+    (n, c, h, w), r = x.shape, node.attrs["upscale_factor"]
+    return _turned(emit, node, x, [n, c // r**2, r, r, h, w], [0, 1, 4, 2, 5, 3], emit.shapes[node.name])
+
+
+def _pixel_unshuffle(emit, node, x):
+    (n, c, h, w), r = x.shape, node.attrs["downscale_factor"]
+    return _turned(emit, node, x, [n, c, *(k for side in (h, w) for k in (None if side is None else side // r, r))], [0, 1, 3, 5, 2, 4], emit.shapes[node.name])
+
+
+def _repeat(emit, node, x):
+    sizes = node.attrs["sizes"]
+    if len(sizes) != len(x.shape):
+        emit.refuse(node, f"repeats a value of {len(x.shape)} axes along {len(sizes)}", "add the axes by a reshape before")
+    return moved(emit, node, x, "Tile", _axes(emit, node, ("sizes", sizes)))
+
+
+def _repeat_interleave(emit, node, x):
+    dim, times = node.attrs["dim"] % len(x.shape), node.attrs["repeats"]
+    if x.shape[dim] is None:
+        emit.refuse(node, f"repeats along axis {dim}, which is open", "state the shape of the model's inputs")
+    return moved(emit, node, x, "Gather", [emit.constant(f"{node.name}_index", np.repeat(np.arange(x.shape[dim]), times).astype(np.int64))], axis=dim)
 
 
 def _pad(emit, node, x):
@@ -115,6 +145,7 @@ _RESIZE = {
 }  # fmt: skip
 
 RULES = {
-    "flatten": _flatten, "reshape": _reshape, "permute": _permute, "transpose": _transpose, "squeeze": _squeeze, "unsqueeze": _unsqueeze, "slice": _slice,
+    "flatten": _flatten, "reshape": _reshape, "permute": _permute, "transpose": _transpose, "squeeze": _squeeze, "unsqueeze": _unsqueeze, "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle, "repeat": _repeat, "repeat_interleave": _repeat_interleave, "slice": _slice,
     "select": _select, "expand": _expand, "channel_shuffle": _channel_shuffle, "pad": _pad, "interpolate": _interpolate,
 }  # fmt: skip
