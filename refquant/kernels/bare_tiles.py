@@ -83,7 +83,7 @@ def _bare_bundles(field, left_parts, bundles, groups, n, height, near, start, sc
             for half in range((n + 7) // 8):
                 b8 = 0 if near else g * halves + half
                 bundle_panel(
-                    count, field.ctypes.data + (0 if near else g * left.group_step), offsets.ctypes.data, words,
+                    count, field.ctypes.data + (0 if near else g * left.group_step), offsets.ctypes.data,
                     places.ctypes.data + 4 * b8 * words, counts.ctypes.data + 8 * b8 * counts.shape[1],
                     bundled.ctypes.data + 32 * b8 * words, start.ctypes.data, scratch.ctypes.data + 32 * (half % 2), 0,
                     LINE_NONE, 0, 8, stage.ctypes.data,

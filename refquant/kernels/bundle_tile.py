@@ -18,7 +18,7 @@ from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vect
 __all__ = ["bundle_panel"]
 
 _ROWS = (8, 4, 2, 1)
-_LANES, _WORD, _LINE = 8, 32, 64
+_LANES, _WORD = 8, 32
 _I32V, _I16V, _I8V = vector(I32, 8), vector(I16, 16), vector(I8, 32)
 
 
@@ -90,37 +90,23 @@ def _emit_fused(e, acc, lines, line, n0, n, stage):
                     emit_rows(e, s, kind, rows, twice, lines, n, width=_LANES)
 
 
-def _emit_panel(e, rows, base, offsets, words, *args):
-    """Write the loop over the rows: as many of the highest tiles as fit, each of which fetches its part of the next block of B; then lower ones."""
-    *others, b, start, c, pitch, line, n0, n, stage = args
-    done, block = e.variable(e.constant(0)), e.mul(words, _WORD)
-    ahead, highest = e.variable(e.add(b, block)), e.builder.sdiv(rows, e.constant(_ROWS[0]))
-    lines = e.builder.sdiv(block, e.mul(e.larger(highest, 1), _LINE))
-    part = e.mul(e.add(lines, 1), _LINE)
-
-    def tile(size):
-        i = e.get(done)
-        at, target = e.add(offsets, e.mul(i, 8)), e.add(c, e.mul(pitch, i))
-        _emit_tile(e, size, base, at, *others, b, start, target, pitch, line, n0, n, stage)
-        e.set(done, e.add(i, size))
-
-    with e.loop(highest):
-        with e.loop(part, step=_LINE) as fetched:
-            e.prefetch(e.add(e.get(ahead), fetched))
-        e.set(ahead, e.add(e.get(ahead), part))
-        tile(_ROWS[0])
-    for size in _ROWS[1:]:
+def _emit_panel(e, rows, base, offsets, *args):
+    """Write the loop over the rows: as many of the highest tiles as fit, then lower ones. Fetching the next block of B costs more than it saves."""
+    *others, c, pitch, line, n0, n, stage = args
+    done = e.variable(e.constant(0))
+    for size in _ROWS:
         with e.loop(e.builder.sdiv(e.sub(rows, e.get(done)), e.constant(size))):
-            tile(size)
+            i = e.get(done)
+            at, target = e.add(offsets, e.mul(i, 8)), e.add(c, e.mul(pitch, i))
+            _emit_tile(e, size, base, at, *others, target, pitch, line, n0, n, stage)
+            e.set(done, e.add(i, size))
 
 
-bundle_panel = emitted_function("bundle_panel", types.none, [types.int64] * 14, _emit_panel)
-"""``bundle_panel(rows, base, offsets, words, places, counts, b, start, c, pitch, line, n0, n, stage)``
+bundle_panel = emitted_function("bundle_panel", types.none, [types.int64] * 13, _emit_panel)
+"""``bundle_panel(rows, base, offsets, places, counts, b, start, c, pitch, line, n0, n, stage)``
 
 rows, base, offsets, start, c, pitch, line, n0, n, stage
     As for the functions of `refquant.kernels.tile.panel_function`; 8 columns wide.
-words
-    Of k.
 places, counts
     Address of an int32 for each word, its offset from a row's start in bytes; and of one int64 for each of `SIZES`, how many bundles there are.
 b

@@ -173,7 +173,7 @@ def _product_kernel(name, finishes, joins):
                             for half in range((n + 7) // 8):
                                 b8 = 2 * (g * n16 + c16) + half
                                 bundle_panel(
-                                    some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done, n_words,
+                                    some, field.ctypes.data + g * left.group_step, offsets.ctypes.data + 8 * done,
                                     places.ctypes.data + 4 * b8 * n_words, counts.ctypes.data + 8 * b8 * counts.shape[1],
                                     bundled.ctypes.data + 32 * b8 * n_words, start.ctypes.data + 64 * (g * n16 + c16) + 32 * half,
                                     acc + 8 * half * (item if straight else 4), pitch, line if straight else LINE_NONE,

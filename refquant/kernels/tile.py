@@ -18,7 +18,7 @@
     pairs256      4       vpmaddubsw, vpmaddwd ymm                   the same
 
 Where the bytes of A are low no pair saturates, up to 127 never, for ``127 * 128 * 2 < 2**15``. There ``pairs256`` is exact, and faster:
-see the limits in `refquant.kernels.columns`.
+see the limits in `refquant.kernels.columns`. Faster still are bundles of such words, in tiles of their own: `refquant.kernels.bundles`.
 
 The k of a product may lie in several runs (the rows of a convolution's window), whose starts are a table. A tile begins with
 given values and sums modulo ``2**32``, so all rungs but the pairs give the same bits.
