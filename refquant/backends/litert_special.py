@@ -90,6 +90,13 @@ def _interpolate(evaluate, problem):
     return to_channels_last(np.moveaxis(y, -1, 1))
 
 
+def _matmul(evaluate, problem):
+    a, b, out = problem["a"], problem["b"], problem["out"]
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    options = ("BatchMatMulOptions", {"adjX": False, "adjY": False})
+    return evaluate("BATCH_MATMUL", 3, options, [(q.values, _scales(q)) for q in (a, b)], [], (shape, "int8", out.scale, out.zero_point))
+
+
 def _linear_dynamic(evaluate, problem):
     x, w, bias = np.asarray(problem["x"], np.float32), problem["w"], problem.get("bias")
     fields = {"fusedActivationFunction": int(problem.get("activation") == "relu"), "asymmetricQuantizeInputs": not problem.get("symmetric", False)}
@@ -103,6 +110,8 @@ def refuse_special(problem):
     op = problem.op
     if op.startswith("conv_transpose"):
         return _refuse_transposed(problem)
+    if op == "matmul" and (problem.get("out") is None or problem.get("bias") is not None or problem["b"].qparams.per_channel):
+        return "BATCH_MATMUL of int8 gives int8, without a bias, per tensor"
     if op == "hardtanh" and (problem.get("min_val", -1.0), problem.get("max_val", 1.0)) != (-1.0, 1.0):
         return "RELU_N1_TO_1 has the limits -1 and 1 alone"
     if op == "linear_dynamic" and (problem["w"].dtype != "int8" or np.any(problem["w"].qparams.zero_point) or problem.get("reduce_range")):
@@ -138,6 +147,7 @@ SPECIAL_CALLS = {
     "conv_transpose1d": lambda evaluate, problem: _conv_transpose2d(evaluate, as_images(problem))[:, :, 0],
     "conv_transpose2d": _conv_transpose2d,
     "linear_dynamic": _linear_dynamic,
+    "matmul": _matmul,
     "relu6": _elementwise("RELU6", 2),
     "hardtanh": _elementwise("RELU_N1_TO_1"),
     "prelu": _prelu,

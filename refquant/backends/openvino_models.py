@@ -127,6 +127,17 @@ def _binary(op):
     return model
 
 
+def _matmul(problem):
+    g = ModelBuilder()
+    return _finish(g, g.node("MatMul", [_real(g, name, problem[name]) for name in "ab"], "product"), problem, problem["out"])
+
+
+def _where(problem):
+    g = ModelBuilder()
+    condition = g.feed("condition", np.asarray(problem["condition"]))
+    return _finish(g, g.node("Where", [condition, *(_real(g, f"of_{name}", problem[name]) for name in "xy")], "chosen"), problem, problem["out"])
+
+
 def _cat(problem):
     g = ModelBuilder()
     reals = [_real(g, f"x{i}", q) for i, q in enumerate(problem["tensors"])]
@@ -229,6 +240,8 @@ QDQ_MODELS = {
     "add": _binary("Add"),
     "mul": _binary("Mul"),
     "cat": _cat,
+    "matmul": _matmul,
+    "where": _where,
     "relu": _relu,
     "sigmoid": _function("Sigmoid"),
     "tanh": _function("Tanh"),

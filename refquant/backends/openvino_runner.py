@@ -96,6 +96,8 @@ def _refuse(problem):
         return "codes must be of 8 bits"
     if problem.op in _PRODUCTS:
         return _refuse_product(problem)
+    if problem.op == "matmul":
+        return _refuse_factors(problem)
     if problem.op == "quantize_dynamic" and (problem.get("dtype", "uint8") != "uint8" or problem.get("reduce_range")):
         return "DynamicQuantizeLinear gives uint8, the whole of it"
     if problem.op == "fake_quantize" and (problem["qparams"].qmin, problem["qparams"].qmax) != (problem["qparams"]._type.qmin, problem["qparams"]._type.qmax):
@@ -136,6 +138,15 @@ def _left_empty(problem):
 def _ordered(problem):
     low, high = (problem.get(name) for name in (("min", "max") if problem.op == "clamp" else ("min_val", "max_val")))
     return low is None or high is None or low <= high
+
+
+def _refuse_factors(problem):
+    out = problem.get("out")
+    if out is None or problem.get("bias") is not None or problem["b"].qparams.per_channel:
+        return "products of two activations are per tensor, without a bias, and without a QuantizeLinear they run in float32"
+    if problem["a"].qparams.zero_point or problem["b"].qparams.zero_point or problem["b"].dtype != "int8":
+        return "factors with zero points, and a second one of uint8, run in float32"
+    return None if out.dtype == problem["a"].dtype else "the first factor and the output must have one dtype"
 
 
 def _refuse_product(problem):

@@ -79,8 +79,6 @@ NOT_OFFERED = (
 
 #: Operators that an engine has and whose forms its profile has too, for others, but that were never held against it: asking for these is an `UnsupportedError` as well.
 NOT_DESCRIBED = (
-    Note("matmul", _TFLITE, "BATCH_MATMUL of two tensors of codes"),
-    Note("matmul where", "openvino", "MatMul of two activations, and Select"),
 )
 
 #: Differing outputs of `refquant.verify.libm_sweep` with its defaults, on torch 2.13.0, onnxruntime 1.32.0 and LiteRT 2.1: (operator, engine): (differing, outputs).
@@ -164,6 +162,9 @@ CONDITIONS = (
     Note("matmul", "onnxruntime", "QLinearMatMul, and MatMulIntegerToFloat where there is no out; on a CPU with AVX512-VNNI, on another as linear on that level"),
     Note("gemm", "onnxruntime", "QGemm; on a CPU with AVX512-VNNI, on another as linear on that level; K of 1 and more"),
     Note("where", "onnxruntime", "QLinearWhere"),
+    Note("matmul", _TFLITE, "BATCH_MATMUL of two tensors of codes, without a bias, per tensor"),
+    Note("matmul", "openvino", f"{_OPENVINO}, zero points of 0, the second factor int8, per tensor, without a bias: all else runs in float32; held on a CPU with AVX2, by the profile on that level"),
+    Note("where", "openvino", _OPENVINO),
     Note("attention", "onnxruntime", "QAttention by MLAS's kernels for AVX2 and FMA; without past keys"),
     Note("lstm_dynamic", "onnxruntime", "DynamicQuantizeLSTM on a CPU with FMA; without peepholes, clipping and lengths of sequences"),
     Note("embed_layer_norm", "onnxruntime", "QEmbedLayerNormalization"),

@@ -28,6 +28,8 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), p
         chosen = uses_depthwise_volume(x_shape=x_shape, w_shape=w_shape, groups=groups)
     elif form.rule == "onednn_reference":
         chosen = uses_onednn_reference(w_shape=w_shape, groups=groups)
+    elif form.rule == "symmetric":
+        chosen = not any(zero_points)
     elif form.rule == "onednn_volume":
         chosen = is_depthwise_volume(w_shape=w_shape, groups=groups)
     elif form.rule == "onednn_groups":

@@ -13,6 +13,7 @@ _RANGE = RangeForm(shift="product", contraction="none", reduced=True)
 _POOL = RangeForm(shift="quotient", contraction="fma", reduced=False)
 # intel_cpu/src/dnnl_postops_composer.cpp; low_precision_transformations/src: convolution.cpp, mat_mul.cpp.
 _CONV = RangeProductForm(zero_point="sum", bias="sum", contraction="fma", plain=True, drift=True, float_sums="signed")
+_LINEAR = _CONV.replace(zero_point="range", bias="shift", float_sums="none")
 
 OPENVINO = Numerics(
     name="openvino",
@@ -27,7 +28,8 @@ OPENVINO = Numerics(
     requantize=_RANGE,
     dequantize=DequantizeForm(formula="fma"),
     dequantize_channel=DequantizeForm(formula="fma"),
-    linear=_CONV.replace(zero_point="range", bias="shift", float_sums="none"),
+    linear=_LINEAR,
+    matmul=_LINEAR,
     linear_real=None,
     conv=_CONV,
     conv_real=None,

@@ -26,7 +26,7 @@ class Dispatch(Form):
         ``x86``: PyTorch's ``should_use_onednn_quant``; ``x86_held``: the same where the libraries, but not PyTorch, are held to a lower
         level by their environment variables; ``depthwise_volume``: QNNPACK's kernel of 27 taps; ``onednn_reference``: oneDNN's kernel for
         what its fast ones do not take; ``onednn_volume`` and ``onednn_groups``: its older kernels for
-        depthwise volumes, and for groups in fours. See `refquant.numerics.dispatch`.
+        depthwise volumes, and for groups in fours; ``symmetric``: XNNPACK's delegate, which takes a second factor without a zero point. See `refquant.numerics.dispatch`.
     vnni
         Whether the CPU that is modelled has AVX512-VNNI, which ``x86`` asks for; where a processor level is given, ``x86`` asks that.
     yes, no
@@ -39,7 +39,7 @@ class Dispatch(Form):
     no: ProductForm
 
     def __post_init__(self):
-        choose("Dispatch", "rule", self.rule, ["x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups"])
+        choose("Dispatch", "rule", self.rule, ["x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups", "symmetric"])
         if not isinstance(self.vnni, bool):
             raise ArgumentError(f"Dispatch: vnni={self.vnni!r} must be True or False")
         for side in ("yes", "no"):
@@ -75,6 +75,8 @@ class Numerics:
     linear, conv : ProductForm or Dispatch
     linear_int8 : ProductForm or None
         Of linear layers on int8 activations, where another kernel takes them.
+    matmul : ProductForm, Dispatch, RangeProductForm or None
+        Of products of two activations, where another kernel takes them than that of linear layers.
     linear_real : RealForm or None
     conv_real : RealForm, Dispatch or None
     conv_transpose : TransposedForm, Dispatch, RangeProductForm or None
@@ -135,6 +137,7 @@ class Numerics:
     adaptive_avg_pool: PoolForm
     cat: CatForm
     linear_int8: ProductForm | None = None
+    matmul: ProductForm = None
     dynamic: DynamicForm = None
     clamp: QuantizeForm = None
     requantize: RequantizeForm = None
@@ -272,6 +275,7 @@ def section_types():
         "dequantize_channel": (DequantizeForm,),
         "linear": product,
         "linear_int8": (ProductForm,),
+        "matmul": product,
         "linear_real": (RealForm,),
         "conv": product,
         "conv_real": (RealForm, Dispatch),

@@ -2,7 +2,7 @@
 
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
-from refquant.numerics.profile import Numerics
+from refquant.numerics.profile import Dispatch, Numerics
 from refquant.numerics.special_forms import CodeBilinearForm, RequantizeForm, RowDynamicForm, SoftmaxForm
 from refquant.numerics.tail_forms import DepthwiseTailForm, NarrowProductForm, TransposedTailForm, VectorQuantizeForm
 
@@ -13,6 +13,8 @@ _FIXED = ProductForm(
     accumulator="exact", arithmetic="fixed_gemmlowp", multiplier="double", x_scale="direct", w_scale="direct", y_scale="direct",
     bias="int32", zero_point="after", rounding="half_away", overflow="saturate", relu="code",
 )  # fmt: skip
+# batch_matmul.cc: GetQuantizedConvolutionMultipler, the product of the scales in float32.
+_MATMUL = _FIXED.replace(multiplier="f64(xw)/y")
 # mul.cc: the multiplier is computed in float32 before it becomes an integer.
 _MUL = _FIXED.replace(multiplier="(xw)/y")
 # XNNPACK requantization.h, the float32 form that its x86 kernels use.
@@ -81,6 +83,7 @@ TFLITE_REF = Numerics(
     dequantize=DequantizeForm(formula="sub_mul"),
     dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_FIXED.replace(arithmetic="float64"),
+    matmul=_MATMUL,
     conv=_FIXED,
     requantize=_REQUANTIZE,
     add=GemmlowpAddForm(body="gemmlowp", vector=0),
@@ -105,6 +108,8 @@ TFLITE_OPT = Numerics(
     dequantize=VectorDequantizeForm(formula="mul_add", tail="sub_mul", vector=8),
     dequantize_channel=DequantizeForm(formula="mul_add"),
     linear=_FIXED.replace(arithmetic="fixed_half_up", multiplier="f64(xw)/y, double"),
+    # batch_matmul.cc: on x86 the optimized kernel has no more for two tensors of codes than the reference.
+    matmul=_MATMUL,
     conv=_CONV_OPT,
     requantize=_REQUANTIZE.replace(body="half_up", vector=16),
     add=GemmlowpAddForm(body="neon", vector=16),
@@ -129,6 +134,8 @@ XNNPACK = Numerics(
     dequantize=DequantizeForm(formula="sub_mul"),
     dequantize_channel=DequantizeForm(formula="sub_mul"),
     linear=_XNN,
+    # What the delegate leaves goes to the kernel of the other resolvers.
+    matmul=Dispatch(rule="symmetric", vnni=False, yes=_XNN, no=_MATMUL),
     conv=_XNN,
     requantize=_REQUANTIZE.replace(body="byte", tail="byte"),
     add=FixedAddForm(bits=20, rounding="half_up"),

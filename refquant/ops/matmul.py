@@ -5,7 +5,9 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.errors import ArgumentError, ShapeError
+from refquant.errors import ArgumentError, ShapeError, UnsupportedError
+from refquant.numerics.dispatch import resolve
+from refquant.numerics.range_forms import RangeProductForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.broadcast import broadcast_shape
 from refquant.ops.linear import linear, linear_reference
@@ -53,8 +55,27 @@ def product_of_stacks(a, b, bias=None, *, out=None, numerics, isa=None, layer=li
     return y if out is None else QTensor(y, out)
 
 
+def _matmul(a, b, bias, out, numerics, isa, layer):
+    profile = profiles.get(numerics)
+    profile.check_offered("matmul")
+    if profile.matmul is None:
+        return product_of_stacks(a, b, bias, out=out, numerics=profile, isa=isa, layer=layer)
+    place = f"matmul[{profile.name}]"
+    check_factors(a, b, place)
+    if bias is not None or b.qparams.per_channel:
+        what = "a bias" if bias is not None else "parameters of columns"
+        raise UnsupportedError(f"{place}: {profile.engine} multiplies two activations without {what}; leave it out, or take linear where b is a layer's weight")
+    if isinstance(profile.matmul, RangeProductForm) and (a.qparams.zero_point or b.qparams.zero_point or b.dtype != "int8"):
+        zeros = a.qparams.zero_point, b.qparams.zero_point
+        raise UnsupportedError(f"{place}: zero points {zeros} and b of {b.dtype}, with which {profile.engine} dequantizes and sums in float32; use zero points of 0 and int8 for b")
+    profile = profile.on(isa, place)
+    form = resolve(profile.matmul, x_shape=a.shape, w_shape=b.shape, groups=1, zero_points=(b.qparams.zero_point,))
+    profile = profile.replace(linear=form, linear_int8=None, name=profile.name)
+    return product_of_stacks(a, b, out=out, numerics=profile, layer=layer)
+
+
 def matmul(a, b, bias=None, *, out=None, numerics="onnxruntime", isa=None):
-    """Multiply two quantized tensors: ``y = a @ b + bias``; ``QLinearMatMul``, and ``MatMulIntegerToFloat`` where `out` is left out.
+    """Multiply two quantized tensors: ``y = a @ b + bias``; ``QLinearMatMul``, and ``MatMulIntegerToFloat`` where `out` is left out; TFLite's ``BATCH_MATMUL``.
 
     ``acc[m, n] = Σ_k (a[m, k] − za) · (b[k, n] − zb[n])`` in int32, then the profile's output stage, as for `refquant.ops.linear`.
 
@@ -65,7 +86,7 @@ def matmul(a, b, bias=None, *, out=None, numerics="onnxruntime", isa=None):
     b : QTensor, (..., K, N)
         uint8 or int8, per tensor or per column (along its last axis). The axes before the last two broadcast.
     bias : array_like, (N,), optional
-        As for `refquant.ops.linear`.
+        As for `refquant.ops.linear`; this and columns' parameters for profiles without a section ``matmul`` alone.
     out : QParams, optional
         None asks for float32.
     numerics : str or Numerics
@@ -81,7 +102,7 @@ def matmul(a, b, bias=None, *, out=None, numerics="onnxruntime", isa=None):
     ArgumentError, ShapeError
         Parameters of rows, factors that do not share K, axes that do not broadcast.
     UnsupportedError
-        The engine has no such operator.
+        The engine has no such operator, or dequantizes the factors first.
 
     Exactness
     ---------
@@ -89,7 +110,8 @@ def matmul(a, b, bias=None, *, out=None, numerics="onnxruntime", isa=None):
 
     Source
     ------
-    ONNX Runtime 1.32, core/providers/cpu/quantization/quantize_linear_matmul.cc, contrib_ops/cpu/quantization/dynamic_quantize_matmul.cc.
+    ONNX Runtime 1.32, core/providers/cpu/quantization/quantize_linear_matmul.cc, contrib_ops/cpu/quantization/dynamic_quantize_matmul.cc;
+    LiteRT 2.3.0, tensorflow/lite/kernels/batch_matmul.cc; OpenVINO 2026.4, low_precision_transformations/src/mat_mul.cpp.
 
     Examples
     --------
@@ -99,11 +121,9 @@ def matmul(a, b, bias=None, *, out=None, numerics="onnxruntime", isa=None):
     >>> matmul(a, b).tolist(), matmul(a, b, out=rq.QParams(0.5, 3, "uint8")).values.tolist()
     ([[[0.75, -0.75]]], [[[5, 1]]])
     """
-    profiles.get(numerics).check_offered("matmul")
-    return product_of_stacks(a, b, bias, out=out, numerics=numerics, isa=isa)
+    return _matmul(a, b, bias, out, numerics, isa, linear)
 
 
 def matmul_reference(a, b, bias=None, *, out=None, numerics="onnxruntime", isa=None):
     """Same result as `matmul`, in NumPy."""
-    profiles.get(numerics).check_offered("matmul")
-    return product_of_stacks(a, b, bias, out=out, numerics=numerics, isa=isa, layer=linear_reference)
+    return _matmul(a, b, bias, out, numerics, isa, linear_reference)

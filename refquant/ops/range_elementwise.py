@@ -3,6 +3,7 @@
     quantize       range(x)
     sum            fma(a − f(za + f(f(zb · sb) / sa)), f(sa / sb), b)     into the range divided by sb
     product        ((a − za) · sa) · ((b − zb) · sb); where zb is 0: ((a − za) · f(sa · sb)) · b
+    choice         (a − za) · sa or (b − zb) · sb
     concatenation  a − za                                                 into the range divided by sa
     leaky ReLU     of a, into the range divided by sa, where za is 0; else of (a − za) · sa
     functions      of (a − za) · sa
@@ -21,7 +22,7 @@ from refquant.core.fma import fma32
 from refquant.core.range_steps import range_codes, range_of, steps_of
 from refquant.core.rounding import Round, round_real
 
-__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_function", "range_prelu", "range_softmax", "range_bilinear", "range_limit", "range_mean", "range_reduced"]
+__all__ = ["range_quantize", "range_fake_quantize", "range_sum", "range_product", "range_copy", "range_choice", "range_function", "range_prelu", "range_softmax", "range_bilinear", "range_limit", "range_mean", "range_reduced"]
 
 _F = np.float32
 
@@ -79,6 +80,11 @@ def range_product(form, qa, qb, out, a, b, activation):
         else:  # the scale of b moves through the product
             real = _centred(a, qa) * (_F(qa.scale) * _F(qb.scale)) * b.astype(_F)
         return _codes(form, real, out, _F(1), activation == "relu")
+
+
+def range_choice(form, condition, qx, qy, out, x, y):
+    """Return the codes of a choice."""
+    return _codes(form, np.where(condition, _real(x, qx), _real(y, qy)), out, _F(1))
 
 
 def range_copy(form, q, out, codes):

@@ -5,8 +5,10 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError
+from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.broadcast import broadcast_shape
+from refquant.ops.range_elementwise import range_choice
 from refquant.ops.requantize import requantize, requantize_reference
 
 __all__ = ["where", "where_reference", "chosen_codes"]
@@ -24,6 +26,8 @@ def chosen_codes(condition, x, y, *, out, numerics, convert=requantize):
     if x.dtype != y.dtype or x.dtype != check_out(out, place).dtype:
         raise ArgumentError(f"{place}: x is {x.dtype}, y {y.dtype} and out {out.dtype}; all three must be of one dtype")
     broadcast_shape(place, condition=condition, x=x, y=y)
+    if isinstance(profile.quantize, RangeForm):
+        return QTensor(range_choice(profile.quantize, condition, x.qparams, y.qparams, out, x.values, y.values).astype(out.storage), out)
     x, y = (convert(q, out=out, numerics=profile).values for q in (x, y))
     return QTensor(np.ascontiguousarray(np.where(condition, x, y)), out)
 
@@ -56,11 +60,11 @@ def where(condition, x, y, *, out, numerics="onnxruntime"):
 
     Exactness
     ---------
-    Bit-exact: dequantize, then quantize, by a table of 256 entries.
+    Bit-exact: dequantize, then quantize, by a table of 256 entries. OpenVINO dequantizes by a difference and a product and chooses between real numbers.
 
     Source
     ------
-    ONNX Runtime 1.32, contrib_ops/cpu/quantization/qlinear_where.cc.
+    ONNX Runtime 1.32, contrib_ops/cpu/quantization/qlinear_where.cc; OpenVINO 2026.4, ``Select`` between FakeQuantize.
 
     Examples
     --------

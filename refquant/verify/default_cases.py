@@ -144,9 +144,9 @@ def case_stream(op, profile, *, seed=0):
         shape = wrap if strategy == "wrap" else large if i >= _ROUNDS * len(stream.small) and i % 2 else small
         case = Case(op=op, profile=profile.name, shape=next(shape), strategy=strategy, seed=seed + i)
         if profile.name in _INT8_ALONE:
-            chosen = ("int8", *(o for o in chosen if o not in ("int8", "uint8", "int32", "asymmetric")))
+            chosen = ("int8", *(o for o in chosen if o not in ("int8", "uint8", "int32", *(["asymmetric"] if op != "matmul" else []))))
         if isinstance(profile.conv, RangeProductForm) and op in _PRODUCTS:
-            chosen = tuple(o for o in chosen if o not in ("uint8", "asymmetric")) + ("symmetric",) * op.startswith("conv_transpose")
+            chosen = tuple(o for o in chosen if o not in ("uint8", "asymmetric")) + ("symmetric",) * op.startswith(("conv_transpose", "matmul"))
         if strategy == "offset":
             chosen = tuple(o for o in chosen if o not in ("nobias", "float"))
         yield case.replace(options=chosen if "nobias" in chosen or i % 5 == 4 else chosen + _bias_option(op, profile, chosen))
@@ -178,6 +178,8 @@ def _section(op, options):
 
 def _offered(op, profile, options):
     """Whether a profile has what a set of options asks for; whether the engine has it is for its runner to say."""
+    if op == "matmul" and profile.matmul is not None and "per_channel" in options:
+        return False
     if op in _PRODUCTS:
         if not _POST.isdisjoint(options) and (profile.post is None or op not in ("linear", "conv2d")):
             return False

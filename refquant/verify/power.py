@@ -25,7 +25,7 @@ UNDECIDED = ("sigmoid", "tanh", "elu", "celu", "gelu", "softmax")
 COMPOSED = {
     "quantize_dynamic": ("dynamic",), "linear_dynamic": ("dynamic",), "conv1d_dynamic": (), "conv2d_dynamic": (), "conv3d_dynamic": (),
     "requantize": ("requantize",), "relu6": (), "hardtanh": (), "mul_scalar": (),
-    **dict.fromkeys(("matmul", "gemm", "where", "attention", "lstm_dynamic", "embed_layer_norm"), ()),
+    "matmul": ("matmul",), **dict.fromkeys(("gemm", "where", "attention", "lstm_dynamic", "embed_layer_norm"), ()),
 }  # fmt: skip
 
 #: Which functions of one code read a field of their form, where not all do; and which tell two styles apart.

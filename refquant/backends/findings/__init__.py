@@ -13,12 +13,13 @@ from refquant.backends.findings.elementwise import ELEMENTWISE
 from refquant.backends.findings.event import Event, reproduce_event
 from refquant.backends.findings.events import EVENTS
 from refquant.backends.findings.finding import Finding, Reproduction, reproduce_call
+from refquant.backends.findings.openvino import OPENVINO
 from refquant.backends.findings.products import PRODUCTS
 from refquant.errors import ArgumentError, choose
 
 __all__ = ["FINDINGS", "Event", "Finding", "Reproduction", "find", "reproduce"]
 
-FINDINGS = (*CONVERSIONS, *PRODUCTS, *ELEMENTWISE, *EVENTS)
+FINDINGS = (*CONVERSIONS, *PRODUCTS, *ELEMENTWISE, *OPENVINO, *EVENTS)
 
 if len({finding.name for finding in FINDINGS}) != len(FINDINGS):
     raise ArgumentError("findings: two findings share a name; rename one")

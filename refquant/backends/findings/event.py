@@ -14,7 +14,8 @@ from typing import Callable
 import numpy as np
 
 from refquant.backends.findings.finding import Reproduction
-from refquant.errors import RefquantError
+from refquant.errors import BackendMissing, RefquantError
+from refquant.verify.held import level_here
 from refquant.verify.shown import Shown
 
 __all__ = ["Event", "reproduce_event", "main"]
@@ -37,6 +38,8 @@ class Event:
         Without arguments; what the engine gives by refquant's description, and what one would expect.
     defect : bool
         Whether nobody meant it.
+    level : str
+        ``avx2`` where it takes a processor without AVX512-VNNI.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Event:
     expect: Callable
     expected_by: str
     defect: bool = False
+    level: str = ""
 
     @property
     def profile(self):
@@ -61,7 +65,14 @@ def reproduce_event(event, asked):
     Returns
     -------
     Reproduction
+
+    Raises
+    ------
+    BackendMissing
+        The event takes another processor level.
     """
+    if asked and event.level and level_here() is None:
+        raise BackendMissing(f"findings: {event.name} shows on a processor level of {event.level}, but this one has AVX512-VNNI; ask on another")
     numbers = [np.asarray(values, np.float64) for values in (event.oracle(), event.expect())]
     return Reproduction(Shown(numbers[0], numbers[0], _ask(event) if asked else None), numbers[1])
 

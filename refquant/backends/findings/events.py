@@ -23,6 +23,13 @@ EVENTS = (
         live="litert_events:softmax_of_many", oracle=lambda: [-6], expect=lambda: [512], expected_by="512 outputs",
     ),
     Event(
+        name="the-lowest-hybrid-weight-changes-its-sign", engine="tflite_opt", defect=True,
+        title="TFLite's hybrid kernels take a weight of -128 with the wrong sign",
+        text="They multiply absolute values and give the sign of one factor to the other, which for -128 is no int8. From 16 products on, where vectors begin, -128 times a negative "
+        "number is negative. The reference resolver shares the kernel; TFLite's converter writes -127 … 127, PyTorch's observers may write -128.",
+        live="litert_events:lowest_hybrid_weight", oracle=lambda: [-2048, 2032], expect=lambda: [2048, 2032], expected_by="positive sums",
+    ),
+    Event(
         name="a-reused-module-has-one-scale", engine="x86",
         title="A module that is called twice has one output scale after convert_fx, that of its last call",
         text="Each call is observed by itself, but a quantized module holds one scale and one zero point, and the later call overwrites the earlier one's. "

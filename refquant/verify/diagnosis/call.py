@@ -199,7 +199,7 @@ def _resolved(call, profile, section):
     form = getattr(profile, section)
     if not isinstance(form, Dispatch):
         return form
-    x, w = call["x"], call["w"]
+    x, w = (call["a"], call["b"]) if section == "matmul" else (call["x"], call["w"])
     return resolve(form, x_shape=x.shape, w_shape=w.shape, groups=call.arguments.get("groups", 1), zero_points=np.atleast_1d(w.qparams.zero_point), vnni=has_vnni(profile.isa))
 
 
