@@ -5,7 +5,7 @@ The table itself is made from the profiles' forms (`refquant.ops.support`); thes
 
 from typing import NamedTuple
 
-__all__ = ["Note", "NOT_OFFERED", "NOT_DESCRIBED", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions", "is_described"]
+__all__ = ["Note", "NOT_OFFERED", "CONDITIONS", "LIBM_COUNTS", "LIBM_SETS", "absence", "conditions"]
 
 _ATEN = "fbgemm onednn x86"
 _TORCH = _ATEN + " qnnpack"
@@ -75,10 +75,6 @@ NOT_OFFERED = (
     Note("where", "inductor", "X86InductorQuantizer annotates no choice: it stays in float32"),
     Note("where", _TFLITE, "SELECT copies codes, so all parameters are the same and there is nothing to compute"),
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
-)
-
-#: Operators that an engine has and whose forms its profile has too, for others, but that were never held against it: asking for these is an `UnsupportedError` as well.
-NOT_DESCRIBED = (
 )
 
 #: Differing outputs of `refquant.verify.libm_sweep` with its defaults, on torch 2.13.0, onnxruntime 1.32.0 and LiteRT 2.1: (operator, engine): (differing, outputs).
@@ -246,7 +242,7 @@ def _base(profile):
     return profile.partition("+")[0].partition("@")[0]
 
 
-_ABSENT, _CONDITIONS, _UNDESCRIBED = _index(NOT_OFFERED), _index(CONDITIONS), _index(NOT_DESCRIBED)
+_ABSENT, _CONDITIONS = _index(NOT_OFFERED), _index(CONDITIONS)
 
 
 def absence(op, profile):
@@ -258,17 +254,6 @@ def absence(op, profile):
     'CONV_3D has float kernels alone'
     """
     return next(iter(_ABSENT.get((op, _base(profile)), ())), None)
-
-
-def is_described(op, profile):
-    """Whether an operator that an engine has was held against it.
-
-    Examples
-    --------
-    >>> is_described("matmul", "tflite_ref"), is_described("matmul", "onnxruntime")
-    (False, True)
-    """
-    return (op, _base(profile)) not in _UNDESCRIBED
 
 
 def conditions(op, profile):

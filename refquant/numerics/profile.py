@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
-from refquant.numerics.coverage import absence, is_described
+from refquant.numerics.coverage import absence
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
 from refquant.numerics.forms import (
     AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm,
@@ -243,8 +243,6 @@ class Numerics:
         reason = absence(op, own) or (None if described else absence(section, own))
         if reason:
             raise UnsupportedError(f"{op}[{self.name}]: {self.engine} has no such operation: {reason}; choose another profile, see refquant.numerics.names()")
-        if not is_described(op, self.name):
-            raise UnsupportedError(f"{op}[{self.name}]: the profile does not describe how {self.engine} computes this; choose another profile, see refquant.numerics.names()")
 
     def differences(self, other):
         """Return ``[(section, field, mine, theirs)]`` of all fields in which two profiles differ."""

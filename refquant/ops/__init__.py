@@ -107,7 +107,7 @@ OPS = (
     Op("instance_norm", instance_norm, instance_norm, ("group_norm",)),
     Op("quantize_embedding", quantize_embedding, quantize_embedding, ()),
     Op("embedding_bag", embedding_bag, embedding_bag, ("embedding",)),
-    Op("matmul", matmul, matmul_reference, ("matmul", "linear", "linear_int8", "linear_real")),
+    Op("matmul", matmul, matmul_reference, ("linear", "linear_int8", "linear_real", "matmul")),
     Op("gemm", gemm, gemm_reference, ("linear", "linear_int8", "linear_real")),
     Op("where", where, where_reference, ("requantize", "quantize", "dequantize")),
     Op("attention", attention, attention_reference, ("linear_real",)),

@@ -4,7 +4,7 @@ from enum import Enum
 
 from refquant import numerics
 from refquant.errors import ArgumentError, choose
-from refquant.numerics.coverage import absence, conditions, is_described
+from refquant.numerics.coverage import absence, conditions
 
 __all__ = ["Support", "support", "support_table"]
 
@@ -50,8 +50,6 @@ def support(op, profile):
     reason = absence(op, profile.name)
     if reason is not None:
         return Support.ABSENT, [reason]
-    if not is_described(op, profile.name):
-        return Support.UNKNOWN, []
     if op in _SAME:
         return Support.SAME, []
     if getattr(profile, sections[0]) is None:
