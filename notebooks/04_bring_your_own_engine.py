@@ -72,7 +72,7 @@ fig, ax = plt.subplots()
 ax.hist(others, 101, range=(0, 1), color=BLUE, alpha=0.4, label="bits agree")
 ax.hist(ties, 101, range=(0, 1), color=RED, label="bits differ")
 ax.set(yscale="log", ylim=(0.5, None), xlabel="where the exact result lies between two codes", ylabel="outputs")
-ax.legend()
+ax.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 fig.tight_layout()
 assert len(ties) == result.differing and np.abs(np.array(ties) - 0.5).max() < 1e-5
 

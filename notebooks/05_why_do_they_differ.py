@@ -54,7 +54,7 @@ differ = theirs != ours
 plt.hist([fraction[differ], fraction[~differ]], bins=64, range=(0, 1), stacked=True, color=["#b4432f", "#aeb8c2"], label=["different", "equal"])
 plt.xlabel("fraction of the real value (0.5 is a tie)")
 plt.ylabel("outputs")
-plt.legend(frameon=False)
+plt.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 assert np.abs(fraction[differ] - 0.5).max() < 1e-5
 
 # %% [markdown]

@@ -128,7 +128,7 @@ ax.axvline(100 * mobile.float_right / mobile.images, color="black", ls="--", lw=
 ax.set(yticks=np.arange(3) + 0.18, xlim=(97, 100), xlabel="right answers of digits_mobilenet, per cent (dashed: float32)")
 ax.set_yticklabels(names)
 ax.invert_yaxis()
-ax.legend(frameon=False, loc="lower right")
+ax.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 fig.tight_layout()
 
 assert mobile.networks[2].right_there > mobile.networks[1].right_there, "for this network, 7 bits of activations cost more than saturation"

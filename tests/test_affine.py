@@ -67,12 +67,14 @@ def test_profiles(profile, dtype):
 def test_every_form(scaling, zero_point):
     rng = np.random.default_rng(2)
     x = hard_reals(rng, (2, 3, 70), 0.05)
-    for rounding in rq.Round:
-        for overflow in form_choices(QuantizeForm)["overflow"]:
+    for i, rounding in enumerate(rq.Round):
+        for j, overflow in enumerate(form_choices(QuantizeForm)["overflow"]):
+            # Each form is compiled for one dtype, and each of its choices for both.
+            dtype, zeros = (("uint8", (201, [3, 255, 0])), ("int8", (-71, [-3, 5, 0])))[(i + j) % 2]
             for nan in form_choices(QuantizeForm)["nan"]:
                 form = QuantizeForm(scaling=scaling, zero_point=zero_point, rounding=rounding, overflow=overflow, nan=nan)
                 mine = rq.numerics.get("onnx").replace(quantize=form, quantize_channel=form)
-                for qp in (rq.QParams(0.05, 201, "uint8"), rq.QParams([0.05, 0.1, 3e-39], [-3, 5, 0], "int8", axis=1)):
+                for qp in (rq.QParams(0.05, zeros[0], dtype), rq.QParams([0.05, 0.1, 3e-39], zeros[1], dtype, axis=1)):
                     np.testing.assert_array_equal(rq.quantize(x, qp, numerics=mine).values, REFERENCE["quantize"](x, qp, numerics=mine).values)
 
 

@@ -1,6 +1,7 @@
 """The command: exit codes, one-line errors, suggestions, tables, and repeating a failure."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -249,6 +250,13 @@ def test_as_a_process():
     assert bad.returncode == 2 and one_line(bad.stderr)
     piped = subprocess.run(f"{sys.executable} -m refquant.cli.main verify --list | head -1", shell=True, capture_output=True, text=True)
     assert piped.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a full device")
+def test_a_full_disk_is_no_traceback():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "refquant.cli.main", "profiles", "fbgemm"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and one_line(done.stderr) and "no space is left" in done.stderr
 
 
 def test_an_interrupt_is_no_traceback(capsys, monkeypatch):

@@ -4,37 +4,17 @@ The list is ONNX Runtime's own: the kernels and schemas that the installed versi
 """
 
 import re
-import sys
 from typing import NamedTuple
 
+from refquant.backends.coverage_entry import Entry, apart, by_name, cells, print_table
 from refquant.errors import BackendMissing
 
-__all__ = ["Entry", "COVERAGE", "Operator", "quantized_operators", "unclassified", "coverage_table"]
+__all__ = ["COVERAGE", "Operator", "quantized_operators", "unclassified", "coverage_table"]
 
 MICROSOFT = "com.microsoft"
 _STANDARD = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MaxPool", "Resize")
 _NAMED = re.compile(r"Q[A-Z]|.*([Qq]uant|Integer|NBits|Bnb4|FpQ4|Float8|BFP|Fp4|Fp8)")
 _CODES = re.compile(r"tensor\((u?int[248]|float8\w+|float4\w+)\)")
-
-
-class Entry(NamedTuple):
-    """What refquant has of some operators.
-
-    Attributes
-    ----------
-    names : str
-        Names, those of the domain com.microsoft with ``ms.`` before, separated by blanks.
-    ops : str
-        The operators of `refquant.ops` that compute them; empty where there is none.
-    text : str
-        How, or why not.
-    """
-
-    names: str
-    ops: str
-    text: str = ""
-
-
 _NO_KERNEL = "ONNX Runtime has no CPU kernel for it"
 _FEW_BITS = "not an INT8 operator: "
 
@@ -128,29 +108,20 @@ def quantized_operators():
     return sorted(Operator(name, name in standard or name.removeprefix("ms.") in own) for name in names)
 
 
-def _by_name(coverage):
-    return {name: entry for entry in coverage for name in entry.names.split()}
-
-
 def unclassified(coverage=COVERAGE):
     """Return (names of ONNX Runtime's that the table lacks, names of the table that ONNX Runtime lacks)."""
-    theirs, ours = {operator.name for operator in quantized_operators()}, set(_by_name(coverage))
-    return sorted(theirs - ours), sorted(ours - theirs)
+    return apart((operator.name for operator in quantized_operators()), coverage)
 
 
 def coverage_table():
     """Return a Markdown table: each operator, and what refquant has of it."""
-    entries = _by_name(COVERAGE)
+    entries = by_name(COVERAGE)
     rows = ["| operator | CPU | refquant.ops | |", "|---|---|---|---|"]
     for operator in quantized_operators():
-        entry = entries.get(operator.name, Entry("", "", "new: not looked at yet"))
         name = operator.name.replace("ms.", f"{MICROSOFT}.")
-        rows.append(f"| {name} | {'yes' if operator.on_cpu else '–'} | {entry.ops.replace(' ', ', ') or '–'} | {entry.text} |")
+        rows.append(f"| {name} | {'yes' if operator.on_cpu else '–'} | {cells(entries, operator.name)}")
     return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    try:
-        print(coverage_table())
-    except BackendMissing as missing:
-        sys.exit(f"refquant: {missing}")
+    print_table(coverage_table)

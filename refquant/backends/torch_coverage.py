@@ -3,32 +3,12 @@
 The list of operators is PyTorch's own, asked of the installed version; the table below says what becomes of each name. Imports torch when asked.
 """
 
-import sys
-from typing import NamedTuple
-
+from refquant.backends.coverage_entry import Entry, apart, by_name, cells, print_table
 from refquant.errors import BackendMissing
 
-__all__ = ["Entry", "COVERAGE", "NAMESPACE", "schemas", "unclassified", "coverage_table"]
+__all__ = ["COVERAGE", "NAMESPACE", "schemas", "unclassified", "coverage_table"]
 
 NAMESPACE = "quantized"
-
-
-class Entry(NamedTuple):
-    """What refquant has of some operators.
-
-    Attributes
-    ----------
-    names : str
-        Names without their namespace and overload, separated by blanks.
-    ops : str
-        The operators of `refquant.ops` that compute them; empty where there is none.
-    text : str
-        How, or why not.
-    """
-
-    names: str
-    ops: str
-    text: str = ""
 
 
 def _sides(pattern):
@@ -116,29 +96,20 @@ def _name(schema):
     return schema.split("::", 1)[1].split("(", 1)[0].split(".", 1)[0]
 
 
-def _by_name(coverage):
-    return {name: entry for entry in coverage for name in entry.names.split()}
-
-
 def unclassified(coverage=COVERAGE):
     """Return (names of PyTorch's that the table lacks, names of the table that PyTorch lacks)."""
-    theirs, ours = {_name(schema) for schema in schemas()}, set(_by_name(coverage))
-    return sorted(theirs - ours), sorted(ours - theirs)
+    return apart(map(_name, schemas()), coverage)
 
 
 def coverage_table():
     """Return a Markdown table: each schema, and what refquant has of it."""
-    entries = _by_name(COVERAGE)
+    entries = by_name(COVERAGE)
     rows = ["| schema | refquant.ops | |", "|---|---|---|"]
     for schema in schemas():
-        entry = entries.get(_name(schema), Entry("", "", "new: not looked at yet"))
         short = schema.removeprefix(f"{NAMESPACE}::").replace("__torch__.torch.classes.quantized.", "").replace("|", "\\|")
-        rows.append(f"| `{short}` | {entry.ops.replace(' ', ', ') or '–'} | {entry.text} |")
+        rows.append(f"| `{short}` | {cells(entries, _name(schema))}")
     return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    try:
-        print(coverage_table())
-    except BackendMissing as missing:
-        sys.exit(f"refquant: {missing}")
+    print_table(coverage_table)

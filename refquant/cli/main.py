@@ -7,6 +7,7 @@ fbgemm and fbgemm do not differ.
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 from importlib import import_module
@@ -147,8 +148,18 @@ def main(arguments=None):
         return 130
     except BrokenPipeError:
         # Whoever read the output has gone; Python must not complain about it once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _silence_stdout()
+        print("refquant: no space is left where this writes to; free some, or write elsewhere", file=sys.stderr)
+        return 2
+
+
+def _silence_stdout():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def layer_chart(layers):
     parts = [text(_NAME, 14, "SQNR in dB, more is better", "heading"), text(_NAME + _BARS + _GAP, 14, "Causes of the layer's own error", "heading")]
     for tick in nice_ticks(0, _FULL, 6):
         x = _NAME + _BARS * tick / _FULL
-        parts += [line(x, _TOP, x, bottom, "grid"), text(x, height - 5, f"{tick:.0f}", "tick", "middle")]
+        parts += [line(x, _TOP, x, bottom, "grid"), text(x, height - 5, f"{tick:.0f}" if tick < _FULL else f"≥ {tick:.0f}", "tick", "middle")]
     for share in (0, 0.25, 0.5, 0.75, 1):
         x = _NAME + _BARS + _GAP + _SHARES * share
         parts += [line(x, _TOP, x, bottom, "grid"), text(x, height - 5, f"{100 * share:.0f} %", "tick", "middle")]

@@ -4,7 +4,7 @@ from html import escape
 
 from refquant.drift.charts import CAUSE_KINDS, channel_chart, decibels, layer_chart, value_chart
 from refquant.drift.page_frame import page_frame, sortable_table
-from refquant.drift.verdict import percent
+from refquant.drift.verdict import percent, points
 
 __all__ = ["page"]
 
@@ -33,7 +33,7 @@ def _header(report):
     cards = []
     if a.fp32 is not None:
         cards += [("FP32 accuracy", percent(a.fp32, a.images), ""), ("INT8 accuracy", percent(a.int8, a.images), "bad" if a.drop >= 0.5 else "")]
-        cards.append(("points of difference", f"{-a.drop:+.2f}".replace("-", "−"), "bad" if a.drop >= 0.5 else ""))
+        cards.append(("points of difference", points(-a.drop), "bad" if a.drop >= 0.5 else ""))
     if a.changed is not None:
         detail = f" ({a.broken} broken, {a.repaired} repaired)" if a.broken is not None else ""
         cards.append((f"of {a.images:,} predictions changed{detail}", f"{a.changed:,}", ""))

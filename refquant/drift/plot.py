@@ -57,6 +57,7 @@ def _draw_sqnr(axes, layers):
     axes.barh([k + 0.19 for k in rows], shown(r.cumulative.sqnr for r in layers), 0.36, color="#aeb8c2", label="cumulated")
     axes.plot(shown(r.impact for r in layers), list(rows), "o", color="#b4432f", markersize=6, markeredgecolor="white", label="at the output")
     axes.set_xlim(0, _FULL * 1.02)
+    axes.set_xticks(range(0, int(_FULL) + 1, 10), [*map(str, range(0, int(_FULL), 10)), f"≥ {_FULL:.0f}"])
     axes.set_xlabel("SQNR in dB, more is better")
     axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 

@@ -4,7 +4,7 @@ import math
 import textwrap
 
 from refquant.drift.causes import CAUSES
-from refquant.drift.verdict import percent
+from refquant.drift.verdict import percent, points
 
 __all__ = ["text", "bar", "shortened"]
 
@@ -65,17 +65,13 @@ def _head(report, width):
     rule = len(lines)
     if a.fp32 is not None:
         shares = f"FP32 {percent(a.fp32, a.images)}   INT8 {percent(a.int8, a.images)}"
-        lines.append(f"accuracy      {shares}   {_signed(-a.drop)} points on {a.images:,} images")
+        lines.append(f"accuracy      {shares}   {points(-a.drop)} points on {a.images:,} images")
     if a.changed is not None:
         detail = f": {a.broken:,} broken, {a.repaired:,} repaired" if a.fp32 is not None else ""
         lines.append(f"predictions   {a.changed:,} of {a.images:,} changed{detail}")
     for note in report.notes:
         lines += textwrap.wrap(f"note: {note}", width)
     return [*lines[:rule], "─" * min(width, max(map(len, lines))), *lines[rule:]]
-
-
-def _signed(value):
-    return "±0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
 
 
 def decibels(value):
@@ -180,7 +176,7 @@ def _sensitivity(report, width):
     w = _name_width(report, width - 46)
     lines = [f"ONE LAYER AT A TIME, {what}", f"{'':{w}}  {'only it in INT8':>18}  {'all but it in INT8':>20}"]
     for r in sorted(report.layers, key=lambda r: (-r.without, r.only)):
-        only, without = (f"{percent(n, a.images)} {_signed(100 * (n - base) / a.images):>7}" for n, base in ((r.only, reference), (r.without, int8)))
+        only, without = (f"{percent(n, a.images)} {points(100 * (n - base) / a.images):>7}" for n, base in ((r.only, reference), (r.without, int8)))
         lines.append(f"{shortened(r.name, w):{w}}  {only:>18}  {without:>20}")
     return lines
 

@@ -7,7 +7,7 @@ from refquant.drift.layer_pass import probe
 from refquant.drift.remedies import EVEN_CHANNELS, remedies
 from refquant.drift.report import Verdict
 
-__all__ = ["judge", "decibel_text", "percent"]
+__all__ = ["judge", "decibel_text", "percent", "points"]
 
 _EXTRA = 3.0  # dB that a remedy must be better by if it changes the network itself
 _HARMLESS = 30.0  # dB at the network's output
@@ -34,6 +34,17 @@ def percent(count, images):
     '99.40 %'
     """
     return f"{100 * count / images:.2f} %"
+
+
+def points(value):
+    """Return a difference of two shares in per cent as text, with its sign.
+
+    Examples
+    --------
+    >>> points(-0.751), points(-0.0)
+    ('−0.75', '±0.00')
+    """
+    return "±0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
 
 
 def judge(model, int8, layers, records, accuracy, steps, alternatives, batches):
