@@ -292,7 +292,6 @@ def test_the_bundled_networks_keep_their_accuracy():
         (lambda: QuantizationSpec("uint8", MinMaxObserver, 9, 3), ArgumentError, "must be <= quant_max"),
         (lambda: QuantizationSpec("uint8", MinMaxObserver, ch_axis=-1), ArgumentError, "must not be negative"),
         (lambda: ComposableQuantizer([3]), ArgumentError, "3 is a int"),
-        (lambda: get_default_x86_inductor_quantization_config(is_qat=True), UnsupportedError, "needs training"),
     ],
 )  # fmt: skip
 def test_errors(call, error, message):

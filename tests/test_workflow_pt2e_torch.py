@@ -239,7 +239,7 @@ def test_a_users_own_quantizer_with_pytorch_as_it_is():
     ours = workflow.prepare_pt2e(model, OwnOurs())
     for batch in batches:
         ours(batch)
-    y, rows = pt2e_parity._run_quantized(workflow.convert_pt2e(ours), ours.graph, batches[0], "torch_avx512")
+    y, rows = pt2e_parity.run_quantized(workflow.convert_pt2e(ours), ours.graph, batches[0], "torch_avx512")
     plain, their_rows = torch_pt2e.run_quantized(theirs, batches[0], order="torch_avx512")
     assert np.array_equal(y[0], plain[0])
     assert len(rows) == len(their_rows) == 6
@@ -310,8 +310,8 @@ def test_planted_differences_are_found(monkeypatch):
     kinds = {
         "annotations": ("our_annotations", lambda real: lambda p: dict(list(real(p).items())[:-1])),
         "observers": ("our_placement", lambda real: lambda p: [(*row[:3], tuple(np.nextafter(s, 1) for s in row[3]), row[4]) for row in real(p)]),
-        "codes": ("_run_quantized", lambda real: lambda *a: (lambda y, rows: (y, [*rows[:-1], (*rows[-1][:3], rows[-1][3] ^ 1)]))(*real(*a))),
-        "outputs": ("_run_quantized", lambda real: lambda *a: (lambda y, rows: ((np.nextafter(y[0], np.float32(9)),), rows))(*real(*a))),
+        "codes": ("run_quantized", lambda real: lambda *a: (lambda y, rows: (y, [*rows[:-1], (*rows[-1][:3], rows[-1][3] ^ 1)]))(*real(*a))),
+        "outputs": ("run_quantized", lambda real: lambda *a: (lambda y, rows: ((np.nextafter(y[0], np.float32(9)),), rows))(*real(*a))),
     }
     for verdict, (name, plant) in kinds.items():
         with monkeypatch.context() as patch:

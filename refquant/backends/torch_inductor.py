@@ -42,7 +42,8 @@ def _compile(converted, inputs, inner):
         try:
             outputs = torch.compile(converted, backend=lambda graph, example: compile_fx(graph, example, inner_compile=inner))(*inputs)
         except torch._dynamo.exc.BackendCompilerFailed as error:
-            raise CompilationFailed(f"{type(error.inner_exception).__name__} in {_last_file(error)}") from error
+            said = f": {error.inner_exception}".partition("\n")[0].rstrip(": ")
+            raise CompilationFailed(f"{type(error.inner_exception).__name__} in {_last_file(error)}{said}") from error
     return outputs if isinstance(outputs, (tuple, list)) else (outputs,)
 
 

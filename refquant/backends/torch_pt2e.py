@@ -15,14 +15,14 @@ from refquant.errors import ArgumentError
 
 __all__ = [
     "QuantizedValue", "exported", "prepared_module", "converted_module", "annotations", "placement", "run_quantized", "default_quantizer",
-    "numbered", "spec_text", "Float64Sums",
+    "numbered", "operations", "spec_text", "Float64Sums",
 ]  # fmt: skip
 
 _aten = torch.ops.aten
 _IN_FLOAT64 = {
     _aten.conv1d.default, _aten.conv2d.default, _aten.conv3d.default, _aten.conv_transpose2d.input, _aten.linear.default, _aten.matmul.default,
     _aten.batch_norm.default, _aten.layer_norm.default, _aten.avg_pool2d.default, _aten.adaptive_avg_pool2d.default, _aten.mean.dim,
-    _aten.softmax.int, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default, _aten.tanh.default,
+    _aten.softmax.int, _aten.sqrt.default, _aten.sigmoid.default, _aten.silu.default, _aten.gelu.default, _aten.tanh.default,
 }  # fmt: skip
 _NO_OPERATION = ("sym_size", "_guards_fn", "getitem")
 
@@ -41,12 +41,16 @@ def default_quantizer(**options):
     return x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config(**options))
 
 
-def exported(module, example, strict=False):
-    """Return ``torch.export``'s module of a network, for batches of the size of `example`."""
+def exported(module, example, strict=False, training=False):
+    """Return ``torch.export``'s module of a network, for batches of the size of `example`; in training, dropouts have probability 0."""
+    module = copy.deepcopy(module).train(training)
+    for part in module.modules():
+        if training and isinstance(part, torch.nn.modules.dropout._DropoutNd):
+            part.p = 0.0
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in (example if isinstance(example, tuple) else (example,)))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.export.export(copy.deepcopy(module).eval(), inputs, strict=strict).module()
+        return torch.export.export(module, inputs, strict=strict).module()
 
 
 def prepared_module(module, calibration, *, quantizer=None, strict=False, order=None):
@@ -88,6 +92,8 @@ class Float64Sums(torch.fx.Interpreter):
     """Runs a module with every real sum, and every function of libm, in float64, rounded once to float32."""
 
     def call_function(self, target, args, kwargs):
+        if target is _aten.batch_norm.default and args[5]:
+            return _trained_norm(*args)
         if target not in _IN_FLOAT64:
             return super().call_function(target, args, kwargs)
         return target(*torch.utils._pytree.tree_map(_wide, args), **kwargs).float()
@@ -97,28 +103,54 @@ def _wide(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+def _trained_norm(x, weight, bias, mean, var, *settings):
+    """A batch norm in training, whose running statistics follow, rounded once too."""
+    wide = [v.double() for v in (x, weight, bias, mean, var)]
+    y = _aten.batch_norm.default(*wide, *settings)
+    for held, new in zip((mean, var), wide[3:]):
+        held.copy_(new)
+    return y.float()
+
+
 def _runner(module, order):
     return Float64Sums(module).run if (order or real_order()) == "float64" else module
 
 
-def _operations(graph):
+def operations(graph):
     """Return ``{name of an operation of the network: its place}``, inputs first, in order of execution."""
-    nodes = [n for n in graph.nodes if n.op == "placeholder"]
+    nodes, constant = [n for n in graph.nodes if n.op == "placeholder"], _of_parameters(graph)
     for node in graph.nodes:
         text = str(node.target)
-        inserted = text.startswith("activation_post_process") or "quantized_decomposed" in text
+        inserted = node in constant or _undoes_scaling(node, constant) or text.startswith("activation_post_process") or "quantized_decomposed" in text
         if node.op in ("call_function", "call_module") and not inserted and not any(part in text for part in _NO_OPERATION):
             nodes.append(node)
     return {node.name: i for i, node in enumerate(nodes)}
+
+
+def _of_parameters(graph):
+    """Return the nodes that depend on parameters alone: these, their observers, and what training for a batch norm computes of them."""
+    found = set()
+    for node in graph.nodes:
+        if node.op == "get_attr" or node.all_input_nodes and all(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _undoes_scaling(node, constant):
+    """Whether a node stands between a convolution with scaled weights and its batch norm: it divides by the factor, or adds the bias."""
+    second = node.args[1] if len(node.args) > 1 else None
+    return node.target in (_aten.div.Tensor, _aten.add.Tensor) and second in constant and second.target is _aten.reshape.default
 
 
 def _place(node, places):
     """Return where a node stands: ``("value", place)``, ``("parameter", name)`` or ``("output",)``."""
     if node.op == "output":
         return ("output",)
-    if node.op == "get_attr":
-        return "parameter", str(node.target).replace(".", "_").replace("_weight_bias", "_bias")
-    return "value", places[node.name]
+    if node.name in places:
+        return "value", places[node.name]
+    while node.op != "get_attr":
+        node = node.args[0]
+    return "parameter", str(node.target).replace(".", "_").replace("_weight_bias", "_bias")
 
 
 def _is_observer(node):
@@ -127,10 +159,10 @@ def _is_observer(node):
 
 def annotations(prepared):
     """Return ``{place of an operation: (specs of its inputs by place, spec of its output)}`` of a prepared module."""
-    found, place = {}, partial(_place, places=_operations(prepared.graph))
+    found, place, constant = {}, partial(_place, places=operations(prepared.graph)), _of_parameters(prepared.graph)
     for node in prepared.graph.nodes:
         annotation = node.meta.get("quantization_annotation")
-        if annotation is None or _is_observer(node):
+        if annotation is None or _is_observer(node) or node.op != "get_attr" and node in constant:
             continue
         inputs = sorted((place(value), spec_text(spec, place)) for value, spec in annotation.input_qspec_map.items())
         found[place(node)] = tuple(inputs), spec_text(annotation.output_qspec, place)
@@ -145,7 +177,11 @@ def spec_text(spec, place):
         other = spec.edge_or_node
         return "shared " + str(tuple(map(place, other)) if isinstance(other, tuple) else place(other))
     plain = lambda value: str(value).rpartition(".")[2]  # noqa: E731
-    return f"{plain(spec.dtype)} {spec.quant_min} {spec.quant_max} {plain(spec.qscheme)} {spec.ch_axis} {spec.is_dynamic}"
+    told = f"{plain(spec.dtype)} {spec.quant_min} {spec.quant_max} {plain(spec.qscheme)} {getattr(spec, 'ch_axis', None)} {spec.is_dynamic}"
+    if hasattr(spec, "scale"):
+        return f"{told} fixed {spec.scale} {spec.zero_point}"
+    sources = getattr(spec, "derived_from", ())
+    return told + "".join(f" from {tuple(map(place, source)) if isinstance(source, tuple) else place(source)}" for source in sources)
 
 
 def placement(prepared):
@@ -157,7 +193,7 @@ def placement(prepared):
         ``(place of the tensor, places of who reads it behind the observer, number of its observer, scale, zero point)``, sorted; scale and
         zero point as tuples. Two rows of one number share an observer.
     """
-    places, rows = _operations(prepared.graph), []
+    places, rows = operations(prepared.graph), []
     modules = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
         if not _is_observer(node):
@@ -184,9 +220,11 @@ def _qparams(observer):
     return tuple(scale.reshape(-1).tolist()), tuple(zero.reshape(-1).tolist())
 
 
-def run_quantized(prepared, *inputs, order=None):
-    """Convert a calibrated module, run it and return ``(outputs, its quantized values sorted by place)``."""
-    places, rows = _operations(prepared.graph), []
+def run_quantized(prepared, *inputs, order=None, places=None):
+    """Convert a calibrated module, run it and return ``(outputs, its quantized values sorted by place)``; `places` are those of its operations, unless they have moved."""
+    places, rows = places or operations(prepared.graph), []
+    for node in prepared.graph.nodes:  # conversion gives some nodes new names, but leaves them what was noted
+        node.meta["refquant_place"] = places.get(node.name)
     converted = converted_module(prepared)
 
     class Recorder(Float64Sums if (order or real_order()) == "float64" else torch.fx.Interpreter):
@@ -197,7 +235,7 @@ def run_quantized(prepared, *inputs, order=None):
                 while "quantized_decomposed" in str(source.target):
                     source = source.args[0]
                 scale, zero = (v.item() if isinstance(v, torch.Tensor) else v for v in self.map_nodes_to_values(node.args[1:3], node))
-                rows.append(QuantizedValue(_place(source, places), scale, zero, y.numpy().copy()))
+                rows.append(QuantizedValue(("value", source.meta["refquant_place"]), scale, zero, y.numpy().copy()))
             return y
 
     with torch.no_grad(), warnings.catch_warnings():

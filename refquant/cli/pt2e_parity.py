@@ -1,40 +1,18 @@
 """One network through PT2E on both sides: refquant's workflow, and torchao's own."""
 
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from refquant.backends.machine import profile_here
+from refquant.cli.pt2e_verdict import Parity, first_difference, verdict_of
 from refquant.core.qtensor import QTensor
 from refquant.errors import RefquantError, UnsupportedError
 from refquant.ops import PackedWeights
 from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, lower_pt2e, prepare_pt2e
 from refquant.workflow.pt2e.lower_pt2e import DEFECTS
 
-__all__ = ["Parity", "compare_eager", "compare_lowered", "compare_compiled", "compare_operator", "our_annotations", "our_placement"]
-
-
-class Parity(NamedTuple):
-    """What the comparison of one network found.
-
-    Attributes
-    ----------
-    verdict : str
-        ``"equal"``; ``"both refuse"``, ``"inductor fails"``, ``"not described"`` (a float32 layer of a compiled program); or what differs first: ``"annotations"``, ``"observers"``, ``"values"``, ``"codes"``, ``"outputs"``, …
-    counts : dict of str to int
-    detail : str
-        The first difference.
-    """
-
-    verdict: str
-    counts: dict
-    detail: str = ""
-
-    @property
-    def equal(self):
-        """Whether both sides did the same."""
-        return self.verdict == "equal"
+__all__ = ["compare_eager", "compare_lowered", "compare_compiled", "compare_operator", "our_annotations", "our_placement"]
 
 
 def our_quantizer(strict=False):
@@ -90,7 +68,7 @@ def _qparams(observer):
     return tuple(np.atleast_1d(q.scale).tolist()), tuple(np.atleast_1d(q.zero_point).tolist())
 
 
-def _run_quantized(model, graph, x, order):
+def run_quantized(model, graph, x, order):
     places, rows = _places(graph), []
     source = {n.name: n.inputs[0] for n in model.nodes if n.op in ("quantize", "quantize_dynamic", "dequantize")}
 
@@ -112,7 +90,7 @@ def _prepared(module, model, batches, strict, order, quantizers):
     theirs = failure = None
     try:
         theirs = torch_pt2e.prepared_module(module, batches, quantizer=theirs_by, strict=strict, order=order)
-    except (ValueError, AssertionError, IndexError, AttributeError, TypeError, NotImplementedError) as error:  # what torchao's quantizer raises
+    except (ValueError, AssertionError, IndexError, AttributeError, TypeError, RuntimeError) as error:  # what torchao's quantizer raises
         failure = error
     try:
         ours = prepare_pt2e(model, ours_by)
@@ -158,13 +136,13 @@ def compare_eager(module, model, batches, *, strict=False, order="float64", quan
         return Parity("annotations", {}, f"{place}: {a.get(place)} here, {b.get(place)} there")
     a, b = torch_pt2e.numbered(our_placement(ours)), torch_pt2e.placement(theirs)
     if a != b:
-        return Parity("observers", {}, _first_difference(a, b))
-    y, rows = _run_quantized(convert_pt2e(ours), ours.graph, batches[-1], order)
+        return Parity("observers", {}, first_difference(a, b))
+    y, rows = run_quantized(convert_pt2e(ours), ours.graph, batches[-1], order)
     their_y, their_rows = torch_pt2e.run_quantized(theirs, batches[-1], order=order)
     counts = {"observers": len(a), "values": len(rows), "codes": sum(r[3].size for r in rows)}
     if [r[:3] for r in rows] != [r[:3] for r in their_rows]:
-        return Parity("values", counts, _first_difference([r[:3] for r in rows], [r[:3] for r in their_rows]))
-    return _verdict(counts, [(r[3], t[3]) for r, t in zip(rows, their_rows)], y, their_y)
+        return Parity("values", counts, first_difference([r[:3] for r in rows], [r[:3] for r in their_rows]))
+    return verdict_of(counts, [(r[3], t[3]) for r, t in zip(rows, their_rows)], y, their_y)
 
 
 def compare_lowered(module, model, batches, *, strict=False, quantizers=None):
@@ -208,11 +186,11 @@ def _compare_layers(pair, x, run_theirs, order):
     a, b = sorted(layers, key=in_order), sorted(their_layers, key=in_order)
     counts = {"layers": len(a), "sums": sum(layer[3] for layer in a), "numbers": sum(v.size for layer in a for v in layer[6:8])}
     if [key(v) for v in a] != [key(v) for v in b]:
-        return Parity("fusions", counts, _first_difference([key(v)[1:] for v in a], [key(v)[1:] for v in b]))
+        return Parity("fusions", counts, first_difference([key(v)[1:] for v in a], [key(v)[1:] for v in b]))
     sizes = [[(v[7].size, v[6].size) for v in layers] for layers in (a, b)]
     if sizes[0] != sizes[1]:
-        return Parity("shapes", counts, "numbers read and made: " + _first_difference(*sizes))
-    return _verdict(counts, [(v[i], w[i].reshape(v[i].shape)) for v, w in zip(a, b) for i in (6, 7)], y, their_y)
+        return Parity("shapes", counts, "numbers read and made: " + first_difference(*sizes))
+    return verdict_of(counts, [(v[i], w[i].reshape(v[i].shape)) for v, w in zip(a, b) for i in (6, 7)], y, their_y)
 
 
 def compare_operator(operator, seed):
@@ -231,7 +209,7 @@ def compare_operator(operator, seed):
     y, their_y = run_ours(operator, inputs), compiled(operator.theirs(torch), *inputs)
     if (y.shape, y.dtype) != (their_y.shape, their_y.dtype):
         return Parity("outputs", {"numbers": y.size, "differing": 0}, f"{y.dtype} {y.shape} here, {their_y.dtype} {their_y.shape} there")
-    return _verdict({"numbers": y.size}, [(y, their_y)], (), ())
+    return verdict_of({"numbers": y.size}, [(y, their_y)], (), ())
 
 
 def run_our_layers(lowered, x, order="float64"):
@@ -249,25 +227,3 @@ def run_our_layers(lowered, x, order="float64"):
             rows.append((*told, len(node.inputs) == 2, scale, zero, plain(value), plain(seen[node.inputs[0]])))
 
     return lowered.run(x, hooks=record, real=order, numerics=profile_here("inductor")), rows
-
-
-def _verdict(counts, pairs, y, their_y):
-    differing = [int(_differ(a, b).sum()) for a, b in pairs]
-    if sum(differing):
-        return Parity("codes", {**counts, "differing": sum(differing)}, f"{sum(map(bool, differing))} of {len(pairs)} values differ")
-    if [v.shape for v in y] != [v.shape for v in their_y]:
-        return Parity("outputs", {**counts, "differing": 0}, f"{[v.shape for v in y]} here, {[v.shape for v in their_y]} there")
-    outputs = sum(int(_differ(a, b).sum()) for a, b in zip(y, their_y))
-    return Parity("outputs" if outputs else "equal", {**counts, "differing": outputs})
-
-
-def _differ(a, b):
-    """Return where two arrays differ: any NaN is alike."""
-    return a != b if a.dtype.kind != "f" else (a != b) & ~(np.isnan(a) & np.isnan(b))
-
-
-def _first_difference(a, b):
-    for x, y in zip(a, b):
-        if x != y:
-            return f"{x} here, {y} there"
-    return f"{len(a)} here, {len(b)} there"

@@ -22,8 +22,9 @@ from refquant.workflow.fuse import fuse_fx
 from refquant.workflow.prepare_fx import Prepared, prepare_fx
 from refquant.workflow.prepare_qat_fx import prepare_qat_fx
 from refquant.workflow.pt2e import (
-    ComposableQuantizer, DerivedQuantizationSpec, FixedQParamsQuantizationSpec, PreparedPT2E, QuantizationAnnotation, QuantizationConfig, QuantizationSpec, Quantizer,
+    ComposableQuantizer, DerivedQuantizationSpec, FixedQParamsQuantizationSpec, PreparedPT2E, PreparedQatPT2E, QuantizationAnnotation, QuantizationConfig, QuantizationSpec, Quantizer,
     SharedQuantizationSpec, X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, get_x86_inductor_linear_dynamic_fp16_config, lower_pt2e, prepare_pt2e,
+    prepare_qat_pt2e,
 )  # fmt: skip
 from refquant.workflow.qconfig import (
     REUSE_INPUT, QConfig, default_dynamic_qconfig, default_per_channel_qconfig, default_per_channel_symmetric_qnnpack_qconfig, default_qconfig,
@@ -43,6 +44,6 @@ __all__ = [
     "X86InductorQuantizer", "get_default_x86_inductor_quantization_config", "get_x86_inductor_linear_dynamic_fp16_config",
     "Quantizer", "ComposableQuantizer", "QuantizationConfig", "QuantizationAnnotation",
     "QuantizationSpec", "SharedQuantizationSpec", "FixedQParamsQuantizationSpec", "DerivedQuantizationSpec",
-    "PreparedPT2E", "prepare_pt2e", "convert_pt2e", "lower_pt2e",
+    "PreparedPT2E", "prepare_pt2e", "PreparedQatPT2E", "prepare_qat_pt2e", "convert_pt2e", "lower_pt2e",
     "simulate", "compare_simulation", "SimulatedLayer",
 ]  # fmt: skip

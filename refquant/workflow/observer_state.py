@@ -76,6 +76,8 @@ def load_state(prepared, path):
 
 def _observers(prepared):
     """Return the observers of values, and of parameters where the front observes them as the model runs, each once, in order."""
+    if getattr(prepared, "norms", None) is not None:
+        raise UnsupportedError(f"calibration state: {prepared.model.name!r} is in training, with statistics that a state does not hold; run it in one go")
     found = [n.attrs["observer"] for n in prepared.model.nodes if n.op == "observe"] + [p.observer for p in getattr(prepared, "parameters", ())]
     return list({id(observer): observer for observer in found}.values())
 

@@ -44,6 +44,8 @@ def parts_of(prepared):
     custom = [n.path for n in prepared.model.nodes if n.op == "call" and n.attrs["function"] is not None]
     if custom:
         raise UnsupportedError(f"save: {prepared.model.name!r} has the custom module {custom[0]!r}, an object of a class of your own, which a file does not hold; keep the object")
+    if getattr(prepared, "norms", None) is not None:
+        raise UnsupportedError(f"save: {prepared.model.name!r} is in training, with statistics that a file does not hold; convert the model, and save that")
     observers = _Numbered()
     nodes = [n.replace(attrs={"observer": observers.number(n.attrs["observer"])}) if n.op == "observe" else n for n in prepared.model.nodes]
     parts = _pt2e_parts(prepared, observers) if isinstance(prepared, PreparedPT2E) else _fx_parts(prepared, observers)

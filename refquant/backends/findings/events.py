@@ -51,6 +51,41 @@ EVENTS = (
         live="torch_events:compiled_max_pool", oracle=lambda: [4, 3], expect=lambda: [4, 4], expected_by="4 rows of 8",
     ),
     Event(
+        name="a-sum-with-itself-does-not-compile", engine="inductor", defect=True,
+        title="A quantized convolution with ReLU whose output is added to itself cannot be compiled",
+        text="The pass that fuses a sum into a convolution looks for the summand that is not the convolution, and asserts that there is one: y + y ends torch.compile with an AssertionError, "
+        "though the converted model runs in eager mode.",
+        live="torchao_events:sum_with_itself", oracle=lambda: [1, 0], expect=lambda: [1, 1], expected_by="both to compile",
+    ),
+    Event(
+        name="a-sum-behind-a-function-does-not-compile", engine="inductor", defect=True,
+        title="A quantized linear layer with ReLU cannot be compiled if its output is then added to another value",
+        text="relu(fc(x)) + x, a residual block, ends torch.compile with an AssertionError: the layer takes ReLU in first, and the pass that is to take in the sum asserts that nothing was "
+        "taken in yet. Without the function it compiles, and a convolution does too.",
+        live="torchao_events:sum_after_a_function", oracle=lambda: [1, 0], expect=lambda: [1, 1], expected_by="both to compile",
+    ),
+    Event(
+        name="training-forgets-eps", engine="inductor", defect=True,
+        title="prepare_qat_pt2e gives fused batch norms eps 1e-5 and momentum 0.1, whatever they had",
+        text="The batch norm behind a convolution is replaced by that of a pattern, and the numbers in it are the pattern's: eps=0.001, as MobileNetV3 has it, or a momentum of "
+        "one's own are lost without a word, in training and in the folded weights. move_exported_model_to_eval does the same to all other batch norms. prepare_qat_pt2e(defects=('fixed_eps',)) does likewise.",
+        live="torchao_events:training_forgets_eps", oracle=lambda: [1e-5, 0.1], expect=lambda: [0.125, 0.25], expected_by="as the module has them",
+    ),
+    Event(
+        name="evaluation-becomes-training", engine="inductor", defect=True,
+        title="prepare_qat_pt2e puts fused batch norms into training, also those of a model that was exported in evaluation",
+        text="The pattern that replaces a convolution with its batch norm is one in training, and matches both. Who exports model.eval() to keep the running statistics has them overwritten by "
+        "each forward pass, until move_exported_model_to_eval is called.",
+        live="torchao_events:evaluation_becomes_training", oracle=lambda: [1, 1], expect=lambda: [1, 0], expected_by="as exported",
+    ),
+    Event(
+        name="a-rule-that-leaves-out-ends-training", engine="inductor", defect=True,
+        title="prepare_qat_pt2e stops with an IndexError at a convolution with a batch norm that a rule leaves float",
+        text="set_module_name_qconfig(name, None) marks the convolution with an empty annotation, and the fusion with its batch norm takes the first and second spec of it. "
+        "Without a batch norm, or for calibration, such a rule works.",
+        live="torchao_events:excluded_in_training", oracle=lambda: [0, 1], expect=lambda: [1, 1], expected_by="both to be prepared",
+    ),
+    Event(
         name="entropy-is-min-max", engine="onnxruntime",
         title="ONNX Runtime's Entropy calibration with its defaults is MinMax",
         text="Its histogram has 128 bins by default and the search asks for 128 quantized ones, so that the only candidate is the whole range. "

@@ -18,6 +18,7 @@ from refquant.workflow.pt2e.composable_quantizer import ComposableQuantizer
 from refquant.workflow.pt2e.convert_pt2e import convert_pt2e
 from refquant.workflow.pt2e.lower_pt2e import PASSES, LoweredModel, lower_pt2e
 from refquant.workflow.pt2e.prepare_pt2e import PreparedPT2E, prepare_pt2e
+from refquant.workflow.pt2e.prepare_qat_pt2e import PreparedQatPT2E, prepare_qat_pt2e
 from refquant.workflow.pt2e.quantization_config import QuantizationConfig, get_default_x86_inductor_quantization_config, get_x86_inductor_linear_dynamic_fp16_config
 from refquant.workflow.pt2e.quantization_spec import (
     DerivedQuantizationSpec, FixedQParamsQuantizationSpec, QuantizationAnnotation, QuantizationSpec, SharedQuantizationSpec,
@@ -29,5 +30,5 @@ __all__ = [
     "Quantizer", "ComposableQuantizer", "X86InductorQuantizer", "QuantizationConfig", "AnnotationGraph", "GraphNode",
     "QuantizationSpec", "SharedQuantizationSpec", "FixedQParamsQuantizationSpec", "DerivedQuantizationSpec", "QuantizationAnnotation",
     "get_default_x86_inductor_quantization_config", "get_x86_inductor_linear_dynamic_fp16_config",
-    "PreparedPT2E", "prepare_pt2e", "convert_pt2e", "PASSES", "LoweredModel", "lower_pt2e",
+    "PreparedPT2E", "prepare_pt2e", "PreparedQatPT2E", "prepare_qat_pt2e", "convert_pt2e", "PASSES", "LoweredModel", "lower_pt2e",
 ]  # fmt: skip

@@ -9,10 +9,11 @@ from refquant.errors import ArgumentError, RefquantError, UnsupportedError
 from refquant.graph.node import Node
 from refquant.observers.qparams_from_range import plain_name
 from refquant.workflow.pt2e.prepare_pt2e import PreparedPT2E
+from refquant.workflow.pt2e.quantization_spec import CODES
 
 __all__ = ["convert_pt2e"]
 
-_CODES = ("uint8", "int8", "uint16", "int16", "int32")
+_EPS = 2.0**-23  # what torchao takes where a fake-quantizer hides its observer's
 
 
 def convert_pt2e(prepared, numerics="inductor"):
@@ -21,7 +22,8 @@ def convert_pt2e(prepared, numerics="inductor"):
     Parameters
     ----------
     prepared : PreparedPT2E
-        From `prepare_pt2e`, called with calibration data; it does not change, and may be converted again.
+        From `prepare_pt2e` or `prepare_qat_pt2e`, called with data; it does not change, and may be converted again. After training, batch norms are folded
+        into the convolutions that they scale, and the others take their running statistics.
     numerics : str or Numerics
         The profile of the quantize and dequantize nodes: PyTorch's quantized_decomposed operators.
 
@@ -61,9 +63,10 @@ def convert_pt2e(prepared, numerics="inductor"):
     if not prepared.batches:
         raise ArgumentError("convert_pt2e: the model has seen no data, so its observers know no range; call prepared(batch) with calibration data first")
     profile = profiles.get(numerics)
-    weights = _quantized_parameters(prepared, profile)
+    model, parameters = prepared.folded()
+    weights = _quantized_parameters(parameters, profile)
     behind, nodes = {}, []
-    for node in prepared.model.nodes:
+    for node in model.nodes:
         node = node.replace(inputs=[behind.get(i, i) for i in node.inputs])
         if node.op != "observe":
             nodes.append(node.replace(params={**node.params, **weights.get(node.name, {})}))
@@ -71,8 +74,8 @@ def convert_pt2e(prepared, numerics="inductor"):
             pair = _conversion(node, {n.name for n in nodes})
             nodes += pair
             behind[node.name] = pair[-1].name if pair else node.inputs[0]
-    outputs = [behind.get(o, o) for o in prepared.model.outputs]
-    return prepared.model.with_nodes(_alive(nodes, outputs), outputs=outputs, numerics=profile)
+    outputs = [behind.get(o, o) for o in model.outputs]
+    return model.with_nodes(_alive(nodes, outputs), outputs=outputs, numerics=profile)
 
 
 def _conversion(node, taken):
@@ -81,10 +84,10 @@ def _conversion(node, taken):
     base = value if f"{value}_quantize" not in taken else node.name
     if observer.is_dynamic:
         return _pair(node, base, "quantize_dynamic", _dynamic_settings(observer, value))
-    if plain_name(observer.dtype) not in _CODES:
+    if plain_name(observer.dtype) not in CODES:
         if plain_name(observer.dtype) == "float32":
             return []
-        raise UnsupportedError(f"convert_pt2e: {value!r} is to become {observer.dtype}; values can be quantized to {', '.join(_CODES)}")
+        raise UnsupportedError(f"convert_pt2e: {value!r} is to become {observer.dtype}; values can be quantized to {', '.join(CODES)}")
     qparams = _qparams(observer, value)
     if qparams.per_channel:
         raise UnsupportedError(f"convert_pt2e: {type(observer).__name__} of {value!r} gives parameters per channel, but values are quantized per tensor; observe it with another observer")
@@ -105,7 +108,7 @@ def _dynamic_settings(observer, value):
             f"convert_pt2e: {value!r} is to be quantized at run time to {dtype} {observer.quant_min} … {observer.quant_max}, {scheme};"
             " parameters are chosen per tensor, from all codes of uint8 or int8: leave reduce_range out"
         )
-    return {"dtype": dtype, "symmetric": scheme.endswith("symmetric"), "eps": float(observer.eps)}
+    return {"dtype": dtype, "symmetric": scheme.endswith("symmetric"), "eps": float(getattr(observer, "eps", _EPS))}
 
 
 def _qparams(observer, name):
@@ -118,10 +121,10 @@ def _qparams(observer, name):
     return qparams
 
 
-def _quantized_parameters(prepared, profile):
+def _quantized_parameters(parameters, profile):
     """Return ``{node name: {parameter: QTensor or ndarray}}``."""
     found = {}
-    for parameter in prepared.parameters:
+    for parameter in parameters:
         value = _quantized(parameter, profile)
         for node, key in parameter.readers:
             found.setdefault(node, {})[key] = value
@@ -132,7 +135,7 @@ def _quantized(parameter, profile):
     observer, dtype = parameter.observer, plain_name(parameter.observer.dtype)
     if dtype == "float16":
         return parameter.value.astype(np.float16).astype(np.float32)
-    if dtype not in _CODES:
+    if dtype not in CODES:
         return parameter.value
     if observer.is_dynamic:
         raise UnsupportedError(f"convert_pt2e: {parameter.name!r} is to get its parameters at run time, but it does not change; give its spec is_dynamic=False")

@@ -1,7 +1,7 @@
 """Which tensors of an annotated graph share an observer: unions of edges and outputs."""
 
 from refquant.errors import ArgumentError, UnsupportedError
-from refquant.observers import FixedQParamsObserver
+from refquant.observers import FixedQParamsFakeQuantize, FixedQParamsObserver
 from refquant.workflow.pt2e.derived_observer import DerivedObserver
 from refquant.workflow.pt2e.quantization_spec import DerivedQuantizationSpec, FixedQParamsQuantizationSpec, QuantizationSpec, SharedQuantizationSpec
 
@@ -97,8 +97,14 @@ def _alike(a, b, name):
     return x is y or missing not in (x, y) and x == y
 
 
-def observers_of(specs, groups):
+def observers_of(specs, groups, is_qat=False):
     """Return ``{edge or node: observer or None}``: one new observer for each group, made as the spec that comes first says.
+
+    Parameters
+    ----------
+    specs, groups : dict
+    is_qat : bool
+        Fixed parameters are rounded to, not only noted.
 
     Raises
     ------
@@ -109,12 +115,12 @@ def observers_of(specs, groups):
     for place, spec in specs.items():
         group = groups[place]
         if group not in by_group:
-            by_group[group] = _observer(spec, observers)
+            by_group[group] = _observer(spec, observers, is_qat)
         observers[place] = by_group[group]
     return observers
 
 
-def _observer(spec, known):
+def _observer(spec, known, is_qat):
     if spec is None:
         return None
     if isinstance(spec, SharedQuantizationSpec):
@@ -124,7 +130,8 @@ def _observer(spec, known):
     if isinstance(spec, FixedQParamsQuantizationSpec):
         limits = {} if spec.quant_min is None else {"quant_min": spec.quant_min, "quant_max": spec.quant_max}
         scheme = {} if spec.qscheme is None else {"qscheme": spec.qscheme}
-        return FixedQParamsObserver(spec.scale, spec.zero_point, dtype=spec.dtype, **limits, **scheme)
+        arguments = {"scale": spec.scale, "zero_point": spec.zero_point, "dtype": spec.dtype, **limits, **scheme}
+        return FixedQParamsFakeQuantize(FixedQParamsObserver.with_args(**arguments)) if is_qat else FixedQParamsObserver(**arguments)
     if isinstance(spec, QuantizationSpec):
         return spec.observer()
     raise UnsupportedError(f"prepare_pt2e: {spec!r} is a {type(spec).__name__}; use one of the four specs of refquant.workflow")

@@ -14,7 +14,7 @@ from refquant.workflow.pt2e.observer_groups import observer_groups, observers_of
 from refquant.workflow.pt2e.place_observers import place_observers
 from refquant.workflow.pt2e.quantizer import Quantizer
 
-__all__ = ["PreparedPT2E", "ObservedParameter", "prepare_pt2e"]
+__all__ = ["PreparedPT2E", "ObservedParameter", "prepare_pt2e", "annotated_graph", "observed", "check_preparable"]
 
 
 class ObservedParameter(NamedTuple):
@@ -61,11 +61,19 @@ class PreparedPT2E:
         """Run the float model and let the observers see its values; options are those of `Model.run`."""
         if any(np.size(getattr(x, "values", x)) == 0 for x in inputs):
             raise ArgumentError(f"{self.model.name}: the calibration batch is empty; give at least one image")
-        for parameter in self.parameters:
-            parameter.observer(parameter.value)
-        outputs = self.model.run(*inputs, **options)
+        outputs = self._observed_model().run(*inputs, **options)
         self.batches += 1
         return outputs
+
+    def _observed_model(self):
+        """Let the observers of parameters see them, and return what runs."""
+        for parameter in self.parameters:
+            parameter.observer(parameter.value)
+        return self.model
+
+    def folded(self):
+        """Return ``(model, parameters)`` for conversion."""
+        return self.model, self.parameters
 
     @property
     def placement(self):
@@ -133,16 +141,23 @@ def prepare_pt2e(model, quantizer):
     >>> prepared.batches, prepared.placement[0]
     (1, ('stem_conv_weight', 0))
     """
-    _check_model(model)
-    if not isinstance(quantizer, Quantizer):
-        kind = type(quantizer).__name__
-        raise ArgumentError(f"prepare_pt2e: quantizer is a {kind}; pass a Quantizer, such as X86InductorQuantizer().set_global(...)")
-    traced, model = model, quantizer.transform_for_annotation(fold_batch_norms(as_exported(model)))
-    graph = AnnotationGraph(model, traced)
+    check_preparable("prepare_pt2e", model, quantizer)
+    graph = annotated_graph(fold_batch_norms(as_exported(model)), quantizer, model)
+    return PreparedPT2E(*observed(graph, quantizer), graph)
+
+
+def annotated_graph(model, quantizer, traced):
+    """Return the graph of a float model with what a quantizer writes on it; `traced` is the model before it was rewritten."""
+    graph = AnnotationGraph(quantizer.transform_for_annotation(model), traced)
     quantizer.annotate(graph)
     quantizer.validate(graph)
+    return graph
+
+
+def observed(graph, quantizer, is_qat=False):
+    """Return the model of an annotated graph with observers in it, and its observed parameters."""
     specs = specs_of(graph)
-    observers = observers_of(specs, observer_groups(specs))
+    observers = observers_of(specs, observer_groups(specs), is_qat)
     quantizer.prepare_obs_or_fq_callback(graph, observers)
     placed = place_observers(graph, observers)
     nodes, parameters = [], []
@@ -150,17 +165,25 @@ def prepare_pt2e(model, quantizer):
         if node.op == "parameter":
             parameters += [ObservedParameter(node.name, p.observer, node.value, p.readers) for p in placed.observers_of_parameter(node)]
         elif node.op != "output":
-            nodes.append(model.node(node.name).replace(inputs=placed.inputs(node)))
+            nodes.append(graph.model.node(node.name).replace(inputs=placed.inputs(node)))
             nodes += [Node(p.name, "observe", [p.source], {"observer": p.observer}, path=node.path) for p in placed.observers_of_value(node)]
-    return PreparedPT2E(model.with_nodes(nodes, outputs=placed.outputs(graph)), parameters, graph)
+    return graph.model.with_nodes(nodes, outputs=placed.outputs(graph)), parameters
 
 
-def _check_model(model):
+def check_preparable(place, model, quantizer):
+    """Raise unless `model` is a float model, not fused, and `quantizer` a Quantizer."""
+    _check_model(place, model)
+    if not isinstance(quantizer, Quantizer):
+        kind = type(quantizer).__name__
+        raise ArgumentError(f"{place}: quantizer is a {kind}; pass a Quantizer, such as X86InductorQuantizer().set_global(...)")
+
+
+def _check_model(place, model):
     if not isinstance(model, Model):
         kind = type(model).__name__
-        raise ArgumentError(f"prepare_pt2e: model is a {kind} but must be a refquant Model; convert PyTorch modules with refquant.interop.from_torch")
+        raise ArgumentError(f"{place}: model is a {kind} but must be a refquant Model; convert PyTorch modules with refquant.interop.from_torch")
     if any(n.op in ("observe", "quantize", "dequantize") for n in model.nodes):
-        raise ArgumentError(f"prepare_pt2e: model {model.name!r} is prepared or quantized already; pass the float model")
+        raise ArgumentError(f"{place}: model {model.name!r} is prepared or quantized already; pass the float model")
     fused = [n.name for n in model.nodes if n.attrs.get("activation")]
     if fused:
-        raise ArgumentError(f"prepare_pt2e: {fused[0]!r} of model {model.name!r} is fused with its activation; pass the model as it was built, with the activation as a node")
+        raise ArgumentError(f"{place}: {fused[0]!r} of model {model.name!r} is fused with its activation; pass the model as it was built, with the activation as a node")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from refquant.errors import UnsupportedError
-from refquant.observers import HistogramObserver, PerChannelMinMaxObserver, PlaceholderObserver
+from refquant.observers import (
+    FakeQuantize, FusedMovingAvgObsFakeQuantize, HistogramObserver, MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver, PerChannelMinMaxObserver, PlaceholderObserver,
+)  # fmt: skip
 from refquant.workflow.pt2e.quantization_spec import QuantizationSpec
 
 __all__ = ["QuantizationConfig", "get_default_x86_inductor_quantization_config", "get_x86_inductor_linear_dynamic_fp16_config"]
@@ -33,12 +34,12 @@ def get_default_x86_inductor_quantization_config(is_qat=False, is_dynamic=False,
     """Return X86InductorQuantizer's default configuration.
 
     Activations are uint8, per tensor, affine, from a histogram; weights int8, per channel, symmetric, from the extremes. The least
-    scale is 2**-12.
+    scale is 2**-12. For quantization-aware training both come from moving averages, by fake-quantizers.
 
     Parameters
     ----------
     is_qat : bool
-        Not supported: training is not simulated on this path.
+        For `prepare_qat_pt2e`: fake-quantizers in the place of observers.
     is_dynamic : bool
         Activations get their parameters at run time.
     reduce_range : bool
@@ -58,13 +59,15 @@ def get_default_x86_inductor_quantization_config(is_qat=False, is_dynamic=False,
     >>> config.input_activation.observer()
     HistogramObserver(dtype='uint8', qscheme='per_tensor_affine', quant_min=0, quant_max=255)
     """
-    if is_qat:
-        raise UnsupportedError("get_default_x86_inductor_quantization_config: is_qat=True needs training, which refquant does not do; train elsewhere and quantize the result")
     eps = {"eps": 2.0**-12}
-    activation = (PlaceholderObserver if is_dynamic else HistogramObserver).with_args(**eps)
+    activation, channels = (PlaceholderObserver if is_dynamic else HistogramObserver).with_args(**eps), PerChannelMinMaxObserver.with_args(**eps)
+    if is_qat:
+        last_batch = MovingAverageMinMaxObserver.with_args(averaging_constant=1)
+        activation = FakeQuantize.with_args(**eps, observer=last_batch) if is_dynamic else FusedMovingAvgObsFakeQuantize.with_args(**eps)
+        channels = FusedMovingAvgObsFakeQuantize.with_args(**eps, observer=MovingAveragePerChannelMinMaxObserver)
     codes = QuantizationSpec("uint8", activation, 0, 127 if reduce_range else 255, "per_tensor_affine", is_dynamic=is_dynamic)
-    weight = QuantizationSpec("int8", PerChannelMinMaxObserver.with_args(**eps), -128, 127, "per_channel_symmetric", ch_axis=0)
-    return QuantizationConfig(codes, codes, weight)
+    weight = QuantizationSpec("int8", channels, -128, 127, "per_channel_symmetric", ch_axis=0)
+    return QuantizationConfig(codes, codes, weight, is_qat=is_qat)
 
 
 @lru_cache

@@ -9,11 +9,14 @@ from refquant.observers.qparams_from_range import plain_name
 
 __all__ = [
     "QuantizationSpecBase", "QuantizationSpec", "SharedQuantizationSpec", "FixedQParamsQuantizationSpec", "DerivedQuantizationSpec",
-    "QuantizationAnnotation", "ANNOTATION",
+    "QuantizationAnnotation", "ANNOTATION", "CODES",
 ]  # fmt: skip
 
 ANNOTATION = "quantization_annotation"
 """Where a node's ``meta`` keeps its `QuantizationAnnotation`."""
+
+CODES = ("uint8", "int8", "uint16", "int16", "int32")
+"""The dtypes of codes; tensors of others stay real."""
 
 
 class QuantizationSpecBase:

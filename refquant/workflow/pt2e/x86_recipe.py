@@ -43,7 +43,7 @@ def annotate_with(graph, sources, config, accepts):
         From the nodes of a chain to bool.
     """
     work = _Recipe(graph, sources, config, accepts)
-    if config is None:
+    if config is None or config.is_qat:
         work.conv_norm_chains()
     work.conv_add(unary=True)
     work.conv_add(unary=False)
@@ -97,20 +97,30 @@ class _Recipe:
             self.mark(node, {other: self.config.input_activation} if other is not None and node is nodes[1] else None, node is nodes[-1])
 
     def conv_norm_chains(self):
-        """Batch norms that are still there: without a configuration, torchao marks their chains too."""
+        """Batch norms that are still there: before training they are, and without a configuration torchao marks their chains too."""
         relu = ("nn.Conv2d", "nn.BatchNorm2d", _ADD, "nn.ReLU")
         unary = [("nn.Conv2d", "nn.BatchNorm2d", kind) for _, kind in _CONV_UNARY[:5]]
         for kinds in (relu, relu[:3], *unary, relu[:2]):
             for chain in self.sources.chains(*kinds):
-                nodes = [_output(p) for p in chain]
+                nodes, other = [_output(p) for p in chain], None
                 if _ADD in kinds:
                     if len(nodes[1].users) != 1:
                         continue
-                    _other(nodes[1], nodes[2])
+                    other = _other(nodes[1], nodes[2])
                 if nodes[0].op == "conv2d" and not self.skips(nodes):
-                    for part in chain:
-                        for node in part.nodes:
-                            self.mark(node)
+                    self.norm_chain(chain, nodes, other)
+
+    def norm_chain(self, chain, nodes, other):
+        """Annotate a convolution with its batch norm and what follows; the output of the last is rounded too."""
+        if self.config is not None:
+            self.layer(nodes[0], False)
+            if other is not None:
+                self.mark(nodes[2], {other: self.config.input_activation})
+            specs = {} if other is None or nodes[2] is not nodes[-1] else nodes[2].annotation.input_qspec_map
+            nodes[-1].meta[ANNOTATION] = QuantizationAnnotation(specs, self.config.output_activation, _annotated=True, _is_output_of_quantized_pattern=True)
+        for node in [node for part in chain for node in part.nodes]:
+            if self.config is None or node.annotation is None:
+                self.mark(node)
 
     def conv_add(self, unary):
         for chain in self.sources.chains("nn.Conv2d", _ADD, *(["nn.ReLU"] if unary else [])):
