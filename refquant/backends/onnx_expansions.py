@@ -37,6 +37,18 @@ def _matmul(problem):
     return g.model(np.float32 if out is None else out.storage)
 
 
+def _gemm(problem):
+    """The codes turned where the problem asks for it, the factor on the scale of the first."""
+    g, a, b, out = ModelBuilder(), problem["a"], problem["b"], problem.get("out")
+    (a_scale, a_zero), (b_scale, b_zero) = g.parameters("a", a.qparams), g.parameters("b", b.qparams)
+    codes = [g.feed(name, problem[name].values) for name in "ab"]
+    codes = [g.node("Transpose", [c], f"{c}_turned", perm=[1, 0]) if problem.get(f"transpose_{c}") else c for c in codes]
+    scale = g.node("Mul", [g.constant("alpha", np.float32(problem.get("alpha", 1.0))), a_scale], "a_scaled")
+    real = _scaled(g, codes, [a_zero, b_zero], [scale, b_scale], problem.get("c"))
+    g.node(*(("Identity", [real]) if out is None else ("QuantizeLinear", [real, *g.parameters("y", out)])))
+    return g.model(np.float32 if out is None else out.storage)
+
+
 def _where(problem):
     g, out = ModelBuilder(), problem["out"]
     for name in ("x", "y"):
@@ -48,4 +60,4 @@ def _where(problem):
 
 
 #: Each operator's model, as a function of a problem.
-EXPANSIONS = {"linear_dynamic": _linear_dynamic, "matmul": _matmul, "where": _where}
+EXPANSIONS = {"linear_dynamic": _linear_dynamic, "matmul": _matmul, "gemm": _gemm, "where": _where}
