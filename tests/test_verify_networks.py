@@ -55,3 +55,6 @@ def test_the_command(capsys, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     assert main(["verify", "--networks", str(tmp_path / "bad.onnx")]) == 1
     assert "refused" in capsys.readouterr().out
+    assert main(["verify", "--networks", str(tmp_path / "bad.onnx"), str(tmp_path / "gone.onnx")]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "gone.onnx must be a readable file" in err

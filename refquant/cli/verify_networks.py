@@ -166,6 +166,9 @@ def compare_networks(files):
     files = files or list(light_networks().values())
     if not files:
         raise ArgumentError("verify: the installed onnx has no light networks; name ONNX files: --networks FILE.onnx")
+    missing = [path for path in files if not Path(path).is_file()]
+    if missing:
+        raise ArgumentError(f"verify --networks: {missing[0]} must be a readable file, but there is none; correct the path")
     line, trials, start = Progress(), [], time.perf_counter()
     heads = ("network", "path", "file", "float32", "layers", "codes", "one by one", "in line", "outputs", "differing", "real")
     widths = [20, 5, 9, 8, 6, 11, 10, 7, 8, 9, 5]
