@@ -14,6 +14,8 @@ come into bundles of four or three, of uniform ones into bundles of two. Partner
 The level is the lowest that was enough for most of what has passed; above it, the other tiles are exact.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba.core import types
 
@@ -27,7 +29,7 @@ __all__ = ["LEVELS", "NO_BUNDLES", "SIZES", "BundledColumns", "bundles_of", "bun
 LEVELS = (127, 143, 159, 191, 255)
 SIZES = (4, 3, 2, 1, 0)
 """Words of a bundle, by kind; 0 stands for the heavy words, which are alone too."""
-_REACH, _CLASSES, _HEAVY = 128, 256, 4
+_REACH, _CLASSES, _HEAVY, _MOST_TABLES = 128, 256, 4, 8
 _COSTS, _TILE_COST, _EXACT_COST = np.array([3.0, 2.36, 1.68, 1.0, 1.8]), 4.0, 1.8
 """What a bundle of each kind, a tile, and a word in 16 bits cost, in words by themselves; as measured."""
 _HEAVY_ARE_SINGLE = np.eye(5, dtype=np.int64)[[0, 1, 2, 3, 3]]
@@ -162,6 +164,26 @@ def bundle_columns(data, blocks, words, level):
     return as_input(packed), as_input(order), as_input(counts)
 
 
+class Bundles(NamedTuple):
+    """What `bundle_columns` returns for a level, as one value that threads see whole.
+
+    Attributes
+    ----------
+    rank, level : int
+        Of `LEVELS`, the place and the level; -1 for the level where other tiles are faster.
+    words, order, counts : ndarray
+    tables : dict
+        What `BundledColumns.table` returned, and the runs, by their identity, which nothing else can take while they are kept.
+    """
+
+    rank: int
+    level: int
+    words: np.ndarray
+    order: np.ndarray
+    counts: np.ndarray
+    tables: dict
+
+
 class BundledColumns:
     """The bundles of one packed matrix, made when it is used for the second time: bundling takes longer than one small product.
 
@@ -177,7 +199,7 @@ class BundledColumns:
     def __init__(self, data, blocks, exact):
         self._data, self._blocks, self._exact, self._used = data, blocks, exact, False
         self._seen = np.zeros(len(LEVELS), np.int64)
-        self._rank, self._level, self._made, self._tables = -1, -1, None, {}
+        self._made = None
 
     def expect(self, highest):
         """Take it that blocks of rows with bytes up to `highest` have passed: the next `table` is made for them."""
@@ -204,33 +226,33 @@ class BundledColumns:
             self._used = True
             return *NO_BUNDLES[:4], self._seen
         words = runs.size * -(-length // 4)
-        if self._made is None or 8 * self._seen[self._rank + 1 :].sum() > self._seen.sum():
-            self._make(words)
-        if self._level < 0:
+        made, seen = self._made, self._seen.tolist()
+        if made is None or 8 * sum(seen[made.rank + 1 :]) > sum(seen):
+            made = self._made = self._make(words)
+        if made.level < 0:
             return *NO_BUNDLES[:4], self._seen
-        found = self._tables.get(id(runs))
+        found = made.tables.get(id(runs))
         if found is None:
-            packed, order, counts = self._made
-            begins = runs[order * runs.size // words] + 4 * (order % (words // runs.size))
-            # The runs are kept, so that nothing else can take their identity.
-            taken = (packed, as_input(begins.astype(np.int32)), counts, self._level) if begins.max() < 2**31 else NO_BUNDLES[:4]
-            found = self._tables[id(runs)] = (*taken, self._seen), runs
+            begins = runs[made.order * runs.size // words] + 4 * (made.order % (words // runs.size))
+            taken = (made.words, as_input(begins.astype(np.int32)), made.counts, made.level) if begins.max() < 2**31 else NO_BUNDLES[:4]
+            if len(made.tables) >= _MOST_TABLES:
+                made.tables.clear()
+            found = made.tables[id(runs)] = (*taken, self._seen), runs
         return found[0]
 
     def _make(self, words):
-        """Bundle for the lowest level that 15 of 16 blocks of rows need at most; if that is no faster, the level becomes -1."""
+        """Bundle for the lowest level that 15 of 16 blocks of rows need at most."""
         enough = np.cumsum(self._seen) * 16 >= self._seen.sum() * 15
-        self._rank, self._tables = int(np.argmax(enough)), {}
-        level = LEVELS[self._rank]
+        rank = int(np.argmax(enough))
+        level, others = LEVELS[rank], words
         packed, order, counts = bundle_columns(self._data, self._blocks, words, level)
-        others = words
         if self._exact:
             limits = self._data[64 * words * self._blocks :].view(np.uint8)
             others *= np.where(limits < level, _EXACT_COST, 1.0).mean()
         else:
             counts = as_input(counts @ _HEAVY_ARE_SINGLE)
-        self._made = packed, order, counts
-        self._level = level if _TILE_COST + (counts @ _COSTS).mean() < others else -1
+        faster = _TILE_COST + (counts @ _COSTS).mean() < others
+        return Bundles(rank, level if faster else -1, packed, order, counts, {})
 
 
 def bundles_of(packed, columns, blocks):
