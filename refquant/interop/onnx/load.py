@@ -77,7 +77,8 @@ def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=
     opsets = checked_opsets(proto)
     model = checked_graph(proto, opsets, None if folder is None else ExternalData(folder), numerics, outputs)
     if rules_of(model.numerics).kernels == "mlas" if fuse_qdq is None else fuse_qdq:
-        model = OnnxModel(fuse(model.nodes, model.outputs, model.constants), model.signature, model.outputs, model.constants, model.numerics)
+        nodes, constants = fuse(model.nodes, model.outputs, model.constants)
+        model = OnnxModel(nodes, model.signature, model.outputs, constants, model.numerics)
     if as_graph is False:
         return model
     try:

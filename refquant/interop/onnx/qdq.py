@@ -3,6 +3,10 @@
 A unit is fused only if every input of the operator comes out of a DequantizeLinear of 8-bit codes (a bias: of int32 in units of
 ``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
 
+Before, the model is written anew: two pairs of quantizers in a row become one (`refquant.interop.onnx.qdq_pairs`), pairs move past operators that move
+numbers (`qdq_propagation`), real biases become int32 (`qdq_biases`), a ReLU or Clip goes where the quantizer behind it cuts off the same numbers. That is what
+ONNX Runtime does from its level "extended" on; "basic" does the first three alone, and "disabled" is the model as it stands.
+
 Products of real activations with dequantized weights are refused where ONNX Runtime makes a MatMulNBits of them, see `refuse_blocks`.
 
 int8 activations are taken as they are, which is what ONNX Runtime does with the session setting ``session.qdqisint8allowed=1``; by default, on x86-64,
@@ -15,7 +19,10 @@ onnxruntime/core/optimizer/qdq_transformer: selectors_actions/qdq_selectors.cc, 
 
 import numpy as np
 
+from refquant.interop.onnx.qdq_biases import quantize_biases
 from refquant.interop.onnx.qdq_blocks import refuse_blocks
+from refquant.interop.onnx.qdq_pairs import without_double_pairs
+from refquant.interop.onnx.qdq_propagation import propagate_pairs
 from refquant.interop.onnx.table import find_executor
 
 __all__ = ["fuse_qdq"]
@@ -28,7 +35,7 @@ class _Graph:
     """The nodes of a model and who makes and reads each value."""
 
     def __init__(self, nodes, outputs, constants):
-        self.nodes, self.outputs, self.constants = list(nodes), set(outputs), constants
+        self.nodes, self.outputs, self.constants = list(nodes), set(outputs), dict(constants)
         self.index()
 
     def index(self):
@@ -61,7 +68,7 @@ class _Graph:
 
 
 def fuse_qdq(nodes, outputs, constants):
-    """Return the nodes of a model with its QDQ units fused; a fused node keeps the operator's name.
+    """Return the nodes and constants of a model with its QDQ units fused; a fused node keeps the operator's name.
 
     Parameters
     ----------
@@ -70,13 +77,18 @@ def fuse_qdq(nodes, outputs, constants):
     constants : dict of ndarray
     """
     graph = _Graph(nodes, outputs, constants)
+    graph.nodes = _without_identity(graph)
+    graph.index()
+    without_double_pairs(graph)
+    quantize_biases(graph)
+    propagate_pairs(graph)
     graph.nodes = _without_relu(graph)
     graph.index()
     refuse_blocks(graph)
     made = {node.name: _UNITS[node.op](graph, node) for node in graph.nodes if node.op in _UNITS and not node.domain}
     taken = {name for node in made.values() if node for name in node.outputs}
     rest = [made.get(node.name) or node for node in graph.nodes if made.get(node.name) or not taken.intersection(node.outputs)]
-    return _alive(rest, outputs)
+    return _alive(rest, outputs), graph.constants
 
 
 def _alive(nodes, outputs):
@@ -89,13 +101,37 @@ def _alive(nodes, outputs):
     return kept[::-1]
 
 
-def _without_relu(graph):
-    """Drop ReLUs whose quantizer cuts off negative numbers anyhow."""
+def _without_identity(graph):
+    """Drop Identity nodes, but for those that make an output."""
     renamed, kept = {}, []
     for node in graph.nodes:
-        q = graph.quantizer(node.outputs[0]) if node.op == "Relu" else None
-        zero = None if q is None else graph.constants[q.inputs[2]]
-        if zero is not None and int(zero.reshape(-1)[0]) == np.iinfo(zero.dtype).min:
+        if node.op == "Identity" and node.outputs[0] not in graph.outputs:
+            renamed[node.outputs[0]] = renamed.get(node.inputs[0], node.inputs[0])
+        else:
+            kept.append(node._replace(inputs=tuple(renamed.get(n, n) for n in node.inputs)))
+    return kept
+
+
+def _cuts_off(graph, node, quantize):
+    """Whether a quantizer cuts off whatever a ReLU or Clip before it does."""
+    scale, zero = (graph.constants[n].reshape(()) for n in quantize.inputs[1:3])
+    limits = np.iinfo(zero.dtype)
+    if node.op == "Relu":
+        return int(zero) == limits.min
+    ends = [np.float32(end - int(zero)) * scale for end in (limits.min, limits.max)]
+    given = [graph.constants.get(name) if name else default for name, default in zip((*node.inputs[1:], "", ""), (-np.inf, np.inf))]
+    if any(v is None for v in given) or set(node.attrs):
+        return False
+    epsilon = np.finfo(np.float32).eps
+    return float(given[0]) - ends[0] <= epsilon and ends[1] - float(given[1]) <= epsilon
+
+
+def _without_relu(graph):
+    """Drop ReLUs and Clips whose quantizer cuts off the same numbers anyhow."""
+    renamed, kept = {}, []
+    for node in graph.nodes:
+        q = graph.quantizer(node.outputs[0]) if node.op in ("Relu", "Clip") else None
+        if q is not None and _cuts_off(graph, node, q):
             renamed[node.outputs[0]] = renamed.get(node.inputs[0], node.inputs[0])
         else:
             kept.append(node._replace(inputs=tuple(renamed.get(n, n) for n in node.inputs)))
@@ -139,6 +175,13 @@ def _concat(graph, node):
     return _fused(node, "QLinearConcat", _MICROSOFT, [*q.inputs[1:3], *(n for p in parts for n in p[:3])], q.outputs[0])
 
 
+def _where(graph, node):
+    parts, q = [graph.dequantized(n) for n in node.inputs[1:]], graph.quantizer(node.outputs[0])
+    if q is None or not _alike(graph, parts, q):
+        return None
+    return _fused(node, "QLinearWhere", _MICROSOFT, [node.inputs[0], *parts[0][:3], *parts[1][:3], *q.inputs[1:3]], q.outputs[0])
+
+
 def _factors(graph, node):
     """Return the parts of activation and weight, or None: codes of 8 bits, int8 activations only with int8 weights."""
     x, w = graph.dequantized(node.inputs[0]), graph.dequantized(node.inputs[1])
@@ -171,12 +214,25 @@ def _conv(graph, node):
     return _fused(node, "QLinearConv", "", [*x[:3], *w[:3], *q.inputs[1:3], *([bias] if bias else [])], q.outputs[0])
 
 
+def _one_reader(graph, node):
+    readers = graph.readers.get(node.outputs[0], [])
+    return readers[0] if len(readers) == 1 and node.outputs[0] not in graph.outputs else None
+
+
+def _is_clipped(graph, node):
+    """Whether the one reader of a product is a ReLU or Clip that has one reader itself: such a product stays in float32."""
+    reader = _one_reader(graph, node)
+    return reader is not None and reader.op in ("Relu", "Clip") and _one_reader(graph, reader) is not None
+
+
 def _matmul(graph, node):
     factors, q = _factors(graph, node), graph.quantizer(node.outputs[0])
     if factors is None:
         return None
     x, w = factors
     if q is None:
+        if _is_clipped(graph, node):
+            return None
         return _fused(node, "MatMulIntegerToFloat", _MICROSOFT, [x[0], w[0], x[1], w[1], x[2], w[2]], node.outputs[0])
     if graph.dtype(x) != graph.constants[q.inputs[2]].dtype:
         return None
@@ -185,13 +241,15 @@ def _matmul(graph, node):
 
 def _gemm(graph, node):
     factors, q = _factors(graph, node), graph.quantizer(node.outputs[0])
-    if factors is None or node.attrs.get("alpha", 1.0) != 1:
+    if factors is None:
         return None
     x, w = factors
     bias = _bias(graph, node, x, w)
-    if bias is None or (bias and node.attrs.get("beta", 1.0) != 1):
+    if bias is None or (bias and (node.attrs.get("alpha", 1.0) != 1 or node.attrs.get("beta", 1.0) != 1)):
         return None
     if q is None:
+        if _is_clipped(graph, node):
+            return None
         return _fused(node, "QGemm", _MICROSOFT, [*x[:3], *w[:3], *([bias] if bias else [])], node.outputs[0])
     if graph.dtype(x) != graph.constants[q.inputs[2]].dtype:
         return None
@@ -210,4 +268,5 @@ _UNITS = {
     "Mul": _elementwise("QLinearMul"),
     "Sigmoid": _unary("QLinearSigmoid"),
     "Softmax": _unary("QLinearSoftmax", lambda node: {"opset": node.opset}),
+    "Where": _where,
 }

@@ -14,7 +14,8 @@ def rebuilt(model, nodes, constants, numerics, fuse=None):
     opset = max((node.opset for node in model.nodes if not node.domain), default=13)
     made = OnnxModel([_node(node, opset) for node in nodes], model.signature, model.outputs, constants, numerics)
     if rules_of(made.numerics).kernels == "mlas" if fuse is None else fuse:
-        made = OnnxModel(fuse_qdq(made.nodes, made.outputs, made.constants), model.signature, model.outputs, constants, numerics)
+        nodes, constants = fuse_qdq(made.nodes, made.outputs, made.constants)
+        made = OnnxModel(nodes, model.signature, model.outputs, constants, numerics)
     return made
 
 

@@ -1,0 +1,34 @@
+"""Random QDQ models beside ONNX Runtime: the same numbers and the same operators on codes, with and without its optimizations."""
+
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx_qdq_fuzz import LEVELS, RandomModel, compare  # noqa: E402
+
+from refquant.errors import UnsupportedError  # noqa: E402
+from refquant.interop.onnx import qdq  # noqa: E402
+
+
+def found(seed, level):
+    """Return the comparison, or None where a model is refused for its MatMulNBits or is no model."""
+    try:
+        return compare(RandomModel(seed), level)
+    except UnsupportedError as error:
+        assert "MatMulNBits" in str(error)
+    except Exception as error:
+        assert "ShapeInferenceError" in str(error)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_random_models(level):
+    done = [(seed, result) for seed in range(24) if (result := found(seed, level))]
+    assert not [(seed, r) for seed, r in done if r.differ or level != "disabled" and r.operators]
+    assert sum(r.numbers for _, r in done) > 3000 and len(done) > 15
+
+
+@pytest.mark.parametrize("step, seeds", [("without_double_pairs", (12, 16, 24)), ("propagate_pairs", (1, 7)), ("quantize_biases", (7,)), ("_is_clipped", (0, 8))])
+def test_a_step_left_out_is_found(step, seeds, monkeypatch):
+    monkeypatch.setattr(qdq, step, lambda *args: None)
+    assert any(r.differ or r.operators for seed in seeds if (r := found(seed, "all")))
