@@ -200,7 +200,8 @@ def _bias(graph, node, x, w):
     codes, scale = (graph.constants[n] for n in parts.inputs[:2])
     product = graph.constants[x[1]].reshape(-1) * graph.constants[w[1]].reshape(-1)
     fits = codes.dtype == np.int32 and np.array_equal(np.broadcast_to(scale.reshape(-1), product.shape) if scale.size == 1 else scale, product)
-    return parts.inputs[0] if fits else None
+    # of a Gemm, ONNX Runtime takes any int32 for multiples of the product of the scales, whatever the bias's own scale is
+    return parts.inputs[0] if fits or (node.op == "Gemm" and codes.dtype == np.int32) else None
 
 
 def _conv(graph, node):
