@@ -158,6 +158,16 @@ def test_the_bundled_networks_keep_their_accuracy():
     assert (convert_pt2e(prepared)(test)[0].argmax(1) == labels).mean() > 0.95
 
 
+def test_what_nobody_reads_is_dropped_after_annotation_alone():
+    b = Builder(seed=0)
+    y = b.input(shape=(None, 3, 6, 6)).conv2d(3, 3, padding=1).batch_norm()
+    y.sigmoid()
+    assert [n.op for n in prepare_qat_pt2e(b.build(y.relu()), quantizer()).model.nodes if n.op != "observe"] == ["input", "conv2d", "batch_norm", "relu"]
+    y.conv2d(2, 1).relu()
+    with pytest.raises(UnsupportedError, match="nobody reads relu"):
+        prepare_qat_pt2e(b.build(y.relu()), quantizer())
+
+
 def test_what_is_refused():
     left_out = quantizer().set_module_name_qconfig("conv2d", None).set_module_name_qconfig("batch_norm", None)
     b = Builder(seed=0)

@@ -97,6 +97,17 @@ class AnnotationGraph:
         self.model.node(name)
         return self._by_name[name]
 
+    def drop_unread(self):
+        """Remove operations whose values nobody reads, all but dropouts."""
+        kept = set()
+        for node in reversed(self.nodes):
+            if node.op in ("output", "input", "dropout") or any(user in kept for user in node.users):
+                kept.add(node)
+        for node in self.nodes:
+            node.users = [user for user in node.users if user in kept]
+        self.nodes = [node for node in self.nodes if node in kept]
+        self.model = self.model.with_nodes([n for n in self.model.nodes if self._by_name[n.name] in kept])
+
 
 def _parameter(known, node, key):
     array = node.params[key]
@@ -112,10 +123,10 @@ def _same(a, b):
     return a.shape == b.shape and (a == b).all()
 
 
-def as_exported(model):
+def as_exported(model, unread=False):
     """Return a model without ``identity`` nodes, which an exported program does not have.
 
-    Nodes whose values nobody reads stay, unless there is a batch norm: before folding it, PyTorch removes them, all but dropouts.
+    Nodes whose values nobody reads stay, unless there is a batch norm: before folding it, PyTorch removes them, all but dropouts; with `unread` they stay.
     """
     behind, nodes = {}, []
     for node in model.nodes:
@@ -125,7 +136,7 @@ def as_exported(model):
         else:
             nodes.append(node.replace(inputs=inputs))
     outputs = [behind.get(o, o) for o in model.outputs]
-    if any(n.op == "batch_norm" for n in nodes):
+    if not unread and any(n.op == "batch_norm" for n in nodes):
         read = {*outputs, *(n.name for n in nodes if n.op in ("dropout", "input"))}
         for node in reversed(nodes):
             read.update(node.inputs if node.name in read else ())

@@ -184,7 +184,9 @@ def prepare_qat_pt2e(model, quantizer, *, momentum=0.1, defects=()):
         choose("prepare_qat_pt2e", "defect", name, QAT_DEFECTS)
     if not 0 <= momentum <= 1:
         raise ArgumentError(f"prepare_qat_pt2e: momentum={momentum!r} must be between 0 and 1; PyTorch's default is 0.1")
-    graph = annotated_graph(as_exported(model), quantizer, model)
+    graph = annotated_graph(as_exported(model, unread=True), quantizer, model)
+    if any(node.op == "batch_norm" for node in graph.nodes):
+        graph.drop_unread()
     fused = fuse_conv_bn_qat(graph)
     prepared, parameters = observed(graph, quantizer, is_qat=True)
     return PreparedQatPT2E(prepared, parameters, graph, _norms(prepared, fused, momentum, defects), fused, defects)
