@@ -52,7 +52,7 @@ def test_unary(name, dtype):
         assert (mine.qparams.scale, mine.qparams.zero_point) == (theirs.q_scale(), theirs.q_zero_point())
         differing += np.count_nonzero(mine.values != theirs.int_repr().numpy())
         total += x.size
-    # Where PyTorch's SLEEF rounds an exponential otherwise than the nearest float32, a result beside a tie could move; none of these does.
+    # Where the C library rounds an exponential in the scalar loop otherwise than the nearest float32, a result beside a tie could move; none of these does.
     assert differing == 0, f"{differing} of {total}"
 
 

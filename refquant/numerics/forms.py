@@ -296,13 +296,13 @@ class UnaryForm(Form):
     Attributes
     ----------
     style
-        ``aten``: PyTorch's vector and scalar loops; ``lookup``: a table made by the profile's dequantize and quantize forms; ``onnxruntime``: the same by ONNX Runtime's float functions, such as rational ones for sigmoid and tanh; hard sigmoid is x · f(1/6) + 1/2 within [0, 1], and hard swish x times that; ``qnnpack``:
+        ``aten``: PyTorch's vector and scalar loops; ``lookup``: a table made by the profile's dequantize and quantize forms; ``float``: the same by PyTorch's float32 kernels, in a vector and a scalar loop; ``onnxruntime``: the same by ONNX Runtime's float functions, such as rational ones for sigmoid and tanh; hard sigmoid is x · f(1/6) + 1/2 within [0, 1], and hard swish x times that; ``qnnpack``:
         QNNPACK's tables for sigmoid, tanh, hardsigmoid and hardswish of uint8 codes, the zero point inside of the rounding, all else as ``aten``.
     vector, grain
         As in `AddForm`.
     """
 
-    style: Literal["aten", "lookup", "qnnpack", "onnxruntime"]
+    style: Literal["aten", "lookup", "float", "qnnpack", "onnxruntime"]
     vector: int
     grain: int
 

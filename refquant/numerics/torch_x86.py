@@ -235,7 +235,8 @@ INDUCTOR = Numerics(
     post=PostForm(other_scale="direct"),
     add=_BY_REALS,
     mul=_BY_REALS,
-    unary=UnaryForm(style="lookup", vector=0, grain=0),
+    # UnaryOpsKernel.cpp and Activation.cpp: two vectors of eight a step.
+    unary=UnaryForm(style="float", vector=16, grain=32768),
     **dict.fromkeys(("avg_pool", "adaptive_avg_pool", "avg_pool3d", "adaptive_avg_pool3d", "mean", "bilinear", "batch_norm", "prelu"), RealsForm(order="aten")),
     softmax=_SPECIAL["softmax"],
     clamp=_DECOMPOSED,

@@ -16,64 +16,21 @@ from refquant.ops.add import segments
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.fixed_unary import fixed_function
 from refquant.ops.lookup import code_table, take_codes
+from refquant.ops.memo import Memo
 from refquant.ops.range_elementwise import range_function
+from refquant.ops.unary_functions import ATEN, FLOAT, UNARY, float_gelu
 
-__all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "threshold", "UNARY"]
+__all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "threshold"]
 
 _F = np.float32
-
-
-def _erf64(x):
-    # SciPy's special functions take as long to import as all other operators together.
-    from scipy.special import erf
-
-    return erf(x)
-
-
-def _wide(function):
-    """Evaluate in float64 and round once to float32."""
-    return lambda x: function(x.astype(np.float64)).astype(_F)
-
-
-_exp, _expm1, _tanh, _erf = (_wide(f) for f in (np.exp, np.expm1, np.tanh, _erf64))
-
-
-def _celu(x, alpha):
-    with np.errstate(over="ignore"):
-        return np.where(x > 0, x, _expm1(np.minimum(x, _F(0)) * _F(1.0 / alpha)) * _F(alpha))
-
-
-def _threshold(x, limits):
-    return np.where(x > _F(limits[0]), x, _F(limits[1]))
-
-
-def _relu6_of(x):
-    return np.minimum(np.maximum(x + _F(3), _F(0)), _F(6))
-
-
-# name: (body, tail): functions of (float32 array, parameter) in float32, as ATen's vector and scalar loops compute them.
-UNARY = {
-    "sigmoid": (lambda x, p: _F(1) / (_F(1) + _exp(-x)), lambda x, p: (1.0 / (1.0 + np.exp(-x.astype(np.float64)))).astype(_F)),
-    "tanh": (lambda x, p: _tanh(x), lambda x, p: _tanh(x)),
-    "hardsigmoid": (lambda x, p: _relu6_of(x) / _F(6), lambda x, p: _relu6_of(x) / _F(6)),
-    "hardswish": (lambda x, p: (x * _relu6_of(x)) / _F(6), lambda x, p: (x * _relu6_of(x)) / _F(6)),
-    "elu": (lambda x, p: np.where(x > 0, x, _expm1(x) * _F(p)), lambda x, p: np.where(x > 0, x, _expm1(x) * _F(p))),
-    "celu": (_celu, _celu),
-    "threshold": (_threshold, _threshold),
-    "leaky_relu": (lambda x, p: x * np.where(x > 0, _F(1), _F(p)), lambda x, p: x * np.where(x > 0, _F(1), _F(p))),
-    "gelu": (
-        lambda x, p: (x * _F(0.5)) * (_F(1) + _erf(x * _F(np.sqrt(0.5)))),
-        _wide(lambda x: x * 0.5 * (1 + _erf64(x * np.sqrt(0.5)))),
-    ),
-}
 _SUB_MUL_BODY = ("sigmoid",)
 _RECIPROCAL64_BODY = ("sigmoid", "hardswish")
 
 
-def _aten(name, tail, parameter, q, out, codes):
+def _aten(profile, name, function, tail, parameter, q, out, codes):
     body = not tail
     x = dequantize_codes(codes, q.scale, q.zero_point, "fma" if body and name not in _SUB_MUL_BODY else "sub_mul")
-    y = UNARY[name][tail](x, parameter) if name != "gelu" or body else UNARY[name][1](x)
+    y = function(x, parameter)
     scaling = "reciprocal64" if body and name in _RECIPROCAL64_BODY else "reciprocal"
     kind = out._type
     add, overflow = ("after", "wrap") if body else ("before", "saturate")
@@ -94,11 +51,16 @@ _RUNTIME = {
     "hardswish": (lambda x, p: x * _gate(x),) * 2,
 }
 _RUNTIME_VECTOR = {"elu": 4}
+_MEMO = Memo(512)
 
 
-def _lookup(profile, name, parameter, q, out, codes, tail=False):
-    x = dequantize_codes(codes, q.scale, q.zero_point, profile.dequantize.formula)
-    y = _RUNTIME[name][tail](x, parameter) if profile.unary.style == "onnxruntime" and name in _RUNTIME else UNARY[name][0](x, parameter)
+#: Of a style, its functions by name, (body, tail).
+_BY_REALS = {"lookup": {name: (body, body) for name, (body, _) in UNARY.items()}, "float": FLOAT}
+_BY_REALS["onnxruntime"] = _BY_REALS["lookup"] | _RUNTIME
+
+
+def _by_reals(profile, name, function, tail, parameter, q, out, codes):
+    y = function(dequantize_codes(codes, q.scale, q.zero_point, profile.dequantize.formula), parameter)
     form, kind = profile.quantize, out._type
     return quantize_real(
         y, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=form.scaling, add=form.zero_point, rounding=form.rounding, nan=form.nan
@@ -142,25 +104,25 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     form = profile.section("unary", name)
     check_out(out, place)
     if isinstance(form, RangeForm):
-        function = (lambda v, p: UNARY["gelu"][1](v)) if name == "gelu" else UNARY[name][0]
+        function = UNARY[name][name == "gelu"]
         table = code_table(lambda c: range_function(form, name, function, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     if isinstance(form, FixedUnaryForm):
         if name == "elu" and parameter != 1:
             raise UnsupportedError(f"{place}: alpha={parameter!r}, but {profile.engine} has alpha=1 alone; leave it out")
-        function = (lambda v, p: UNARY["gelu"][1](v)) if name == "gelu" else UNARY[name][0]
+        function = UNARY[name][name == "gelu"]
         table = code_table(lambda c: fixed_function(form, name, function, parameter, x.qparams, out, c, place), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     style = _style(form, profile, name, x, out, place)
-    if style not in ("lookup", "onnxruntime") and out.dtype != x.dtype:
+    if style not in _BY_REALS and out.dtype != x.dtype:
         raise UnsupportedError(f"{place}: {profile.engine} keeps the dtype {x.dtype} of its input, but out is {out.dtype}; give out the same dtype")
     if style == "qnnpack":
         table = code_table(lambda c: _qnnpack(name, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     if form.style in ("aten", "qnnpack") and name in _CONTIGUOUS_OUTPUT and is_channels_last(x.values):
-        table = code_table(lambda c: _aten(name, True, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+        table = code_table(lambda c: _aten(profile, name, ATEN[name][True], True, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(take_codes(table, np.ascontiguousarray(x.values)), out)
-    return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner)), out)
+    return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner, is_channels_last(x.values))), out)
 
 
 def _laid_out_as(values, function):
@@ -170,17 +132,26 @@ def _laid_out_as(values, function):
     return np.moveaxis(y, -1, 1) if last else y
 
 
-def _by_segments(form, profile, name, parameter, q, out, threads, inner):
+def _functions(form, profile, name, size, last):
+    """Return ``(body, tail)`` and how many elements a step of the body takes, of `size` elements that lie channels last or do not."""
+    if form.style == "float" and name == "gelu" and not last and size > 1:
+        return (float_gelu(profile.isa),), 0
+    return _BY_REALS.get(form.style, ATEN)[name], _RUNTIME_VECTOR.get(name, form.vector) if form.style == "onnxruntime" else form.vector
+
+
+def _by_segments(form, profile, name, parameter, q, out, threads, inner, last):
     flat = inner.reshape(-1)
     y = np.empty(flat.size, out.storage)
     tables = {}
-    vector = _RUNTIME_VECTOR.get(name, form.vector) if form.style == "onnxruntime" else form.vector
+    functions, vector = _functions(form, profile, name, flat.size, last)
+
+    def table(tail):
+        compute = _by_reals if form.style in _BY_REALS else _aten
+        return code_table(lambda c: compute(profile, name, functions[tail], tail, parameter, q, out, c), q.storage, out.storage)
+
     for start, stop, tail in segments(flat.size, vector, form.grain, threads):
         if tail not in tables:
-            if form.style not in ("lookup", "onnxruntime"):
-                tables[tail] = code_table(lambda c, tail=tail: _aten(name, tail, parameter, q, out, c), q.storage, out.storage)
-            else:
-                tables[tail] = code_table(lambda c, tail=tail: _lookup(profile, name, parameter, q, out, c, tail), q.storage, out.storage)
+            tables[tail] = _MEMO.get((profile, functions[tail]), (name, parameter, tail, q, out), lambda tail=tail: table(tail))
         y[start:stop] = take_codes(tables[tail], flat[start:stop])
     return y.reshape(inner.shape)
 
@@ -212,8 +183,9 @@ def sigmoid(x, *, out=None, numerics="fbgemm", threads=1):
 
     Exactness
     ---------
-    The exponential is taken in float64 and rounded to float32; PyTorch's vector code uses SLEEF, whose last bit may differ, which
-    moves a code only where the result lies within an ulp of a tie. ONNX Runtime's own functions (`refquant.core.mlas`, `refquant.core.eigen`) are bit-exact.
+    PyTorch's vector loops are bit-exact, by SLEEF's functions (`refquant.core.sleef`) and for inductor's gelu oneDNN's. Of its scalar loops, and for
+    inductor's tanh, the function is taken in float64 and rounded once; the C library's or MKL's last bit may differ, which moves a code only
+    where the result lies within an ulp of a tie. ONNX Runtime's own functions (`refquant.core.mlas`, `refquant.core.eigen`) are bit-exact.
 
     Examples
     --------

@@ -6,8 +6,7 @@ Images lie channels last there. The numbers are those of a CPU with AVX2; only s
 
 import numpy as np
 
-from refquant.core.fma import fma32
-from refquant.core.sleef import sleef_exp
+from refquant.core.sleef import aten_erf, sleef_exp
 from refquant.errors import UnsupportedError
 
 __all__ = ["inductor_sum", "inductor_mean", "batch_norm", "sigmoid", "silu", "elu", "gelu", "softmax"]
@@ -121,20 +120,8 @@ def elu(x, alpha):
 
 
 def gelu(x):
-    """``x · 0.5 · (1 + erf(x · sqrt(0.5)))`` with `_erf`."""
-    return x * _F(0.5) * (_erf(x * _F(0.7071067811865476)) + _F(1))
-
-
-def _erf(x):
-    """Abramowitz and Stegun's formula 7.1.26, in fused steps.
-
-    Source: PyTorch 2.13 ATen/cpu/vec/vec256/vec256_float.h, ``Vectorized<float>::erf``.
-    """
-    t = _F(1) / fma32(_F(0.3275911), np.abs(x), _F(1))
-    r = _F(1.061405429)
-    for c in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        r = fma32(r, t, _F(c))
-    return np.copysign(fma32(-sleef_exp(-(x * x)) * t, r, _F(1)), x)
+    """``x · 0.5 · (1 + erf(x · sqrt(0.5)))`` with ATen's erf."""
+    return x * _F(0.5) * (aten_erf(x * _F(0.7071067811865476)) + _F(1))
 
 
 def softmax(x, dim, place):
