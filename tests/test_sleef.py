@@ -6,6 +6,7 @@ import pytest
 import refquant as rq
 from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.fma import fma32
+from refquant.core.glibc import glibc_exp
 from refquant.core.sleef import aten_erf, sleef_exp, sleef_expm1, sleef_tanh
 from refquant.ops.unary_functions import ATEN, FLOAT, UNARY, float_gelu
 from refquant.verify import oracle
@@ -58,6 +59,21 @@ def test_tanh_and_erf_are_those_of_pytorchs_gelu(torch):
     # Images channels last are ATen's, not oneDNN's.
     image = torch.from_numpy(x.reshape(4, 16, 64, 64)).contiguous(memory_format=torch.channels_last)
     assert _differ((half * (F(1) + aten_erf(x * F(np.sqrt(0.5))))), torch.nn.functional.gelu(image).numpy().reshape(-1)) == 0
+
+
+def test_the_exponential_of_scalar_loops_is_the_c_librarys():
+    import ctypes
+    import platform
+
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("the C library is not glibc")
+    expf = ctypes.CDLL("libm.so.6").expf
+    expf.restype, expf.argtypes = ctypes.c_float, [ctypes.c_float]
+    x = np.random.default_rng(0).uniform(-105, 90, 60_000).astype(F)
+    theirs = np.array([expf(v) for v in x.tolist()], F)
+    assert _differ(glibc_exp(x), theirs) == 0
+    with np.errstate(over="ignore"):
+        assert _differ(np.exp(x.astype(np.float64)).astype(F), theirs) > 0
 
 
 def test_special_numbers():

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.glibc import glibc_exp
 from refquant.core.rounding import Round, round_real
 
 __all__ = ["eigen_exp", "eigen_elu"]
@@ -65,7 +66,7 @@ def eigen_elu(x, alpha=1.0, *, leftover=None):
 
     Exactness
     ---------
-    Bit-exact for whole vectors; for the others where the C library rounds ``expf`` correctly.
+    Bit-exact with glibc's ``expf``.
 
     Source
     ------
@@ -80,5 +81,5 @@ def eigen_elu(x, alpha=1.0, *, leftover=None):
     flat = x.reshape(-1)
     whole = flat.size - (flat.size % 4 if leftover is None else leftover)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        e = np.concatenate([np.atleast_1d(eigen_exp(flat[:whole])), np.exp(flat[whole:].astype(np.float64)).astype(_F)])
+        e = np.concatenate([np.atleast_1d(eigen_exp(flat[:whole])), np.atleast_1d(glibc_exp(flat[whole:]))])
         return np.where(flat >= 0, flat, _F(alpha) * (e - _F(1))).astype(_F).reshape(x.shape)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.glibc import glibc_exp
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
@@ -48,8 +49,7 @@ def _across(x, lanes):
     """Softmax of (R, N, I) along N: vectors along I, whose last I % lanes entries take the C library's exponential; sums in order."""
     centred = x - x.max(1, keepdims=True)
     body = x.shape[2] // lanes * lanes
-    tail = np.exp(centred[:, :, body:].astype(np.float64)).astype(_F)
-    e = np.concatenate([sleef_exp(centred[:, :, :body]), tail], axis=2)
+    e = np.concatenate([sleef_exp(centred[:, :, :body]), glibc_exp(centred[:, :, body:])], axis=2)
     return e / np.add.accumulate(e, axis=1, dtype=_F)[:, -1:]
 
 
@@ -111,8 +111,7 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
     Exactness
     ---------
     Along the densest axis bit-exact: SLEEF's exponential, the sum in the order of PyTorch's vectors, a product with its inverse. Along another
-    the same but for the last entries, which fill no vector: there the C library's exponential is taken in float64 and rounded, which may
-    differ from its own float32 by an ulp. QNNPACK's table for uint8 with a scale of 1/256 and zero point 0: exact, but that the C library's
+    the same but for the last entries, which fill no vector: there glibc's ``expf`` is taken. QNNPACK's table for uint8 with a scale of 1/256 and zero point 0: exact, but that the C library's
     exponential decides a table entry beside a tie. TensorFlow Lite's reference kernel: exact, integers alone; its optimized one and ONNX Runtime's
     QLinearSoftmax: the same reservation about a table.
 

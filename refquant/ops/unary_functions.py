@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.glibc import glibc_exp
 from refquant.core.onednn_eltwise import onednn_gelu
 from refquant.core.onednn_erf import onednn_gelu_avx512
 from refquant.core.sleef import aten_erf, sleef_exp, sleef_expm1, sleef_tanh
@@ -78,10 +79,10 @@ def _vector_gelu(x, p):
     return (x * _F(0.5)) * (_F(1) + aten_erf(x * _F(np.sqrt(0.5))))
 
 
-#: As `UNARY`, of ATen's quantized kernels: SLEEF's functions in the vector loop; in the scalar one the C library's, here in float64 rounded once.
+#: As `UNARY`, of ATen's quantized kernels: SLEEF's functions in the vector loop; in the scalar one the C library's, here its expf, and all others in float64 rounded once.
 #: Source: PyTorch 2.13, aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp; of elu what the engine gives beside ties.
 ATEN = UNARY | {
-    "sigmoid": (_vector_sigmoid, lambda x, p: (1.0 / (1.0 + _exp(-x).astype(np.float64))).astype(_F)),
+    "sigmoid": (_vector_sigmoid, lambda x, p: (1.0 / (1.0 + glibc_exp(-x).astype(np.float64))).astype(_F)),
     "tanh": (lambda x, p: sleef_tanh(x), lambda x, p: _tanh(x)),
     "elu": _ELU,
     "celu": tuple(map(_celu_by, _ELU)),
@@ -91,7 +92,7 @@ ATEN = UNARY | {
 #: As `ATEN`, of ATen's float32 kernels; tanh is MKL's, here in float64 rounded once.
 #: Source: PyTorch 2.13, aten/src/ATen/native/cpu/UnaryOpsKernel.cpp, Elu.h, Gelu.h.
 FLOAT = UNARY | {
-    "sigmoid": (_vector_sigmoid, lambda x, p: _F(1) / (_F(1) + _exp(-x))),
+    "sigmoid": (_vector_sigmoid, lambda x, p: _F(1) / (_F(1) + glibc_exp(-x))),
     "elu": _ELU,
     "celu": tuple(map(_celu_by, _ELU)),
     "gelu": (_vector_gelu, lambda x, p: (x * _F(0.5)) * (_F(1) + _erf(x * _F(np.sqrt(0.5))))),
