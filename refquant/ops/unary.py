@@ -5,6 +5,7 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.eigen import eigen_elu
+from refquant.core.glibc import glibc_exp
 from refquant.core.layout import is_channels_last
 from refquant.core.mlas import mlas_gelu, mlas_logistic, mlas_tanh
 from refquant.core.qparams import QParams
@@ -75,7 +76,7 @@ def _qnnpack(name, q, out, codes):
     x = dequantize_codes(codes, q.scale, q.zero_point, "sub_mul")
     kind = out._type
     if name == "sigmoid":
-        real, scale = _F(256) / (_F(1) + _exp(-x)), 1.0
+        real, scale = _F(256) / (_F(1) + glibc_exp(-x)), 1.0
     else:
         real, scale = UNARY[name][0](x, None), out.scale
     return quantize_real(real, scale, out.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
