@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from refquant.core.rounding import Round, round_real
+
 __all__ = ["glibc_exp"]
 
 _F = np.float32
@@ -42,7 +44,7 @@ def glibc_exp(x):
     x = np.asarray(x, _F)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         z = np.clip(x.astype(np.float64), -150, 150) * _PER_LN2
-        k = np.rint(z)
+        k = round_real(z, Round.HALF_EVEN)
         r = z - k
         n = np.nan_to_num(k).astype(np.int64)
         y = (_CUBIC * r + _SQUARE) * (r * r) + (_LINEAR * r + 1)
