@@ -315,3 +315,12 @@ def test_operands_that_broadcast(line):
     actual = getattr(rq.ops, line[:3])(**{**arguments, "a": rq.QTensor(arguments["a"].values, moved)}, numerics="onnxruntime").values
     found = diagnose(line[:3], actual=actual, numerics="onnxruntime", **arguments)
     assert found.explained and found.causes == (f"uses the zero point {int(moved.zero_point)} for a in place of {zero}",)
+
+
+@pytest.mark.parametrize("shift", [1, -1, 9])
+def test_a_moved_zero_point_is_found_from_five_outputs_that_no_limit_cuts(shift):
+    problem = build("mul/onnxruntime/n2c5/random/seed=17/int8/broadcast")
+    q = problem["out"]
+    moved = {**problem.arguments, "out": rq.QParams(q.scale, q.zero_point + shift, q.dtype)}
+    found = diagnose("mul", actual=rq.ops.mul(**moved, numerics="onnxruntime").values, numerics="onnxruntime", **problem.arguments)
+    assert found.causes == (f"uses the output zero point {q.zero_point + shift} in place of {q.zero_point}",)

@@ -11,7 +11,8 @@ from refquant.verify.diagnosis.cause import Cause
 __all__ = ["SOLVED_CAUSES", "simplest_between"]
 
 _LAYERS = ("linear", *CONVOLUTIONS)
-_LEAST = 6
+# Outputs from which a scale is solved; a zero point alone takes fewer.
+_LEAST, _LEAST_FOR_ONE = 6, 3
 # What float32 arithmetic may move a real value by, relative to its parts.
 _SLACK = 3e-7
 _TRIED = 33
@@ -43,7 +44,7 @@ def _role(call):
     return "qparams" if call.op == "quantize" else "out"
 
 
-def _observed(call, bench):
+def _observed(call, bench, least=_LEAST):
     """Return (real values, codes) of the sampled outputs that no limit has cut, or None."""
     q = call.qparams(_role(call))
     if q is None or q.per_channel:
@@ -54,7 +55,7 @@ def _observed(call, bench):
     free = (codes > q._type.qmin) & (codes < q._type.qmax) & np.isfinite(real) & (np.abs(real) < 1e30)
     if call.arguments.get("activation") == "relu" and codes.size:
         free &= codes > codes.min()
-    return (real[free], codes[free], index[free]) if np.count_nonzero(free) >= _LEAST else None
+    return (real[free], codes[free], index[free]) if np.count_nonzero(free) >= least else None
 
 
 def _factor_between(part, low, high, slack):
@@ -121,7 +122,7 @@ def _shift_of(real, codes, scale, zero):
 
 
 def _zero_keys(call, bench):
-    seen = _observed(call, bench)
+    seen = _observed(call, bench, _LEAST_FOR_ONE)
     if seen is None:
         return ()
     q = call.qparams(_role(call))
