@@ -79,9 +79,10 @@ def fuse_qdq(nodes, outputs, constants):
     graph = _Graph(nodes, outputs, constants)
     graph.nodes = _without_identity(graph)
     graph.index()
-    without_double_pairs(graph)
+    for _ in range(2):  # a pair that moved may meet another
+        without_double_pairs(graph)
+        propagate_pairs(graph)
     quantize_biases(graph)
-    propagate_pairs(graph)
     graph.nodes = _without_relu(graph)
     graph.index()
     refuse_blocks(graph)
