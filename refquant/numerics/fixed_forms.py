@@ -21,6 +21,8 @@ class FixedUnaryForm(Form):
         How a table's real number times f(1 / sy) is rounded: of sigmoid and tanh, which have output parameters of their own; of elu; of gelu.
     zero_point
         ``after`` or ``before`` rounding, of sigmoid, tanh and elu; of gelu always after.
+    logistic
+        ``float32``: of the sigmoid exponential, sum and quotient are rounded each; ``float64``: once, at the end.
     leaky_relu
         ``gemmlowp``: a multiplier of 31 bits for either sign, two roundings half away; ``eighths``: multipliers in steps of 1/256, one
         rounding half up.
@@ -30,6 +32,7 @@ class FixedUnaryForm(Form):
     elu: Round
     gelu: Round
     zero_point: Literal["after", "before"]
+    logistic: Literal["float32", "float64"]
     leaky_relu: Literal["gemmlowp", "eighths"]
 
 

@@ -28,7 +28,7 @@ _QUANTIZE_XNN = _QUANTIZE_OPT.replace(overflow="saturate", nan="qmax")
 _REQUANTIZE = RequantizeForm(body="gemmlowp", tail="gemmlowp", vector=0)
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")
 
-_UNARY = FixedUnaryForm(sigmoid="half_away", elu="half_away", gelu="half_away", zero_point="after", leaky_relu="gemmlowp")
+_UNARY = FixedUnaryForm(sigmoid="half_away", elu="half_away", gelu="half_away", zero_point="after", logistic="float32", leaky_relu="gemmlowp")
 
 
 def _mean(formula):
@@ -140,7 +140,7 @@ XNNPACK = Numerics(
     requantize=_REQUANTIZE.replace(body="byte", tail="byte"),
     add=FixedAddForm(bits=20, rounding="half_up"),
     mul=_XNN,
-    unary=_UNARY.replace(sigmoid="half_even", elu="half_even", zero_point="before", leaky_relu="eighths"),
+    unary=_UNARY.replace(sigmoid="half_even", elu="half_even", zero_point="before", logistic="float64", leaky_relu="eighths"),
     adaptive_avg_pool=_mean("mean_float"),
     conv_transpose=TransposedForm.like(_XNN),
     softmax=_LOOKUP,

@@ -111,7 +111,7 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     if isinstance(form, FixedUnaryForm):
         if name == "elu" and parameter != 1:
             raise UnsupportedError(f"{place}: alpha={parameter!r}, but {profile.engine} has alpha=1 alone; leave it out")
-        function = UNARY[name][name == "gelu"]
+        function = UNARY[name][name == "gelu" or (name == "sigmoid" and form.logistic == "float64")]
         table = code_table(lambda c: fixed_function(form, name, function, parameter, x.qparams, out, c, place), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     style = _style(form, profile, name, x, out, place)
