@@ -235,8 +235,7 @@ INDUCTOR = Numerics(
     post=PostForm(other_scale="direct"),
     add=_BY_REALS,
     mul=_BY_REALS,
-    # UnaryOpsKernel.cpp and Activation.cpp: two vectors of eight a step.
-    unary=UnaryForm(style="float", vector=16, grain=32768),
+    unary=UnaryForm(style="float", vector=0, grain=0),
     **dict.fromkeys(("avg_pool", "adaptive_avg_pool", "avg_pool3d", "adaptive_avg_pool3d", "mean", "bilinear", "batch_norm", "prelu"), RealsForm(order="aten")),
     softmax=_SPECIAL["softmax"],
     clamp=_DECOMPOSED,

@@ -52,6 +52,8 @@ _RUNTIME = {
     "hardswish": (lambda x, p: x * _gate(x),) * 2,
 }
 _RUNTIME_VECTOR = {"elu": 4}
+# UnaryOpsKernel.cpp and Activation.cpp: two vectors of eight a step.
+_FLOAT_VECTOR, _FLOAT_GRAIN = 16, 32768
 _MEMO = Memo(512)
 
 
@@ -134,23 +136,26 @@ def _laid_out_as(values, function):
 
 
 def _functions(form, profile, name, size, last):
-    """Return ``(body, tail)`` and how many elements a step of the body takes, of `size` elements that lie channels last or do not."""
-    if form.style == "float" and name == "gelu" and not last and size > 1:
-        return (float_gelu(profile.isa),), 0
-    return _BY_REALS.get(form.style, ATEN)[name], _RUNTIME_VECTOR.get(name, form.vector) if form.style == "onnxruntime" else form.vector
+    """Return ``(body, tail)``, elements of a step of the body and the least of a thread, of `size` elements that lie channels last or do not."""
+    if form.style == "float":
+        if name == "gelu" and not last and size > 1:
+            return (float_gelu(profile.isa),), 0, 0
+        return FLOAT[name], _FLOAT_VECTOR, _FLOAT_GRAIN
+    vector = _RUNTIME_VECTOR.get(name, form.vector) if form.style == "onnxruntime" else form.vector
+    return _BY_REALS.get(form.style, ATEN)[name], vector, form.grain
 
 
 def _by_segments(form, profile, name, parameter, q, out, threads, inner, last):
     flat = inner.reshape(-1)
     y = np.empty(flat.size, out.storage)
     tables = {}
-    functions, vector = _functions(form, profile, name, flat.size, last)
+    functions, vector, grain = _functions(form, profile, name, flat.size, last)
 
     def table(tail):
         compute = _by_reals if form.style in _BY_REALS else _aten
         return code_table(lambda c: compute(profile, name, functions[tail], tail, parameter, q, out, c), q.storage, out.storage)
 
-    for start, stop, tail in segments(flat.size, vector, form.grain, threads):
+    for start, stop, tail in segments(flat.size, vector, grain, threads):
         if tail not in tables:
             tables[tail] = _MEMO.get((profile, functions[tail]), (name, parameter, tail, q, out), lambda tail=tail: table(tail))
         y[start:stop] = take_codes(tables[tail], flat[start:stop])

@@ -29,10 +29,11 @@ COMPOSED = {
 }  # fmt: skip
 
 #: Which functions of one code read a field of their form, where not all do; and which tell two styles apart.
-_FUNCTIONS_OF = {"elu": {"elu"}, "gelu": {"gelu"}, "leaky_relu": {"leaky_relu"}, "sigmoid": {"sigmoid", "tanh"}, "zero_point": {"sigmoid", "tanh", "elu"}}
+_FUNCTIONS_OF = {"elu": {"elu"}, "gelu": {"gelu"}, "leaky_relu": {"leaky_relu"}, "sigmoid": {"sigmoid", "tanh"}, "logistic": {"sigmoid"}, "zero_point": {"sigmoid", "tanh", "elu"}}
 _STYLES = {
     frozenset(("aten", "qnnpack")): {"sigmoid", "tanh", "hardsigmoid", "hardswish"},
-    frozenset(("lookup", "onnxruntime")): {"hardsigmoid", "hardswish"},
+    **dict.fromkeys((frozenset(("lookup", "onnxruntime")), frozenset(("float", "onnxruntime"))), {"hardsigmoid", "hardswish"}),
+    frozenset(("lookup", "float")): set(),
 }  # fmt: skip
 
 # The sloppy engine gathers all products of a layer at once.

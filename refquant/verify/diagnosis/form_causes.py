@@ -55,7 +55,7 @@ WORDS = {
     },
     "DequantizeForm": {"formula": _DEQUANTIZE},
     "VectorDequantizeForm": {"formula": _DEQUANTIZE, "tail": {k: f"{v} in the tail" for k, v in _DEQUANTIZE.items()}},
-    "UnaryForm": {"style": {"aten": "takes PyTorch's vector and scalar loops", "lookup": "takes a table of dequantized and quantized codes", "onnxruntime": "takes hard sigmoid as a product with 1/6", "qnnpack": "takes QNNPACK's tables, with the zero point inside of the rounding"}},
+    "UnaryForm": {"style": {"aten": "takes PyTorch's vector and scalar loops", "lookup": "takes a table of dequantized and quantized codes", "float": "takes PyTorch's float32 kernels between dequantized and quantized codes", "onnxruntime": "takes hard sigmoid as a product with 1/6", "qnnpack": "takes QNNPACK's tables, with the zero point inside of the rounding"}},
     "ProductForm": {
         "accumulator": {"exact": "adds up exactly", "fbgemm_depthwise": "saturates pairs of taps to int16 as FBGEMM's depthwise kernels do"},
         "arithmetic": {
@@ -119,6 +119,7 @@ WORDS["TransposedTailForm"] = {**WORDS["TransposedForm"], "tail": {k: v.replace(
 WORDS["PostForm"] = {"other_scale": {k: v.replace("the input", "the addend") for k, v in _SCALES["x_scale"].items()}}
 WORDS["FixedUnaryForm"] = {
     **{f: {r: f"{words} in {f}'s table" for r, words in _ROUNDING.items()} for f in ("sigmoid", "elu", "gelu")}, "zero_point": _ZERO,
+    "logistic": {"float32": "rounds every step of the logistic function", "float64": "rounds the logistic function once"},
     "leaky_relu": {"gemmlowp": "scales leaky_relu's codes by gemmlowp's multiplier", "eighths": "scales leaky_relu's codes by multiples of 1/256"},
 }  # fmt: skip
 WORDS["RangeForm"] = {
