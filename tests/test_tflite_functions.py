@@ -14,9 +14,9 @@ from refquant.verify import Problem, build, campaign, case_stream, mutants, orac
 PROFILES = ("tflite_ref", "tflite_opt", "xnnpack")
 CODES = np.arange(-128, 128).astype(np.int8)
 SAME = {
-    "tflite_ref": {"unary.zero_point", "unary.sigmoid", "unary.gelu"},
-    "tflite_opt": {"unary.zero_point", "unary.sigmoid", "unary.gelu"},
-    "xnnpack": {"unary.zero_point", "unary.sigmoid", "unary.gelu"},
+    "tflite_ref": {"unary.zero_point", "unary.sigmoid", "unary.logistic", "unary.gelu"},
+    "tflite_opt": {"unary.zero_point", "unary.sigmoid", "unary.logistic", "unary.gelu"},
+    "xnnpack": {"unary.zero_point", "unary.sigmoid", "unary.logistic", "unary.gelu"},
 }
 
 
