@@ -88,8 +88,8 @@ def _refuse(problem, name):
         return refuse_special(problem)
     if op in ("quantize", "dequantize") and any(p.per_channel or p.dtype != "int8" for p in _parameters(problem)):
         return "per tensor int8 only"
-    if op == "quantize" and name == "xnnpack" and problem["qparams"].scale < 2.0**-128:
-        return "the reciprocal of the scale is no float32, which ends the process"
+    if op == "quantize" and name == "xnnpack" and np.float32(problem["qparams"].scale) < 2.0**-126:
+        return "the scale is subnormal, which ends the process"
     if op == "add":
         ratios = [q.qparams.scale / problem["out"].scale for q in (problem["a"], problem["b"])]
         if name == "xnnpack" and not all(2.0**-10 <= r < 2.0**8 for r in ratios):

@@ -1,11 +1,11 @@
-"""Forms of kernels whose vector body and scalar tail part ways."""
+"""Forms of kernels whose vector body and scalar tail part ways, or for which subnormal numbers are zero."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from refquant.numerics.forms import ProductForm, QuantizeForm, TransposedForm
 
-__all__ = ["VectorQuantizeForm", "NarrowProductForm", "DepthwiseTailForm", "TransposedTailForm"]
+__all__ = ["VectorQuantizeForm", "FlushedQuantizeForm", "NarrowProductForm", "DepthwiseTailForm", "TransposedTailForm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,14 @@ class VectorQuantizeForm(QuantizeForm):
 
     tail: Literal["body", "float64"]
     vector: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlushedQuantizeForm(QuantizeForm):
+    """Real to code, by the fields of `QuantizeForm`, on a processor that takes subnormal numbers for zero.
+
+    It takes those of the input, and the reciprocal of a scale above 2**126: every number then becomes the zero point, and infinities are NaN.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

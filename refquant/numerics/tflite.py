@@ -4,7 +4,7 @@ from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUn
 from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
 from refquant.numerics.profile import Dispatch, Numerics
 from refquant.numerics.special_forms import CodeBilinearForm, RequantizeForm, RowDynamicForm, SoftmaxForm
-from refquant.numerics.tail_forms import DepthwiseTailForm, NarrowProductForm, TransposedTailForm, VectorQuantizeForm
+from refquant.numerics.tail_forms import DepthwiseTailForm, FlushedQuantizeForm, NarrowProductForm, TransposedTailForm, VectorQuantizeForm
 
 __all__ = ["TFLITE_REF", "TFLITE_OPT", "XNNPACK"]
 
@@ -23,7 +23,8 @@ _XNN = _FIXED.replace(arithmetic="float32", multiplier="(xw)/y", rounding="half_
 # Both add an int32 zero point after the conversion, which may wrap.
 _QUANTIZE = QuantizeForm(scaling="divide", zero_point="after", rounding="half_away", overflow="indefinite", nan="overflow")
 _QUANTIZE_OPT = _QUANTIZE.replace(scaling="reciprocal", rounding="half_even")
-_QUANTIZE_XNN = _QUANTIZE_OPT.replace(overflow="saturate", nan="qmax")
+# LiteRT runs its delegate with denormals as zero.
+_QUANTIZE_XNN = FlushedQuantizeForm(scaling="reciprocal", zero_point="after", rounding="half_even", overflow="saturate", nan="qmax")
 # quantize.cc, Requantize; XNNPACK src/qs8-vcvt.
 _REQUANTIZE = RequantizeForm(body="gemmlowp", tail="gemmlowp", vector=0)
 _POOL = PoolForm(contiguous="raw_integer", channels_last="raw_integer", vector=0, rounding="half_away")

@@ -11,6 +11,7 @@ from refquant.core.wrap import saturate, wrap_int32
 from refquant.errors import ArgumentError, ShapeError
 from refquant.kernels import affine as kernels
 from refquant.numerics.range_forms import RangeForm
+from refquant.numerics.tail_forms import FlushedQuantizeForm
 from refquant.ops.memo import Memo
 from refquant.ops.memory_order import around_axis, memory_order, restored
 from refquant.ops.range_elementwise import range_quantize
@@ -42,7 +43,17 @@ def _plan(x, qparams, numerics):
     check_axis(x, qparams, place)
     section = "quantize_channel" if qparams.per_channel else "quantize_int32" if qparams.dtype == "int32" else "quantize"
     form = profile.section(section, "quantize")
-    return x, form
+    return _flushed(x, qparams) if isinstance(form, FlushedQuantizeForm) else x, form
+
+
+def _flushed(x, qparams):
+    """Take subnormal numbers for zero, where that can move a code: the least of x under the least scales, the reciprocals of the largest scales."""
+    scale = np.asarray(qparams.along(x.ndim)[0], np.float32)
+    if not np.any((scale < 2.0**-124) | (scale > 2.0**126)):
+        return x
+    with np.errstate(invalid="ignore"):
+        x = np.where(np.abs(x) < np.finfo(np.float32).tiny, np.float32(0), x)
+        return np.where(scale > 2.0**126, x * np.float32(0), x)
 
 
 def quantize(x, qparams, *, numerics="fbgemm"):

@@ -81,6 +81,13 @@ CONVERSIONS = (
         problem=of("quantize", x=np.float32([0.5, 2.5, -0.5, -2.5]), qparams=QParams(1.0, 0, "int8")), expect=by("xnnpack"), expected_by="as in XNNPACK",
     ),
     Finding(
+        name="subnormal-numbers-are-zero", engine="xnnpack",
+        title="A scale above 2**126 makes every number the zero point, and both infinities the highest code",
+        text="LiteRT runs the delegate with subnormal numbers taken for zero, and such a scale's reciprocal is one. Nor are subnormal inputs counted: 1.1e-38 at a scale of 2e-38 is code 0, "
+        "elsewhere 1. A subnormal scale itself ends the process.",
+        problem=of("quantize", x=np.float32([3e38, 1e38, -3e38, np.inf, -np.inf]), qparams=QParams(1.7e38, 3, "int8")), expect=by("tflite_ref"), expected_by="as in the reference kernel",
+    ),
+    Finding(
         name="huge-numbers-reach-the-other-end", engine="tflite_ref",
         title="TFLite's reference QUANTIZE turns huge numbers into the code of the other end",
         text="The rounded quotient is converted to int32 before it is clamped; beyond int32 x86 gives -2**31 for either sign. A negative zero point then even wraps that to the top.",

@@ -102,6 +102,7 @@ WORDS = {
     },
     **{form: {**fields, **({"rounding": _ROUNDING} if form in ("ScalarForm", "BatchNormForm", "BoxPoolForm", "SummedPoolForm") else {})} for form, fields in SPECIAL_WORDS.items()},
 }  # fmt: skip
+WORDS["FlushedQuantizeForm"] = WORDS["QuantizeForm"]
 WORDS["VectorQuantizeForm"] = {**WORDS["QuantizeForm"], "tail": {"body": "quantizes its last elements like all others", "float64": "quantizes its last elements in float64, half away from zero"}}
 WORDS["DepthwiseTailForm"] = {
     **WORDS["ProductForm"],
@@ -146,6 +147,7 @@ SCHEMES = {
     "RangeForm": "quantizes by the ends of the range, as a FakeQuantize does (OpenVINO)",
     "RangeProductForm": "quantizes sums by the ends of the range, divided by the scales (OpenVINO)",
     "ProductForm": "multiplies codes less their zero points, and scales once",
+    "FlushedQuantizeForm": "quantizes with subnormal numbers as zero (XNNPACK)",
     "DequantizeForm": "dequantizes every element alike",
     "VectorDequantizeForm": "dequantizes in a vector body and a scalar tail",
     "AddForm": "computes by way of real numbers",
