@@ -297,3 +297,20 @@ def test_means_whose_further_rows_stay_empty_are_refused(engine, shape, zero, re
     assert bool(why) == refused and (not refused or "rows empty" in why)
     if not refused:
         assert (np.asarray(engine.run(problem)) == 100).all()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("op, shape, weights, settings", [
+    ("conv2d", (2, 15, 6, 5), (13, 15, 1, 1), {}), ("conv1d", (1, 64, 9), (32, 64, 1), {}), ("conv3d", (1, 64, 3, 2, 4), (16, 64, 1, 1, 1), {}), ("conv2d", (1, 1, 4, 4), (3, 1, 1, 1), {}),
+    ("conv2d", (1, 64, 6, 5), (16, 64, 1, 1), {"padding": 1}), ("conv2d", (1, 64, 6, 5), (16, 32, 1, 1), {"groups": 2}), ("conv2d", (1, 16, 6, 5), (16, 16, 3, 3), {"padding": 1}),
+])  # fmt: skip
+@pytest.mark.parametrize("most", [7, 127])
+def test_signed_weights_are_halved_but_for_kernels_of_one(engine, op, shape, weights, settings, most):
+    """On AVX2; with VNNI all is exact."""
+    rng = np.random.default_rng(0)
+    x = rq.QTensor(rng.integers(-128, 128, shape).astype(np.int8), rq.QParams(0.01, 0, "int8"))
+    w = rq.QTensor(rng.integers(-most, most + 1, weights).astype(np.int8), rq.QParams(0.02, 0, "int8"))
+    out = rq.QParams(float(np.float32(1.7e-4 * most * np.sqrt(np.prod(weights[1:])))), 0, "int8")
+    problem = Problem(op, {"x": x, "w": w, "bias": None, "out": out, "activation": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, **settings})
+    assert np.array_equal(engine.run(problem), oracle(problem, engine.profile))

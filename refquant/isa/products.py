@@ -32,7 +32,8 @@ halve the weights instead (``halved``): ``2 * round_half_even(w / 2)`` takes the
 Runtime stays exact for int8 activations and for uint8 weights, and in ConvInteger. FBGEMM takes uint8 activations only.
 
 OpenVINO's CPU plugin has a oneDNN of its own, of which AVX2 was measured: zero points fill the padding and take part in saturation,
-groups that are no fours go to a matrix product on windows (``raster``), signed convolutions halve all weights, linear layers add
+groups that are no fours go to a matrix product on windows (``raster``), signed convolutions halve all weights, but those of
+one group and a kernel of 1 without padding, whose own kernel adds 128 to signed codes; linear layers add
 128 to signed codes whatever their zero point, which its graph has taken out before, and so do transposed convolutions, of which only
 those without a zero point stay in integers.
 
@@ -222,8 +223,10 @@ def in_fours(geometry):
 
 
 def _openvino_conv(x_dtype, geometry, evidence):
-    """OpenVINO's oneDNN on AVX2: jit_avx2 and jit_gemm."""
+    """OpenVINO's oneDNN on AVX2: jit_avx2, whose kernel of 1 alone leaves weights whole, and jit_gemm."""
     if x_dtype == "int8":
+        if geometry.groups == 1 and set(geometry.kernel) == {1} and not any(geometry.padding):
+            return Product("channels", shift=128, evidence=evidence)
         return Product("channels", halved=True, evidence=evidence)
     if not in_fours(geometry):
         return Product("raster", "zero_point", halves=_ONEDNN_HALVES["avx2"], evidence=evidence)
