@@ -25,7 +25,10 @@ _F = np.float32
 _MODES = ("nearest", "nearest-exact", "bilinear")
 
 
-def _nearest(n, size, factor, exact, quotients):
+def _nearest(n, size, factor, exact, quotients, whole):
+    """Indices of the nearest points; `whole`: the same size and twice the size go without the factor, as in PyTorch's float32 kernels."""
+    if whole and not exact and size in (n, 2 * n):
+        return np.arange(size) * n // size
     places = np.arange(size).astype(_F)
     if quotients:
         source = places / (_F(factor) if factor else _F(size) / _F(n))
@@ -111,11 +114,11 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
     last = is_packed_channels_last(x.values)
     if isinstance(form, RealsForm) and form.order == "float64":
         y = _by_doubles(x, size, mode, align_corners, profile)
-    elif size == x.shape[2:] and (mode != "bilinear" or not last or isinstance(form, RangeForm)):
+    elif size == x.shape[2:] and _copies(form, mode, last):
         y = x.values
     elif mode != "bilinear":
         quotients = isinstance(form, RangeForm) or (isinstance(form, CodeBilinearForm) and form.style == "truncated")
-        rows, columns = (_nearest(n, o, f, mode == "nearest-exact", quotients) for n, o, f in zip(x.shape[2:], size, factors))
+        rows, columns = (_nearest(n, o, f, mode == "nearest-exact", quotients, isinstance(form, RealsForm)) for n, o, f in zip(x.shape[2:], size, factors))
         y = x.values[:, :, rows][:, :, :, columns]
     elif isinstance(form, RangeForm):
         lines = [_points(n, o, f, align_corners) for n, o, f in zip(x.shape[2:], size, factors)]
@@ -130,6 +133,13 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
         parts = ((x.values[:, :split], form.body), (x.values[:, split:], form.tail if last else form.contiguous))
         y = np.concatenate([_bilinear(codes, x.qparams, *lines, contraction) for codes, contraction in parts], axis=1)
     return QTensor(to_channels_last(y) if last else np.ascontiguousarray(y), x.qparams)
+
+
+def _copies(form, mode, last):
+    """Whether an image of the same size is copied, whatever factor was asked for."""
+    if isinstance(form, RealsForm):
+        return mode != "nearest-exact"
+    return mode != "bilinear" or not last or isinstance(form, RangeForm)
 
 
 def _check_offered(form, mode, factors, profile, place):
