@@ -152,3 +152,16 @@ def test_maxima_of_sequences_are_those_of_images_of_height_1(engine):
     row = campaign(engine, "max_pool1d", outputs=3_000)
     assert row.outputs >= 3_000 and not row.differing
     assert campaign(Impostor(), "max_pool1d", outputs=3_000).differing
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["tflite_opt"], indirect=True)
+@pytest.mark.parametrize("zero_point", [-3, -1, 1, 3, 5])
+@pytest.mark.parametrize("step", [-1, 0, 1])
+def test_a_zero_point_just_below_a_half_rounds_up(engine, zero_point, step):
+    """The offset of the optimized kernel is cut after a float32 sum with one half, which rounds."""
+    scale = np.float32(0.0038513522338193694)
+    out = (2 * scale).view(np.int32) + np.int32(step)
+    x = rq.QTensor(np.arange(-128, 128).astype(np.int8).reshape(1, 16, 4, 4), rq.QParams(float(scale), zero_point, "int8"))
+    problem = Problem("adaptive_avg_pool2d", {"x": x, "output_size": 1, "out": rq.QParams(float(out.view(np.float32)), 0, "int8")})
+    assert np.array_equal(engine.run(problem), oracle(problem, "tflite_opt"))

@@ -3,7 +3,6 @@
 import numpy as np
 
 from refquant.core.epilogue import gemmlowp_multiply, half_up_multiply, to_int32
-from refquant.core.rounding import Round, round_real
 from refquant.ops.output_stage import quantized_multiplier
 
 __all__ = ["mean_centred", "mean_raw", "mean_float"]
@@ -29,7 +28,9 @@ def mean_raw(q, out, total, count, vector):
     """
     n = _F(count.reshape(-1)[0])
     mult, exponent = quantized_multiplier(np.float64(_F(q.scale) / (n * _F(out.scale))))
-    bias = int(round_real(_F(q.zero_point) * _F(q.scale) / _F(out.scale), Round.HALF_AWAY))
+    offset = _F(q.zero_point) * _F(q.scale) / _F(out.scale)
+    # Just below a half the sum rounds up to the next integer.
+    bias = int(offset + _F(0.5) if offset > 0 else offset - _F(0.5))
     whole = total.shape[1] // vector * vector if vector else total.shape[1]
     scaled = np.concatenate([half_up_multiply(total[:, :whole], mult, exponent), gemmlowp_multiply(total[:, whole:], mult, exponent)], axis=1)
     return scaled + out.zero_point - bias
