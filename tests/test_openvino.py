@@ -1,6 +1,7 @@
 """OpenVINO's profile: a range cut into steps, by a slow witness; what the profile leaves out says so; planted faults are found."""
 
 import itertools
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +13,7 @@ from refquant import backends, numerics
 from refquant.core.range_steps import range_codes, range_of, steps_of
 from refquant.errors import UnsupportedError
 from refquant.ops.support import Support, support
-from refquant.verify import Problem, build, campaign, case_stream, mutants, oracle, try_case
+from refquant.verify import Case, Problem, build, campaign, case_stream, mutants, oracle, try_case
 
 OPS = ("quantize", "dequantize", "linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "add", "mul", "cat", "adaptive_avg_pool2d", "leaky_relu", "hardswish", "prelu", "mean", "avg_pool3d", "interpolate")
 
@@ -314,3 +315,21 @@ def test_signed_weights_are_halved_but_for_kernels_of_one(engine, op, shape, wei
     out = rq.QParams(float(np.float32(1.7e-4 * most * np.sqrt(np.prod(weights[1:])))), 0, "int8")
     problem = Problem(op, {"x": x, "w": w, "bias": None, "out": out, "activation": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, **settings})
     assert np.array_equal(engine.run(problem), oracle(problem, engine.profile))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+@pytest.mark.parametrize("line, windows", [
+    ("avg_pool2d/openvino@avx2/n2c35h7w7-k3s2p1/neartie/seed=2000014/int8/rescale/nopad", True),
+    ("adaptive_avg_pool2d/openvino@avx2/n6c29h4w6/neartie/seed=96/rescale", False), ("mean/openvino@avx2/n4c19h20w20/random/seed=258/middle", False),
+])  # fmt: skip
+def test_windows_are_averaged_by_an_inverse_and_images_by_a_quotient(engine, line, windows, monkeypatch):
+    """Near ties that tell the two apart."""
+    from refquant.ops.range_elementwise import range_mean
+
+    problem = build(Case.parse(line))
+    expected = engine.run(problem)
+    assert np.array_equal(oracle(problem, engine.profile), expected)
+    for name in ("avg_pool", "mean"):
+        monkeypatch.setattr(sys.modules[f"refquant.ops.{name}"], "range_mean", lambda *args, **kept: range_mean(*args, windows=not windows))
+    assert not np.array_equal(oracle(problem, engine.profile), expected)

@@ -134,7 +134,7 @@ def _spec(win):
 
 
 def _range(win):
-    return range_mean(win.form, win.x.qparams, win.out, win.raw_sum(), win.divisor)
+    return range_mean(win.form, win.x.qparams, win.out, win.raw_sum(), win.divisor, windows=win.geometry is not None)
 
 
 def _raw_integer(win):

@@ -119,7 +119,7 @@ def avg_pool3d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_in
         whole = all(len(start) == 1 and not start[0] and end[0] == n == k for (start, end), n, k in zip(bounds, x.shape[2:], sides(kernel_size, "kernel_size", 3, place, least=1)))
         return _summed(form, x, bounds, divisor, whole)
     if isinstance(form, RangeForm):
-        y = range_mean(form, x.qparams, x.qparams, _sums(x.values, bounds), divisor).astype(x.values.dtype)
+        y = range_mean(form, x.qparams, x.qparams, _sums(x.values, bounds), divisor, windows=True).astype(x.values.dtype)
         return in_format_of(QTensor(y, x.qparams), x.values)
     if isinstance(form, RealsForm):
         return in_format_of(through_reals(x, x.qparams, profile, lambda real: pool_of_reals(form, real, bounds, divisor)), x.values)

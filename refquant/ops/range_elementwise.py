@@ -154,11 +154,12 @@ def range_reduced(form, q, out, total, count):
     return range_codes(mean, steps, out._type.qmin, out._type.qmax, contraction=form.contraction, reduced=form.reduced)
 
 
-def range_mean(form, q, out, total, count):
-    """Return the codes of means of raw codes, ``f(f(sum) / n)``: the zero point goes into the shift, so padding that counts is code 0, not the number 0."""
+def range_mean(form, q, out, total, count, windows=False):
+    """Return the codes of means of raw codes, ``f(f(sum) / n)``, of windows ``f(f(sum) · f(1 / n))``: the zero point goes into the shift, so padding that counts is code 0, not the number 0."""
     low, high = range_of(out.scale, out.zero_point, out._type.qmin, out._type.qmax)
     zero, scale = _F(q.zero_point), _F(q.scale)
     with np.errstate(all="ignore"):
         steps = steps_of(low / scale, high / scale, form.shift)
         moved = steps._replace(low=steps.low + zero, high=steps.high + zero, shift=steps.shift + -zero * steps.step)
-    return range_codes(total.astype(_F) / count.astype(_F), moved, out._type.qmin, out._type.qmax, contraction=form.contraction, reduced=form.reduced)
+    mean = total.astype(_F) * (_F(1) / count.astype(_F)) if windows else total.astype(_F) / count.astype(_F)
+    return range_codes(mean, moved, out._type.qmin, out._type.qmax, contraction=form.contraction, reduced=form.reduced)
