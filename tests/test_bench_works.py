@@ -11,7 +11,7 @@ from refquant.backends.bench.conv import CONV, _operations, distinct_convolution
 from refquant.backends.bench.elementwise import ELEMENTWISE
 from refquant.backends.bench.engines import limited_threads, machine
 from refquant.backends.bench.gemm import GEMM, NUMPY
-from refquant.backends.bench.harness import prove
+from refquant.backends.bench.harness import prove, run_case
 from refquant.backends.bench.linear import LINEAR
 from refquant.backends.bench.observing import OBSERVING
 from refquant.backends.bench.report import machine_line
@@ -123,3 +123,12 @@ def test_what_threads_share_is_seen_by_processor_time(count, grain, loops, least
     work = shared_work(lambda: parallel_for(_count_up, count, 3_000_000, out, grain=grain), calls=5)
     assert work.loops == loops and least <= work.most <= most
     assert loops == 0 or work.shared > 0.9 * work.seconds
+
+
+@pytest.mark.engine
+def test_observers_that_go_on_counting_are_timed():
+    """Their state behind the timed calls is another one, which is no fault."""
+    pytest.importorskip("torch")
+    for plan in OBSERVING.plans():
+        result = run_case(plan.build(Settings()), Settings())
+        assert result.timed, result.detail

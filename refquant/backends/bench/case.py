@@ -77,6 +77,8 @@ class Case:
         Turns of a case that takes long.
     layer : Layer, optional
         What the subject computes, where that is a product or a convolution, for a profile of where its time goes.
+    repeats : bool
+        Whether every call gives the same bits; not so where each goes on from the last.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Case:
     clock: Callable = None
     most_turns: int = None
     layer: object = None
+    repeats: bool = True
 
     def add(self, name, make, role=Role.RIVAL, **options):
         """Add the contender whose call ``make()`` returns; an engine that is not installed is noted as skipped."""

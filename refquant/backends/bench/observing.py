@@ -48,7 +48,7 @@ def _state(observer):
 
 def _update(name, options, settings):
     batches = _batches()
-    case = Case(f"{name} update")
+    case = Case(f"{name} update", repeats=False)
     case.add("refquant", lambda: _watching(_ours(name, batches, **options), batches[-1]), Role.SUBJECT, bits=_state)
     case.add("torch", lambda: _watching(*_theirs(name, batches, **options)), bits=_state)
     return case
