@@ -7,6 +7,7 @@ import pytest
 
 from refquant import backends
 from refquant.backends import pieces as engine_pieces
+from refquant.cli.verify_exhaustive import _detail
 from refquant.verify import oracle
 from refquant.verify.exhaustive import ONE_KERNEL, QUANTIZE_SETS, REQUANTIZE_SETS, ROUTES, SWEEPS, pair_sweep, requantize_sweep
 from refquant.verify.exhaustive.quantize_sweep import quantize_piece, quantize_tasks
@@ -27,6 +28,11 @@ class Wrong(Perfect):
 def test_sets_are_hard():
     assert len(QUANTIZE_SETS) >= 8 and len(REQUANTIZE_SETS) >= 4
     assert sum(np.frexp(s.scale)[0] != 0.5 for s in QUANTIZE_SETS) >= 6 and sum(s.zero_point % 2 for s in QUANTIZE_SETS) >= 5
+
+
+def test_each_set_has_a_line_of_its_own():
+    for what, sets in {"quantize": QUANTIZE_SETS, "requantize": REQUANTIZE_SETS}.items():
+        assert len({_detail({"what": what, "engine": "fbgemm", "set": number}) for number in range(len(sets))}) == len(sets)
 
 
 def test_pieces_of_quantize_cover_every_pattern_once():

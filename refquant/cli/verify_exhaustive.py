@@ -64,7 +64,7 @@ def _detail(task):
         return "scale {:.6g}, zero point {}".format(*QUANTIZE_SETS[task["set"]])
     if task["what"] == "requantize":
         s = REQUANTIZE_SETS[task["set"]]
-        return f"{ROUTES[task['engine']].op}, multiplier {s.sx * s.sw / s.sy:.4g}"
+        return f"{ROUTES[task['engine']].op}, multiplier {s.sx * s.sw / s.sy:.7g}"
     return task["op"] + (f" {task['dtype']}" if "dtype" in task else "")
 
 
