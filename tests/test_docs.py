@@ -24,7 +24,7 @@ def modules():
 
 
 # Packages that a folder's examples use, where importing the module does not ask for them.
-EXAMPLES_NEED = {"refquant.interop.onnx": "onnx", "refquant.interop.from_torch": "torch", "refquant.testing.strategies": "hypothesis"}
+EXAMPLES_NEED = {"refquant.interop.onnx": "onnx", "refquant.interop.from_torch": "torch"} | dict.fromkeys(("refquant.testing.strategies", "refquant.testing.tensor_strategies", "refquant.testing.layer_strategies"), "hypothesis")
 
 
 @pytest.mark.parametrize("name", modules())

@@ -1,6 +1,7 @@
 """ONNX: the specification, its reference implementation, and ONNX Runtime's CPU provider."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FoldedAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
+from refquant.numerics.add_forms import AddForm, FoldedAddForm
+from refquant.numerics.forms import CatForm, DequantizeForm, Pairing, PoolForm, ProductForm, QuantizeForm, RealForm, UnaryForm
 from refquant.numerics.profile import Numerics
 from refquant.numerics.special_forms import CodeBilinearForm, DynamicForm, RealsForm, RequantizeForm, SoftmaxForm, SummedPoolForm
 

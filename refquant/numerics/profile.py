@@ -4,12 +4,10 @@ from dataclasses import dataclass, fields, replace
 
 from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
+from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.coverage import absence
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
-from refquant.numerics.forms import (
-    AddForm, CatForm, DequantizeForm, FixedAddForm, FoldedAddForm, Form, GemmlowpAddForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm,
-    RealForm, TransposedForm, UnaryForm,
-)  # fmt: skip
+from refquant.numerics.forms import CatForm, DequantizeForm, Form, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, RowDynamicForm, ScalarForm, SoftmaxForm, SummedPoolForm
 

@@ -1,7 +1,8 @@
 """TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
 
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
-from refquant.numerics.forms import CatForm, DequantizeForm, FixedAddForm, GemmlowpAddForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
+from refquant.numerics.add_forms import FixedAddForm, GemmlowpAddForm
+from refquant.numerics.forms import CatForm, DequantizeForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
 from refquant.numerics.profile import Dispatch, Numerics
 from refquant.numerics.special_forms import CodeBilinearForm, RequantizeForm, RowDynamicForm, SoftmaxForm
 from refquant.numerics.tail_forms import DepthwiseTailForm, FlushedQuantizeForm, NarrowProductForm, TransposedTailForm, VectorQuantizeForm

@@ -1,6 +1,7 @@
 """PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86, qnnpack; and PT2E with Inductor."""
 
-from refquant.numerics.forms import AddForm, CatForm, DequantizeForm, FixedAddForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
+from refquant.numerics.add_forms import AddForm, FixedAddForm
+from refquant.numerics.forms import CatForm, DequantizeForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, ScalarForm, SoftmaxForm
 

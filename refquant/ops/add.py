@@ -14,7 +14,7 @@ from refquant.core.rounding import Round, round_shift
 from refquant.core.wrap import saturate
 from refquant.errors import UnsupportedError, choose
 from refquant.kernels import elementwise as kernels
-from refquant.numerics.forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
+from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.broadcast import broadcast_shape, scalar_side, spread

@@ -7,7 +7,8 @@ import numpy as np
 
 from refquant import numerics
 from refquant.errors import choose
-from refquant.numerics.forms import GLOBAL_ALONE, AddForm, FoldedAddForm
+from refquant.numerics.add_forms import AddForm, FoldedAddForm
+from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.fixed_forms import FixedMeanForm
 from refquant.numerics.profile import Dispatch
 from refquant.numerics.range_forms import RangeForm, RangeProductForm

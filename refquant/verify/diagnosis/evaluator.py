@@ -8,7 +8,7 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import UnsupportedError
-from refquant.numerics.forms import AddForm
+from refquant.numerics.add_forms import AddForm
 from refquant.numerics.profile import section_types
 from refquant.verify.diagnosis.call import PRODUCTS, Call
 from refquant.verify.diagnosis.product import Products
