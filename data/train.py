@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import NETWORKS, architectures_torch, digits, glyphs
+from . import NETWORKS, architectures_torch, glyphs
 from .warp import random_affines, warp
 
 #: Epochs, images per epoch (None: all there are) and peak learning rate of each network.

@@ -16,6 +16,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from npz_members import members as members_of
+from npz_members import npy
 
 LIMIT_SECONDS = 5
 LIMIT_BYTES = 8 << 30
@@ -26,12 +28,6 @@ class Evil:
 
     def __reduce__(self):
         return exec, ("import sys; sys.modules['pwned'] = sys",)
-
-
-def npy(array, **how):
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.asarray(array), **how)
-    return buffer.getvalue()
 
 
 def archive(entries, compression=zipfile.ZIP_STORED):
@@ -116,7 +112,7 @@ def native_files(seed):
     yield from random_damage("random.npz", path.read_bytes(), seed + 1, 80)
     for name, (change, _) in native.CHANGED.items():
         yield f"{name.replace(' ', '_')}.npz", native.rewrite(path, change).read_bytes()
-    members = list(native.members(path).items())
+    members = list(members_of(path).items())
     text = dict(members)["model.json"]
     for name, entries in {
         "object": [*members[:-1], ("a0.npy", npy(np.array([Evil()], object), allow_pickle=True))], "pickle": [*members, ("a9.npy", pickle.dumps(Evil()))],
@@ -140,7 +136,7 @@ def prepared_files(seed):
     yield from random_damage("random.prepared", path.read_bytes(), seed + 3, 60)
     for name, (change, _) in prepared.CHANGED.items():
         yield f"{name.replace(' ', '_')}.prepared", native.rewrite(path, change).read_bytes()
-    members = native.members(path)
+    members = members_of(path)
     arrays = [name for name in members if name != "model.json"]
     for i, odd in enumerate((np.float32(np.nan), np.zeros(0, np.float32), np.full(8, np.inf, np.float32), np.zeros((3, 3), np.int8), np.array(True))):
         yield f"arrays-{i}.prepared", archive([("model.json", members["model.json"]), *((name, npy(odd)) for name in arrays)])

@@ -140,7 +140,6 @@ class RandomModel:
         return self.make("MatMul", [x, self.weight((6, 6), 1)]) if self.chance(0.6) else self.make("MatMul", [x, self.source()])
 
     def gemm(self):
-        pair = None
         flat = self.make("Reshape", [self.source(), self.constant(np.int64([48, 6]))])
         if self.chance(0.9):
             flat = self.quantized(flat)

@@ -1,12 +1,12 @@
 """Case files: bit for bit there and back; damaged and hostile ones are refused; the command."""
 
-import io
 import json
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
+from npz_members import members, npy, write_members
 
 import refquant as rq
 from refquant.errors import ArgumentError
@@ -26,21 +26,11 @@ def good(tmp_path):
 
 def rewritten(path, **entries):
     """Return the file with entries replaced (bytes), or taken away (None)."""
-    with zipfile.ZipFile(path) as archive:
-        content = {m.filename: archive.read(m) for m in archive.infolist()}
+    content = members(path)
     content.update({f"{name}.npy": value for name, value in entries.items()})
     out = path.with_name("bad.npz")
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, value in content.items():
-            if value is not None:
-                archive.writestr(name, value)
+    write_members(out, content)
     return out
-
-
-def npy(array, **how):
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.asarray(array), **how)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("op", OPS)

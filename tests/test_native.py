@@ -1,12 +1,12 @@
 """refquant's own model files: bit for bit there and back, the same bytes each time, and everything else refused."""
 
-import io
 import json
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
+from npz_members import members, npy, write_members
 
 import refquant as rq
 from refquant import interop, zoo
@@ -114,11 +114,6 @@ def sound(tmp_path):
     return make_sound(tmp_path / "sound.npz")
 
 
-def members(path):
-    with zipfile.ZipFile(path) as archive:
-        return {m.filename: archive.read(m) for m in archive.infolist()}
-
-
 def rewrite(path, change=lambda text: None, compress=zipfile.ZIP_STORED, **entries):
     """Write the file anew with its text and its entries (None takes one away) changed; return the new path."""
     content = members(path)
@@ -127,17 +122,8 @@ def rewrite(path, change=lambda text: None, compress=zipfile.ZIP_STORED, **entri
     content["model.json"] = json.dumps(text).encode()
     content.update({name.replace("__", "."): value for name, value in entries.items()})
     out = path.with_name("bad.npz")
-    with zipfile.ZipFile(out, "w", compress) as archive:
-        for name, value in content.items():
-            if value is not None:
-                archive.writestr(name, value)
+    write_members(out, content, compress)
     return out
-
-
-def npy(array, **how):
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.asarray(array), **how)
-    return buffer.getvalue()
 
 
 def fields(index, **changes):

@@ -5,11 +5,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from test_native import members, rewrite
+from npz_members import members
+from refquant.data import load_split
+from test_native import rewrite
 
 import refquant as rq
 from refquant import observers, workflow, zoo
-from refquant.data import load_split
 from refquant.errors import RefquantError, UnsupportedError
 from refquant.graph import Builder
 from refquant.observers.observer_recipe import maker_of, recipe_of

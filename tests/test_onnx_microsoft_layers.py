@@ -9,7 +9,7 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from test_onnx_runtime import HERE, MICROSOFT, assert_same, both, codes, fed, fixed, params, single_node  # noqa: E402
+from test_onnx_runtime import HERE, MICROSOFT, assert_same, both, codes, fed, fixed, single_node  # noqa: E402
 
 from refquant.errors import ArgumentError, UnsupportedError  # noqa: E402
 from refquant.interop import from_onnx  # noqa: E402

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from refquant import zoo
-from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.data import load_split
 from refquant.errors import ArgumentError

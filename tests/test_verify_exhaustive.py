@@ -8,7 +8,6 @@ import pytest
 from refquant import backends
 from refquant.backends import pieces as engine_pieces
 from refquant.cli.verify_exhaustive import _detail
-from refquant.verify import oracle
 from refquant.verify.exhaustive import ONE_KERNEL, QUANTIZE_SETS, REQUANTIZE_SETS, ROUTES, SWEEPS, pair_sweep, requantize_sweep
 from refquant.verify.exhaustive.quantize_sweep import quantize_piece, quantize_tasks
 from refquant.verify.exhaustive.requantize_formulas import BY_FRACTIONS, BY_NUMPY, float32

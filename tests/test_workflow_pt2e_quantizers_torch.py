@@ -11,6 +11,7 @@ pytest.importorskip("torchao")
 pytestmark = pytest.mark.engine
 
 import torchao.quantization.pt2e.observer as ao_observers  # noqa: E402
+from forward_module import ForwardModule  # noqa: E402
 from torch import nn  # noqa: E402
 from torchao.quantization.pt2e import quantizer as ao_quantizer  # noqa: E402
 from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86  # noqa: E402
@@ -211,17 +212,6 @@ def a_circle_of_edges(r, side):
     r.write(convs[2], {value: r.shared((value, convs[1])), side.weight(convs[2]): r.shared((side.weight(convs[1]), convs[1]))}, r.shared((value, convs[2])))
 
 
-class Net(nn.Module):
-    def __init__(self, forward, **layers):
-        super().__init__()
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-        self._forward = forward
-
-    def forward(self, x):
-        return self._forward(self, x)
-
-
 def conv(kernel=1):
     return nn.Conv2d(8, 8, kernel, padding=kernel // 2)
 
@@ -266,7 +256,7 @@ def network(forward, layers):
     for layer in layers.values():
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()
-    module = Net(forward, **layers).eval()
+    module = ForwardModule(forward, **layers).eval()
     rng = np.random.default_rng(0)
     batches = [rng.standard_normal((6, 8, 6, 6)).astype(np.float32) * (1 + i) for i in range(2)]
     return module, interop.from_torch(module, (torch.from_numpy(batches[0]),)), batches

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.engine
 import record_workflow_vectors as recorded  # noqa: E402
 import torchao.quantization.pt2e as ao  # noqa: E402
 import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as x86  # noqa: E402
+from forward_module import ForwardModule  # noqa: E402
+from refquant.data import architectures_torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torchao.quantization.pt2e import quantizer as ao_quantizer  # noqa: E402
@@ -20,7 +22,6 @@ from refquant import interop, observers, workflow, zoo  # noqa: E402
 from refquant.backends import torch_pt2e  # noqa: E402
 from refquant.backends.torch_networks import RandomNetwork  # noqa: E402
 from refquant.cli import pt2e_parity  # noqa: E402
-from refquant.data import architectures_torch  # noqa: E402
 from refquant.errors import ArgumentError, UnsupportedError  # noqa: E402
 from refquant.ops.quantize import quantize_reference  # noqa: E402
 
@@ -65,22 +66,9 @@ def test_random_networks_as_inductor_lowers_them(seed):
     assert found.verdict == "equal" and found.counts["sums"] == 1, found
 
 
-class Net(nn.Module):
-    """A module whose forward is a function of its layers."""
-
-    def __init__(self, forward, **layers):
-        super().__init__()
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-        self._forward = forward
-
-    def forward(self, x):
-        return self._forward(self, x)
-
-
 def case(forward, shape=(20, 8, 6, 6), **layers):
     torch.manual_seed(0)
-    module = Net(forward, **layers).eval()
+    module = ForwardModule(forward, **layers).eval()
     rng = np.random.default_rng(0)
     batches = [rng.standard_normal(shape).astype(np.float32) * (1 + i) for i in range(2)]
     return module, interop.from_torch(module, (torch.from_numpy(batches[0]),)), batches
@@ -295,11 +283,11 @@ def test_exported_programs_are_read(name):
 def test_what_an_exported_program_may_not_have():
     x = torch.zeros(2, 3)
     with pytest.raises(UnsupportedError, match="'sin' is aten.sin.default, which is not read"):
-        interop.from_export(torch.export.export(Net(lambda m, v: torch.sin(v)), (x,)))
+        interop.from_export(torch.export.export(ForwardModule(lambda m, v: torch.sin(v)), (x,)))
     with pytest.raises(UnsupportedError, match="reads the constant 1"):
-        interop.from_export(torch.export.export(Net(lambda m, v: v + 1), (x,)))
+        interop.from_export(torch.export.export(ForwardModule(lambda m, v: v + 1), (x,)))
     with pytest.raises(ArgumentError, match="program is a Net"):
-        interop.from_export(Net(lambda m, v: v))
+        interop.from_export(ForwardModule(lambda m, v: v))
 
 
 # The comparison itself.

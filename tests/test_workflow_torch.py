@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch")
 
 import record_workflow_vectors as recorded  # noqa: E402
 import torch.ao.nn.intrinsic as nni  # noqa: E402
+from forward_module import ForwardModule  # noqa: E402
+from refquant.data import architectures_torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.ao import quantization as tq  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
@@ -20,7 +22,6 @@ from torch.nn.utils import fusion  # noqa: E402
 from refquant import data, interop, observers, workflow, zoo  # noqa: E402
 from refquant.backends import torch_fx  # noqa: E402
 from refquant.backends.machine import profile_here  # noqa: E402
-from refquant.data import architectures_torch  # noqa: E402
 from refquant.errors import ArgumentError, UnsupportedError  # noqa: E402
 from refquant.workflow import fuse_fx  # noqa: E402
 
@@ -200,22 +201,9 @@ def test_from_torch_gives_the_network_of_the_zoo(name):
         assert all(np.array_equal(a.params[k], b.params[k]) for k in b.params)
 
 
-class Net(nn.Module):
-    """A module whose forward is a function of its layers."""
-
-    def __init__(self, forward, **layers):
-        super().__init__()
-        for name, layer in layers.items():
-            setattr(self, name, layer)
-        self._forward = forward
-
-    def forward(self, x):
-        return self._forward(self, x)
-
-
 def converted(forward, x=None, **layers):
     x = torch.randn(16, 3, 8, 8) if x is None else x
-    module = Net(forward, **layers).eval()
+    module = ForwardModule(forward, **layers).eval()
     model = interop.from_torch(module, (x,))
     with torch.no_grad():
         theirs = module(x)

@@ -8,7 +8,6 @@ from refquant.cli.drift import add_quantization, load_images, load_network, prog
 from refquant.cli.numbers import count
 from refquant.cli.outputs import check_outputs, say_written
 from refquant.core.files import write_whole
-from refquant.errors import ArgumentError
 
 __all__ = ["EXAMPLES", "add_arguments", "run"]
 

@@ -1,13 +1,11 @@
 """Long runs that keep a journal: engines against the oracle for hours, killed and resumed, in several processes at once."""
 
-import argparse
 import json
 
 from refquant import backends
 from refquant.cli.console import Progress, paint, table
 from refquant.cli.numbers import count, whole
 from refquant.errors import ArgumentError, choose
-from refquant.verify import STREAMS
 from refquant.verify.journal import QUESTIONS, Journal, question, run_campaign
 from refquant.verify.journal.long_campaign import KIND
 

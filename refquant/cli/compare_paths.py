@@ -1,6 +1,5 @@
 """Quantize one network by FX, by PT2E and by ONNX Runtime's rules, and show where and why they differ."""
 
-import os
 import shutil
 
 from refquant.cli.console import Progress

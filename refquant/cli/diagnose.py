@@ -1,8 +1,7 @@
 """Why do these bits differ? Names the smallest set of causes that turns the oracle's bits into those of a case file."""
 
-import argparse
-
 from refquant.cli.console import paint
+from refquant.cli.numbers import positive
 from refquant.errors import ArgumentError
 from refquant.verify.case_file import load_case, save_case
 
@@ -23,30 +22,17 @@ exit status: 0 every bit is explained (or agrees), 1 some are not, 2 the file ca
 """
 
 
-def _positive(kind):
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = 0
-        if not 0 < value < 1e6:
-            raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
-        return value
-
-    return parse
-
-
 def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("case", nargs="?", metavar="CASE.npz", help="a case file")
     parser.add_argument("--numerics", metavar="PROFILE", help="the profile to hold the bits against; the file's own unless given")
-    parser.add_argument("--most", type=_positive(int), default=3, metavar="N", help="the largest number of causes in a set (3)")
-    parser.add_argument("--seconds", type=_positive(float), default=20.0, metavar="S", help="when to stop searching (20)")
+    parser.add_argument("--most", type=positive(int), default=3, metavar="N", help="the largest number of causes in a set (3)")
+    parser.add_argument("--seconds", type=positive(float), default=20.0, metavar="S", help="when to stop searching (20)")
     wrong = parser.add_argument_group("engines under wrong profiles")
     wrong.add_argument("--wrong-profiles", action="store_true", help="ask real engines, hold their bits against other profiles, and explain each difference")
     wrong.add_argument("--engine", action="append", metavar="NAME", help="an engine (may be repeated)")
     wrong.add_argument("--op", action="append", metavar="OP", help="an operator (may be repeated)")
-    wrong.add_argument("--cases", type=_positive(int), default=2, metavar="N", help="differing cases to explain, of each operator (2)")
+    wrong.add_argument("--cases", type=positive(int), default=2, metavar="N", help="differing cases to explain, of each operator (2)")
     parser.add_argument("--all", action="store_true", help="list the alternatives, and what was ruled out, in full")
     parser.add_argument("--separate", metavar="FILE", help="write a problem on which equal explanations differ; run your engine on it")
     planted = parser.add_argument_group("planted faults")

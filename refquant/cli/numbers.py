@@ -2,7 +2,7 @@
 
 import argparse
 
-__all__ = ["count", "whole", "minutes"]
+__all__ = ["count", "whole", "minutes", "positive"]
 
 
 def count(text):
@@ -23,12 +23,20 @@ def whole(text):
     return int(text)
 
 
-def minutes(text):
-    """Return a positive number of minutes."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a positive number of minutes")
-    return value
+def positive(kind, what="number above 0"):
+    """Return a parser of positive numbers of one kind, `int` or `float`."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < 1e6:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a {what}")
+        return value
+
+    return parse
+
+
+#: A positive number of minutes.
+minutes = positive(float, "positive number of minutes")

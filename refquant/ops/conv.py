@@ -23,7 +23,7 @@ from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_geometry, conv_product, halved, has_vnni
 from refquant.ops.post_operations import post_operations
-from refquant.ops.pack_weights import PackedWeights, as_qtensor, bias_key, is_reusable, pack_weights
+from refquant.ops.pack_weights import as_qtensor, bias_key, is_reusable, pack_weights
 from refquant.ops.range_stage import check_packing, range_stage
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]

@@ -21,7 +21,7 @@ from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
 from refquant.ops.post_operations import post_operations
-from refquant.ops.pack_weights import PackedWeights, as_qtensor, bias_key, is_reusable, pack_weights
+from refquant.ops.pack_weights import as_qtensor, bias_key, is_reusable, pack_weights
 from refquant.ops.range_stage import range_stage, raw_codes
 
 __all__ = ["linear", "linear_reference", "bind_linear"]

@@ -1,6 +1,5 @@
 """The data of pooling."""
 
-import numpy as np
 
 from refquant.core.dtypes import int_type
 from refquant.core.layout import to_channels_last

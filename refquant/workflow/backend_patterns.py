@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import product
 
 from refquant.errors import choose
-from refquant.workflow.backend_config import BY_TENSORS, NOT_OBSERVED, OWN, SHARE, BackendConfig, BackendPatternConfig, DTypeConfig, DTypeWithConstraints, as_constraints
+from refquant.workflow.backend_config import BY_TENSORS, NOT_OBSERVED, SHARE, BackendConfig, BackendPatternConfig, DTypeConfig, DTypeWithConstraints, as_constraints
 
 __all__ = ["BACKEND_CONFIGS", "get_backend_config", "FIXED_TARGETS"]
 

@@ -5,12 +5,12 @@ import copy
 import numpy as np
 
 from refquant.errors import ArgumentError
-from refquant.graph.model import Model
 from refquant.graph.table import model_table
 from refquant.workflow.backend_config import BackendConfig
 from refquant.workflow.backend_patterns import get_backend_config
 from refquant.workflow.custom_config import PrepareCustomConfig, checked_indexes, preserve
 from refquant.workflow.custom_module import observed_module
+from refquant.workflow.float_model import check_float_model
 from refquant.workflow.fuse import fuse
 from refquant.workflow.placement import place_observers
 from refquant.workflow.qconfig_mapping import QConfigMapping, qconfigs_of
@@ -187,7 +187,7 @@ def prepared_with(place, model, qconfig_mapping, example_inputs, prepare_custom_
 
 
 def _check_arguments(place, model, qconfig_mapping, example_inputs, custom, table):
-    _check_model(place, model)
+    check_float_model(place, model)
     if not isinstance(qconfig_mapping, QConfigMapping):
         kind = type(qconfig_mapping).__name__
         raise ArgumentError(f"{place}: qconfig_mapping is a {kind}; pass a QConfigMapping, such as get_default_qconfig_mapping('x86')")
@@ -241,11 +241,3 @@ def _check_kinds(place, table, *customs):
     for name, value, kind in (("backend_config", table, BackendConfig), *(("prepare_custom_config", custom, PrepareCustomConfig) for custom in customs)):
         if not isinstance(value, kind):
             raise ArgumentError(f"{place}: {name} is a {type(value).__name__} but must be a {kind.__name__}; see refquant.workflow.{kind.__name__}")
-
-
-def _check_model(place, model):
-    if not isinstance(model, Model):
-        kind = type(model).__name__
-        raise ArgumentError(f"{place}: model is a {kind} but must be a refquant Model; convert PyTorch modules with refquant.interop.from_torch")
-    if any(n.op in ("observe", "quantize", "dequantize") for n in model.nodes):
-        raise ArgumentError(f"{place}: model {model.name!r} is prepared or quantized already; pass the float model")

@@ -3,7 +3,6 @@
 import numpy as np
 
 from refquant.errors import ArgumentError, UnsupportedError, choose
-from refquant.graph.model import Model
 from refquant.observers.observer_recipe import maker_of, recipe_of
 from refquant.observers.observer_state import restore, state_of
 from refquant.workflow.backend_config import BackendConfig, BackendPatternConfig, DTypeConfig, DTypeWithConstraints

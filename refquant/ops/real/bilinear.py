@@ -3,7 +3,6 @@
 import numpy as np
 
 from refquant.core.fma import fma32
-from refquant.ops.real.line import Line
 
 __all__ = ["bilinear"]
 

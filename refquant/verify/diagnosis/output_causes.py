@@ -7,7 +7,7 @@ from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import round_real, rounding_code
 from refquant.core.wrap import saturate
-from refquant.verify.diagnosis.call import CONVOLUTIONS, FUNCTIONS, PRODUCTS
+from refquant.verify.diagnosis.call import CONVOLUTIONS, FUNCTIONS
 from refquant.verify.diagnosis.cause import Cause
 from refquant.verify.diagnosis.parameter_causes import to_bfloat16, to_float16
 

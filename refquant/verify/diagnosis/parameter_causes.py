@@ -5,7 +5,7 @@ import numpy as np
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import round_real
-from refquant.verify.diagnosis.call import CONVOLUTIONS, FUNCTIONS, PRODUCTS
+from refquant.verify.diagnosis.call import CONVOLUTIONS, FUNCTIONS
 from refquant.verify.diagnosis.cause import Cause
 
 __all__ = ["PARAMETER_CAUSES", "to_bfloat16", "to_float16"]

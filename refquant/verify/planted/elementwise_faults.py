@@ -6,7 +6,7 @@ from refquant.verify.planted.fault import (
     Fault, add, copied, grid, joined, largest, mul, narrowed, nchw_as_nhwc, neighbour, ort, pool, quant, torch_add, torch_cat, torch_pool, rounded_trip, whole_mean,
 )  # fmt: skip
 from refquant.verify.planted.lines import ADAPTIVE, ADD, CAT, MUL, PER, POOL, QUA
-from refquant.verify.planted.sloppy_engine import F, bf16, f16, maximum
+from refquant.verify.planted.sloppy_engine import F, bf16, f16
 
 __all__ = ["SUM_AND_PRODUCT", "QUANTIZATION", "POOLING", "OTHERS"]
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.errors import ArgumentError
-from refquant.graph.model import Model
 from refquant.graph.node import Node
 from refquant.graph.table import model_table
+from refquant.workflow.float_model import check_float_model
 from refquant.workflow.pt2e.annotation_graph import AnnotationGraph, as_exported
 from refquant.workflow.pt2e.fold_batch_norm import fold_batch_norms
 from refquant.workflow.pt2e.observer_groups import observer_groups, observers_of, specs_of
@@ -172,18 +172,10 @@ def observed(graph, quantizer, is_qat=False):
 
 def check_preparable(place, model, quantizer):
     """Raise unless `model` is a float model, not fused, and `quantizer` a Quantizer."""
-    _check_model(place, model)
-    if not isinstance(quantizer, Quantizer):
-        kind = type(quantizer).__name__
-        raise ArgumentError(f"{place}: quantizer is a {kind}; pass a Quantizer, such as X86InductorQuantizer().set_global(...)")
-
-
-def _check_model(place, model):
-    if not isinstance(model, Model):
-        kind = type(model).__name__
-        raise ArgumentError(f"{place}: model is a {kind} but must be a refquant Model; convert PyTorch modules with refquant.interop.from_torch")
-    if any(n.op in ("observe", "quantize", "dequantize") for n in model.nodes):
-        raise ArgumentError(f"{place}: model {model.name!r} is prepared or quantized already; pass the float model")
+    check_float_model(place, model)
     fused = [n.name for n in model.nodes if n.attrs.get("activation")]
     if fused:
         raise ArgumentError(f"{place}: {fused[0]!r} of model {model.name!r} is fused with its activation; pass the model as it was built, with the activation as a node")
+    if not isinstance(quantizer, Quantizer):
+        kind = type(quantizer).__name__
+        raise ArgumentError(f"{place}: quantizer is a {kind}; pass a Quantizer, such as X86InductorQuantizer().set_global(...)")

@@ -2,7 +2,7 @@
 
 import warnings
 
-from refquant.errors import ArgumentError, UnsupportedError, choose
+from refquant.errors import ArgumentError, UnsupportedError
 from refquant.workflow.pt2e.partitions import Sources
 from refquant.workflow.pt2e.quantization_config import QuantizationConfig
 from refquant.workflow.pt2e.quantizer import Quantizer

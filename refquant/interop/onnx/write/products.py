@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.qtensor import QTensor
 from refquant.graph.shapes import pair
 from refquant.interop.onnx.write.activations import on_codes, on_reals
 from refquant.interop.onnx.write.emitter import MICROSOFT
