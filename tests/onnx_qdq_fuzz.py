@@ -22,9 +22,9 @@ from refquant.interop import from_onnx
 
 __all__ = ["LEVELS", "Comparison", "RandomModel", "compare"]
 
-# "basic" writes the model anew without fusing it, which `from_onnx` does not have.
-LEVELS = ("disabled", "extended", "all")
-_LEVEL = dict(zip(LEVELS, (getattr(ort.GraphOptimizationLevel, f"ORT_{name}") for name in ("DISABLE_ALL", "ENABLE_EXTENDED", "ENABLE_ALL"))))
+LEVELS = ("disabled", "basic", "extended", "all")
+_LEVEL = dict(zip(LEVELS, (getattr(ort.GraphOptimizationLevel, f"ORT_{name}") for name in ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_ALL"))))
+_FUSE = dict(zip(LEVELS, (False, "basic", True, True)))
 _SHAPE = (2, 4, 6, 6)
 _UNARY = (
     ("Relu", {}), ("LeakyRelu", {"alpha": 0.25}), ("Sigmoid", {}), ("Tanh", {}), ("Softmax", {"axis": -1}), ("AveragePool", {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}),
@@ -233,7 +233,7 @@ def compare(model, level):
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         refs = ort.InferenceSession(model.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, {"x": model.x})
         theirs = [node.op_type for node in alive(onnx.load(options.optimized_model_filepath)).graph.node]
-    ours = from_onnx(model.proto, numerics=profile_here("onnxruntime"), as_graph=False, fuse_qdq=level in ("extended", "all"))
+    ours = from_onnx(model.proto, numerics=profile_here("onnxruntime"), as_graph=False, fuse_qdq=_FUSE[level])
     comps, difference = ours(model.x), _on_codes(theirs)
     difference.subtract(_on_codes(node.op for node in ours.nodes))
     difference = {name: n for name, n in difference.items() if n}

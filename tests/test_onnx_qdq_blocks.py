@@ -66,6 +66,18 @@ def refused(model):
     return False
 
 
+@pytest.mark.parametrize("step, count, joined", [(0.1, 1, True), (0.1, 2, True), (0.0, 2, False)])
+def test_scales_of_one_value_are_one_constant(step, count, joined, tmp_path):
+    rng, nodes, constants = np.random.default_rng(0), [], {}
+    for i in range(count):
+        constants |= {f"w{i}": rng.integers(0, 99, (K, N)).astype(np.int8), f"s{i}": np.float32(0.1 + step * i), f"z{i}": np.int8(0)}
+        nodes += [helper.make_node("DequantizeLinear", [f"{n}{i}" for n in "wsz"], [f"d{i}"]), helper.make_node("MatMul", ["x", f"d{i}"], [f"y{i}"], "product" if not i else None)]
+    made = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, None) for i in range(count)]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, K])], made, [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    assert refused(model) == blocks(model, tmp_path) == joined
+
+
 CASES = [
     *({"kind": kind, "scales": scales, "zero": zero} for kind in ("int4", "uint4", "int8", "uint8") for scales in SCALES for zero in (True, False)),
     *({"op": "Gemm", **extra} for extra in ({}, {"bias": N}, {"bias": (1, N)}, {"bias": N, "beta": 0.5}, {"alpha": 2.0}, {"transB": 1}, {"transA": 1}, {"alpha": 1.0000001})),

@@ -23,12 +23,12 @@ def found(seed, level):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_random_models(level):
-    done = [(seed, result) for seed in range(24) if (result := found(seed, level))]
-    assert not [(seed, r) for seed, r in done if r.differ or level != "disabled" and r.operators]
+    done = [(seed, result) for seed in (*range(20), 183, 202) if (result := found(seed, level))]
+    assert not [(seed, r) for seed, r in done if r.differ or level not in ("disabled", "basic") and r.operators]
     assert sum(r.numbers for _, r in done) > 3000 and len(done) > 15
 
 
-@pytest.mark.parametrize("step, seeds", [("without_double_pairs", (12, 16, 24)), ("propagate_pairs", (1, 7)), ("quantize_biases", (7,)), ("_is_clipped", (0, 8))])
+@pytest.mark.parametrize("step, seeds", [("without_double_pairs", (12, 16, 24, 202)), ("propagate_pairs", (1, 7)), ("quantize_biases", (7,)), ("unique_dequantizers", (183,)), ("_is_clipped", (0, 8))])
 def test_a_step_left_out_is_found(step, seeds, monkeypatch):
     monkeypatch.setattr(qdq, step, lambda *args: None)
     assert any(r.differ or r.operators for seed in seeds if (r := found(seed, "all")))

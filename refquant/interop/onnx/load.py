@@ -3,12 +3,11 @@
 import os
 
 from refquant.errors import ArgumentError, BackendMissing, RefquantError, UnsupportedError
+from refquant.interop.onnx import qdq
 from refquant.interop.onnx.checks import checked_graph, checked_opsets
 from refquant.interop.onnx.external import ExternalData
 from refquant.interop.onnx.lower import to_graph
 from refquant.interop.onnx.model import OnnxModel
-from refquant.interop.onnx.qdq import fuse_qdq as fuse
-from refquant.interop.onnx.rules import rules_of
 
 __all__ = ["from_onnx", "read_proto", "import_onnx"]
 
@@ -43,9 +42,10 @@ def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=
         `OnnxModel`, which knows many more operators. Unless given, the first where it is possible.
     outputs : sequence of str, optional
         Names of values to return in place of the file's outputs; what they do not need is left out.
-    fuse_qdq : bool, optional
+    fuse_qdq : bool or "basic", optional
         Compute "dequantize, operator, quantize" as one operator on codes where ONNX Runtime does so by default, see
-        `refquant.interop.onnx.qdq`. Unless given: for the profile ``"onnxruntime"``, but not for others.
+        `refquant.interop.onnx.qdq`; ``"basic"``: write the model anew as its level of that name does, but fuse nothing; False: as with optimizations disabled.
+        Unless given: True for the profile ``"onnxruntime"``, and False for others.
 
     Returns
     -------
@@ -76,8 +76,9 @@ def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=
     folder = folder if base_dir is None else base_dir
     opsets = checked_opsets(proto)
     model = checked_graph(proto, opsets, None if folder is None else ExternalData(folder), numerics, outputs)
-    if rules_of(model.numerics).kernels == "mlas" if fuse_qdq is None else fuse_qdq:
-        nodes, constants = fuse(model.nodes, model.outputs, model.constants)
+    level = qdq.fusion_level(model.numerics, fuse_qdq)
+    if level:
+        nodes, constants = qdq.fuse_qdq(model.nodes, model.outputs, model.constants, level)
         model = OnnxModel(nodes, model.signature, model.outputs, constants, model.numerics)
     if as_graph is False:
         return model

@@ -3,9 +3,9 @@
 A unit is fused only if every input of the operator comes out of a DequantizeLinear of 8-bit codes (a bias: of int32 in units of
 ``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
 
-Before, the model is written anew: two pairs of quantizers in a row become one (`refquant.interop.onnx.qdq_pairs`), pairs move past operators that move
-numbers (`qdq_propagation`), real biases become int32 (`qdq_biases`), a ReLU or Clip goes where the quantizer behind it cuts off the same numbers. That is what
-ONNX Runtime does from its level "extended" on; "basic" does the first three alone, and "disabled" is the model as it stands.
+Before, the model is written anew: each reader of a dequantizer gets its own (`refquant.interop.onnx.qdq_unique`), two pairs of quantizers in a row become one
+(`qdq_pairs`), pairs move past operators that move numbers (`qdq_propagation`), real biases become int32 (`qdq_biases`). That is ONNX Runtime's level "basic";
+from "extended" on a ReLU or Clip goes where the quantizer behind it cuts off the same numbers, and units fuse; "disabled" is the model as it stands.
 
 Products of real activations with dequantized weights are refused where ONNX Runtime makes a MatMulNBits of them, see `refuse_blocks`.
 
@@ -19,15 +19,19 @@ onnxruntime/core/optimizer/qdq_transformer: selectors_actions/qdq_selectors.cc, 
 
 import numpy as np
 
+from refquant.errors import choose
 from refquant.interop.onnx.qdq_biases import quantize_biases
 from refquant.interop.onnx.qdq_blocks import refuse_blocks
 from refquant.interop.onnx.qdq_pairs import without_double_pairs
 from refquant.interop.onnx.qdq_propagation import propagate_pairs
+from refquant.interop.onnx.qdq_unique import unique_dequantizers
+from refquant.interop.onnx.rules import rules_of
 from refquant.interop.onnx.table import find_executor
 
-__all__ = ["fuse_qdq"]
+__all__ = ["fuse_qdq", "fusion_level"]
 
 _MICROSOFT = "com.microsoft"
+_MOST_STEPS = 10
 _EIGHT_BIT = (np.uint8, np.int8)
 
 
@@ -67,7 +71,27 @@ class _Graph:
         return self.constants[parts[1]].size == 1 == self.constants[parts[2]].size
 
 
-def fuse_qdq(nodes, outputs, constants):
+def fusion_level(numerics, fuse):
+    """Return the level that `from_onnx`'s parameter `fuse_qdq` means, or None to leave a model as it is.
+
+    Parameters
+    ----------
+    numerics : Numerics
+    fuse : bool, str or None
+
+    Raises
+    ------
+    ArgumentError
+        Anything but True, False, None, "basic" and "all".
+    """
+    if fuse is None:
+        fuse = rules_of(numerics).kernels == "mlas"
+    if isinstance(fuse, str):
+        return choose("from_onnx", "fuse_qdq", fuse, ("basic", "all"))
+    return "all" if fuse else None
+
+
+def fuse_qdq(nodes, outputs, constants, level="all"):
     """Return the nodes and constants of a model with its QDQ units fused; a fused node keeps the operator's name.
 
     Parameters
@@ -75,14 +99,15 @@ def fuse_qdq(nodes, outputs, constants):
     nodes : sequence of OnnxNode
     outputs : sequence of str
     constants : dict of ndarray
+    level : {"basic", "all"}
+        ``"basic"``: written anew, but not fused.
     """
     graph = _Graph(nodes, outputs, constants)
     graph.nodes = _without_identity(graph)
     graph.index()
-    for _ in range(2):  # a pair that moved may meet another
-        without_double_pairs(graph)
-        propagate_pairs(graph)
-    quantize_biases(graph)
+    _rewrite(graph)
+    if level == "basic":
+        return _alive(graph.nodes, outputs), graph.constants
     graph.nodes = _without_relu(graph)
     graph.index()
     refuse_blocks(graph)
@@ -90,6 +115,14 @@ def fuse_qdq(nodes, outputs, constants):
     taken = {name for node in made.values() if node for name in node.outputs}
     rest = [made.get(node.name) or node for node in graph.nodes if made.get(node.name) or not taken.intersection(node.outputs)]
     return _alive(rest, outputs), graph.constants
+
+
+def _rewrite(graph):
+    """Repeat the steps of level "basic" until none changes anything, as there ten times at most."""
+    unique_dequantizers(graph)
+    for _ in range(_MOST_STEPS):
+        if not any([step(graph) for step in (without_double_pairs, propagate_pairs, quantize_biases, unique_dequantizers)]):
+            return
 
 
 def _alive(nodes, outputs):

@@ -9,7 +9,7 @@ __all__ = ["quantize_biases"]
 
 
 def quantize_biases(graph):
-    """Quantize each float32 bias of a Conv, ConvTranspose or Gemm between dequantizers and a quantizer, past ReLU and Clip.
+    """Quantize each float32 bias of a Conv, ConvTranspose or Gemm between dequantizers and a quantizer, past ReLU and Clip; return whether there was one.
 
     ``round(bias / f32(x_scale * w_scale))``, ties to even; so the layer runs on codes, and its results change by the rounding of the bias.
 
@@ -26,8 +26,10 @@ def quantize_biases(graph):
     for node in graph.nodes:
         made = _dequantized_bias(graph, node) if node.op in ("Conv", "ConvTranspose", "Gemm") and len(node.inputs) > 2 and not node.domain else None
         nodes += [node] if made is None else [made, node._replace(inputs=(*node.inputs[:2], made.outputs[0]))]
+    changed = len(nodes) > len(graph.nodes)
     graph.nodes = nodes
     graph.index()
+    return changed
 
 
 def _leads_to_quantizer(graph, node):

@@ -7,6 +7,7 @@ from refquant.interop.onnx.dtypes import type_of_array
 
 __all__ = ["refuse_blocks"]
 
+_MOST_SHARED = 8
 _WEIGHTS = ("int2", "uint2", "int4", "uint4", "int8", "uint8")
 
 
@@ -15,6 +16,7 @@ def refuse_blocks(graph):
 
     From the level "extended" on, ONNX Runtime quantizes the activations of such a product to int8, each row by blocks of K, at run time (accuracy level 4), also
     where the weights have parameters per tensor or per column: results differ from the float32 product by thousandths. How MLAS sums the blocks is not described.
+    Weights or scales that another node reads too stay as they are.
 
     Parameters
     ----------
@@ -48,8 +50,18 @@ def _becomes_blocks(graph, node):
         return False
     if node.inputs[1] in graph.outputs or len(graph.readers[node.inputs[1]]) != 1 or any(n and n not in graph.constants for n in dequantize.inputs):
         return False
+    if any(_uses(graph, name) > 1 for name in dequantize.inputs[:2]):
+        return False
     w = graph.constants[dequantize.inputs[0]]
     return (node.op == "MatMul" or _plain_gemm(graph, node, w)) and w.ndim == 2 and _fits(dequantize, w, *(graph.constants.get(n) for n in dequantize.inputs[1:]))
+
+
+def _uses(graph, name):
+    """Return how often a constant is read; small ones of one value were made one before (core/optimizer/constant_sharing.cc)."""
+    value, names = graph.constants[name], [name]
+    if value.size <= _MOST_SHARED and value.dtype in (np.float32, np.float16):
+        names = [n for n, v in graph.constants.items() if v.dtype == value.dtype and v.shape == value.shape and v.tobytes() == value.tobytes()]
+    return sum(len(graph.readers.get(n, ())) for n in names)
 
 
 def _plain_gemm(graph, node, w):

@@ -9,7 +9,7 @@ _MOVING = {"MaxPool": (12, 22), "Reshape": (5, 21), "Transpose": (1, 21), "Squee
 
 
 def propagate_pairs(graph):
-    """Put a pair QuantizeLinear and DequantizeLinear behind each operator that moves dequantized numbers, and before each that moves numbers to a quantizer.
+    """Put a pair QuantizeLinear and DequantizeLinear behind each operator that moves dequantized numbers, and before each that moves numbers to a quantizer; return whether any was.
 
     No number changes; but more operators stand between dequantizers and a quantizer, so that they run on codes.
 
@@ -22,10 +22,12 @@ def propagate_pairs(graph):
     ------
     ONNX Runtime 1.32, core/optimizer/qdq_transformer/qdq_propagation.cc.
     """
+    count = len(graph.nodes)
     for name in [node.name for node in graph.nodes if node.op == "DequantizeLinear"]:
         _forward(graph, _named(graph, name))
     for name in [node.name for node in graph.nodes if node.op == "QuantizeLinear"]:
         _backward(graph, _named(graph, name))
+    return len(graph.nodes) > count
 
 
 def _named(graph, name):

@@ -2,8 +2,7 @@
 
 from refquant.errors import UnsupportedError
 from refquant.interop.onnx.model import OnnxModel, OnnxNode
-from refquant.interop.onnx.qdq import fuse_qdq
-from refquant.interop.onnx.rules import rules_of
+from refquant.interop.onnx.qdq import fuse_qdq, fusion_level
 from refquant.interop.onnx.table import find_executor, supported_operators
 
 __all__ = ["rebuilt"]
@@ -13,8 +12,9 @@ def rebuilt(model, nodes, constants, numerics, fuse=None):
     """Return an `OnnxModel` with the inputs and outputs of another, see `OnnxModel.requantized`."""
     opset = max((node.opset for node in model.nodes if not node.domain), default=13)
     made = OnnxModel([_node(node, opset) for node in nodes], model.signature, model.outputs, constants, numerics)
-    if rules_of(made.numerics).kernels == "mlas" if fuse is None else fuse:
-        nodes, constants = fuse_qdq(made.nodes, made.outputs, made.constants)
+    level = fusion_level(made.numerics, fuse)
+    if level:
+        nodes, constants = fuse_qdq(made.nodes, made.outputs, made.constants, level)
         made = OnnxModel(nodes, model.signature, model.outputs, constants, numerics)
     return made
 
