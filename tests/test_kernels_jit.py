@@ -126,6 +126,72 @@ def test_a_warm_start_brings_up_no_operator_of_numba(tmp_path):
     assert (pooled_again, mixed) == (pooled, cold)
 
 
+COUNTED = """
+import sys
+from llvmlite import binding
+from numba.core import entrypoints
+
+read, parse = [], binding.parse_bitcode
+binding.parse_bitcode = lambda *given: read.append(given) or parse(*given)
+
+import numpy as np
+import refquant as rq
+from refquant.kernels import disk_cache
+
+loads, load = [], disk_cache.DiskCache._load
+disk_cache.DiskCache._load = lambda *given: loads.append(load(*given)) or loads[-1]
+x = rq.QTensor(np.arange(64, dtype=np.uint8).reshape(2, 32), rq.QParams(0.05, 30, "uint8"))
+w = rq.QTensor(np.ones((16, 32), np.int8), rq.QParams(0.02, 0, "int8"))
+rq.ops.linear(x, w, np.zeros(16, np.float32), out=rq.QParams(0.1, 3, "uint8"), numerics="x86")
+print(len(loads), loads.count(None), len(read), "numpy.ma" in sys.modules, entrypoints._already_initialized)
+"""
+
+
+@needs_jit
+def test_what_a_warm_start_is_made_of(tmp_path):
+    """A few kernels and their machine code: no LLVM code is read, no module brought in for what a kernel never gets, no package looked at."""
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "REFQUANT_CACHE_DIR": str(tmp_path)}
+
+    def process():
+        done = subprocess.run([sys.executable, "-c", COUNTED], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    kernels, compiled, *_, extensions = process()
+    assert kernels == compiled and extensions == "True"
+    kernels, compiled, read, masked, extensions = process()
+    assert int(kernels) <= 5 and compiled == read == "0" and masked == extensions == "False"
+
+
+CALLER = """
+import numpy as np
+from refquant.kernels.jit import kernel
+
+@kernel
+def inner(x):
+    return x + 1
+
+@kernel
+def outer(x):
+    return inner(x) * {factor}
+
+print(inner(5), outer(5), inner._cache.hits, outer._cache.hits)
+"""
+
+
+@needs_jit
+def test_a_caller_that_is_compiled_takes_in_what_was_loaded(package, tmp_path):
+    """The LLVM code of a kernel from the disk is read for the first caller that is compiled."""
+    answers = []
+    for factor in (2, 3):
+        (tmp_path / "program.py").write_text(CALLER.format(factor=factor))
+        env = {**os.environ, "PYTHONPATH": str(package.parent), "REFQUANT_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run([sys.executable, str(tmp_path / "program.py")], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        answers.append(done.stdout.split())
+    assert answers == [["6", "12", "0", "0"], ["6", "18", "1", "0"]]
+
+
 @needs_jit
 def test_sources_edited_under_a_running_process_are_not_cached(monkeypatch):
     monkeypatch.setattr(disk_cache, "_STAMPS", disk_cache._STAMPS[:-1])

@@ -22,9 +22,10 @@ from pathlib import Path
 import llvmlite
 import numba
 from llvmlite import binding as llvm
-from numba.core import config
+from numba.core import config, entrypoints
 from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import compile_result
 from numba.core.runtime import _nrt_python
 from numba.core.serialize import dumps
 
@@ -45,19 +46,25 @@ def source_key(package=_PACKAGE):
     options = [getattr(config, name, None) for name in _OPTIONS]
     processor = llvm.get_host_cpu_name(), sorted(llvm.get_host_cpu_features().items())
     digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, sys.version, options, processor)).encode())
-    for path in _sources(package):
-        digest.update(f"\0{path.relative_to(package)}\0".encode())
-        digest.update(path.read_bytes())
+    for place, entry in _sources(package):
+        digest.update(f"\0{place}\0".encode())
+        with open(entry.path, "rb") as file:
+            digest.update(file.read())
     return digest.hexdigest()[:20]
 
 
-def _sources(package):
-    return [path for folder in _SOURCES for path in sorted((package / folder).rglob("*.py"))]
+def _sources(package, folders=_SOURCES):
+    """The sources as (place in the package, entry of the folder): every load of a kernel looks at all of them."""
+    for folder in folders:
+        with os.scandir(package / folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        yield from ((f"{folder}/{entry.name}", entry) for entry in entries if entry.name.endswith(".py"))
+        yield from _sources(package, [f"{folder}/{entry.name}" for entry in entries if entry.is_dir() and entry.name != "__pycache__"])
 
 
 def _stamps(package=_PACKAGE):
     """What changes when a source does: a process whose sources are edited under it must neither read nor write."""
-    return [(path.name, (state := path.stat()).st_mtime_ns, state.st_size) for path in _sources(package)]
+    return [(place, (state := entry.stat()).st_mtime_ns, state.st_size) for place, entry in _sources(package)]
 
 
 _KEY, _STAMPS = source_key(), _stamps()
@@ -140,13 +147,56 @@ def _connect_runtime():
         llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
-def _without_callees(parts):
-    """What `CompileResult._reduce` gives, less the environments of the functions that the code calls.
+class _LoadedLibrary(JITCodeLibrary):
+    """Machine code from the disk. The LLVM code beside it, which takes longer to read, is for callers that are compiled here."""
 
-    They hold Python objects for code that talks to the interpreter, which a kernel does not, and importing their modules takes long.
+    _shared = _bitcode = None
+
+    @property
+    def _shared_module(self):
+        if self._shared is None and self._bitcode is not None:
+            self._shared = llvm.parse_bitcode(self._bitcode)
+        return self._shared
+
+    @_shared_module.setter
+    def _shared_module(self, module):
+        self._shared = module
+
+
+def _load_library(codegen, name, code, bitcode, symbols):
+    """Link machine code into this process; what Numba's ``unserialize_library`` does, less reading the LLVM code."""
+    library = _LoadedLibrary(codegen, name)
+    library._bitcode = bitcode
+    library.enable_object_caching()
+    library._set_compiled_object(code)
+    library._finalize_final_module()
+    codegen._engine._defined_symbols.update(symbols)
+    return library
+
+
+def _reduce(cres):
+    """What of a compiled kernel is kept: as Numba's ``CompileResult`` gives it, and the symbols that its LLVM code defines.
+
+    Left out are the environments of the functions that the code calls. They hold Python objects for code that talks to the interpreter,
+    which a kernel does not, and importing their modules takes long.
     """
-    *parts, _ = parts
-    return (*parts, [])
+    (name, _, code), *parts, _ = cres._reduce()
+    module = cres.library._get_module_for_linking()
+    symbols = [value.name for values in (module.functions, module.global_variables) for value in values if not value.is_declaration]
+    return (name, *code, symbols), parts
+
+
+def _rebuild(target, library, parts):
+    """The kernel that `_reduce` took apart."""
+    description, environment, signature, objectmode, lifted, annotation, again, *_ = parts
+    for function in again:
+        function()
+    library = _load_library(target.codegen(), *library)
+    return compile_result(
+        target_context=target, typing_context=target.typing_context, library=library, fndesc=description, environment=environment,
+        entry_point=target.get_executable(library, description, environment), signature=signature, objectmode=objectmode, lifted=lifted,
+        type_annotation=annotation, reload_init=again, referenced_envs=[],
+    )  # fmt: skip
 
 
 class DiskCache(NullCache):
@@ -170,12 +220,18 @@ class DiskCache(NullCache):
         return folder / f"{self._name.replace('<locals>.', '')}-{key}.kernel"
 
     def load_overload(self, sig, target_context):
+        result = self._load(sig, target_context)
+        if result is None:
+            entrypoints.init_all()  # which `Kernel` leaves out, for what follows is compiling
+        return result
+
+    def _load(self, sig, target_context):
         try:
             content = self._path(sig, target_context.codegen()).read_bytes()
             if hashlib.sha256(content[32:]).digest() != content[:32]:
                 return None
             _connect_runtime()
-            result = CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
+            result = _rebuild(target_context, *pickle.loads(content[32:]))
         except Exception:  # whatever is wrong with the file or the folder, compiling is always possible
             return None
         self.hits += 1
@@ -186,7 +242,7 @@ class DiskCache(NullCache):
             return
         try:
             path = self._path(sig, cres.codegen)
-            content = dumps(_without_callees(cres._reduce()))
+            content = dumps(_reduce(cres))
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
             try:
                 with os.fdopen(handle, "wb") as file:

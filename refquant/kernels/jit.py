@@ -9,15 +9,39 @@ import os
 from contextlib import contextmanager
 from functools import lru_cache
 
-import numba
 import numpy as np
 from llvmlite import binding as llvm
-from numba.core import config
+from numba.core import config, types
+from numba.core.registry import CPUDispatcher
+from numba.core.typing.typeof import Purpose, typeof
+from numba.np.numpy_support import from_dtype, map_layout
 
 from refquant.errors import ArgumentError, RangeError
 from refquant.kernels.disk_cache import DiskCache
 
 __all__ = ["kernel", "jit_disabled", "cpu_features", "get_num_threads", "set_num_threads", "parallel_for", "shared_by"]
+
+
+class Kernel(CPUDispatcher):
+    """Numba's dispatcher, less what a kernel that is loaded from the disk does without: importing a module to see that an array is not one of
+    NumPy's masked ones, and looking through all installed packages for extensions of Numba.
+    """
+
+    def typeof_pyval(self, value):
+        kind = _numba_type(value)
+        self._types_active_call.add(kind)
+        return kind
+
+    def _compilation_chain_init_hook(self):
+        """`DiskCache` does this where it has nothing to load."""
+
+
+def _numba_type(value):
+    if type(value) is np.ndarray:
+        return types.Array(from_dtype(value.dtype), value.ndim, map_layout(value), readonly=not value.flags.writeable)
+    if isinstance(value, tuple) and value:
+        return types.BaseTuple.from_types([_numba_type(part) for part in value], type(value))
+    return typeof(value, Purpose.argument)
 
 
 def kernel(function=None, *, forceinline=False):
@@ -41,9 +65,8 @@ def kernel(function=None, *, forceinline=False):
     def decorate(f):
         if jit_disabled():
             return np.errstate(all="ignore")(f)
-        compiled = numba.njit(
-            nogil=True, fastmath=False, error_model="numpy", boundscheck=False, forceinline=forceinline
-        )(f)
+        options = dict(nopython=True, nogil=True, fastmath=False, error_model="numpy", boundscheck=False, forceinline=forceinline)
+        compiled = Kernel(f, {}, options)
         compiled._cache = DiskCache(f)
         return compiled
 

@@ -1,15 +1,15 @@
 """Forms of elementwise sums: by way of real numbers, on raw codes, with integer multipliers."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
+from refquant.numerics.record import record
 
 __all__ = ["AddForm", "FoldedAddForm", "FixedAddForm", "GemmlowpAddForm"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class AddForm(Form):
     """Elementwise sum by way of real numbers, with a vector body and a scalar tail of their own.
 
@@ -38,7 +38,7 @@ class AddForm(Form):
     grain: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class FoldedAddForm(Form):
     """Elementwise sum on raw codes, all zero points folded into one constant: MLAS.
 
@@ -58,7 +58,7 @@ class FoldedAddForm(Form):
     rounding: Round
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class FixedAddForm(Form):
     """Elementwise sum with two integer multipliers and one rounding shift: QNNPACK, XNNPACK.
 
@@ -77,7 +77,7 @@ class FixedAddForm(Form):
     rounding: Round
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class GemmlowpAddForm(Form):
     """Elementwise sum with three integer multipliers, inputs shifted left by 20 bits first: TFLite.
 

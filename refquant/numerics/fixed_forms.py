@@ -1,15 +1,15 @@
 """Forms of integer arithmetic alone: functions of one code in TensorFlow Lite."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
+from refquant.numerics.record import record
 
 __all__ = ["FixedUnaryForm", "FixedPreluForm", "FixedMeanForm"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class FixedUnaryForm(Form):
     """Functions of one code where some are tables of real numbers and some integer arithmetic.
 
@@ -36,7 +36,7 @@ class FixedUnaryForm(Form):
     leaky_relu: Literal["gemmlowp", "eighths"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class FixedPreluForm(Form):
     """Leaky ReLU with quantized slopes: a multiplier f(sx / sy) for codes from the zero point on, f(f(sx · sw) / sy) for the products below it.
 
@@ -49,7 +49,7 @@ class FixedPreluForm(Form):
     multiply: Literal["gemmlowp", "half_up"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class FixedMeanForm(Form):
     """Mean over axes, into parameters of its own, see `refquant.ops.fixed_mean`.
 

@@ -4,12 +4,13 @@ Every field is an enumeration, a number or a flag, so a profile is data: it can 
 and changed (`Numerics.replace`). A wrong value is refused with the list of the right ones.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import lru_cache
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin
 
 from refquant.core.rounding import Round
 from refquant.errors import ArgumentError, choose
+from refquant.numerics.record import Record, record
 
 __all__ = [
     "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "TransposedForm", "RealForm",
@@ -20,10 +21,9 @@ __all__ = [
 @lru_cache(maxsize=None)
 def form_choices(cls):
     """Return ``{field: allowed values}`` of a form; a type stands for "any value of that type"."""
-    hints = get_type_hints(cls)
     out = {}
     for f in fields(cls):
-        hint = hints[f.name]
+        hint = f.type
         if get_origin(hint) is Literal:
             out[f.name] = get_args(hint)
         elif hint is Round:
@@ -33,7 +33,7 @@ def form_choices(cls):
     return out
 
 
-class Form:
+class Form(Record):
     """Base of all forms: checks every field against its annotation."""
 
     def __post_init__(self):
@@ -41,9 +41,9 @@ class Form:
         for name, allowed in form_choices(type(self)).items():
             value = getattr(self, name)
             if isinstance(allowed, tuple):
-                names = [getattr(a, "value", a) for a in allowed]
-                choose(place, name, getattr(value, "value", value), names)
-                if allowed[0].__class__ is Round:
+                if value not in allowed:
+                    choose(place, name, getattr(value, "value", value), [getattr(a, "value", a) for a in allowed])
+                if allowed[0].__class__ is Round and value.__class__ is not Round:
                     object.__setattr__(self, name, Round(value))
             elif allowed is int and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
                 raise ArgumentError(f"{place}: {name}={value!r} must be a non-negative integer")
@@ -58,7 +58,7 @@ class Form:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class QuantizeForm(Form):
     """Real to code: ``clip(round(x / scale) + zero_point)`` in one of its many readings.
 
@@ -86,7 +86,7 @@ class QuantizeForm(Form):
     nan: Literal["qmin", "qmax", "zero", "indefinite", "overflow"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class DequantizeForm(Form):
     """Code to real.
 
@@ -102,7 +102,7 @@ class DequantizeForm(Form):
     formula: Literal["sub_mul", "sub_mul_wide", "sub_mul32", "sub_mul64", "mul_add", "fma"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class VectorDequantizeForm(DequantizeForm):
     """Code to real with a vector body, by `formula`, and a scalar tail.
 
@@ -118,7 +118,7 @@ class VectorDequantizeForm(DequantizeForm):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ProductForm(Form):
     """Integer product with requantized output: linear and convolution.
 
@@ -163,7 +163,7 @@ class ProductForm(Form):
     relu: Literal["real", "code"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class TransposedForm(ProductForm):
     """Transposed convolution with requantized output: a `ProductForm` with accumulators of its own.
 
@@ -184,7 +184,7 @@ class TransposedForm(ProductForm):
         return cls(**{**{f.name: getattr(form, f.name) for f in fields(form)}, "accumulator": accumulator})
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RealForm(Form):
     """Integer product with a float32 output (dynamic quantization).
 
@@ -204,7 +204,7 @@ class RealForm(Form):
     bias: Literal["fma", "add", "int32"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class UnaryForm(Form):
     """Functions of one code: sigmoid, tanh and their kin.
 
@@ -226,7 +226,7 @@ class UnaryForm(Form):
 GLOBAL_ALONE = ("global", "mean_centred", "mean_raw", "mean_float")
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class PostForm(Form):
     """What may follow a product before its output scale: a tensor to add, and functions of one real number.
 
@@ -239,7 +239,7 @@ class PostForm(Form):
     other_scale: Literal["direct", "reciprocals"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class PoolForm(Form):
     """Average pooling; `A` is the sum over the window of (q − z), `n` its size.
 
@@ -272,7 +272,7 @@ class PoolForm(Form):
     rounding: Round
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CatForm(Form):
     """Concatenation of tensors with different parameters.
 
@@ -296,7 +296,7 @@ class CatForm(Form):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Pairing(Form):
     """Whose rule says which integer products saturate on a processor without VNNI, see `refquant.isa.products`.
 

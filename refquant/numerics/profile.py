@@ -1,6 +1,6 @@
 """`Numerics`: the arithmetic of one engine as a filled-in form."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
@@ -9,12 +9,13 @@ from refquant.numerics.coverage import absence
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, Form, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm
+from refquant.numerics.record import Record, record
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, RowDynamicForm, ScalarForm, SoftmaxForm, SummedPoolForm
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Dispatch(Form):
     """Two forms and the rule that chooses between them at weight packing.
 
@@ -55,8 +56,8 @@ class Dispatch(Form):
         return replace(self, **own)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Numerics:
+@record
+class Numerics(Record):
     """How an engine rounds, scales, adds a bias and saturates, for each operator.
 
     Profiles come from `refquant.numerics.get`; a profile of your own is a changed one, see `replace`.

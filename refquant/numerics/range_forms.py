@@ -1,14 +1,14 @@
 """The forms of engines that quantize by a range cut into steps, not by a scale and a zero point."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from refquant.numerics.forms import Form
+from refquant.numerics.record import record
 
 __all__ = ["RangeForm", "RangeProductForm"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RangeForm(Form):
     """FakeQuantize: a range of real numbers cut into 255 steps, see `refquant.core.range_steps`. Quantization, and what ends in it.
 
@@ -29,7 +29,7 @@ class RangeForm(Form):
     reduced: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RangeProductForm(Form):
     """Integer product whose output is a FakeQuantize: linear and convolution in OpenVINO's CPU plugin.
 

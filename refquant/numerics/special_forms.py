@@ -1,15 +1,15 @@
 """The forms of operators that few engines have."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
+from refquant.numerics.record import record
 
 __all__ = ["RealsForm", "DynamicForm", "RowDynamicForm", "RequantizeForm", "ScalarForm", "BatchNormForm", "NormForm", "MeanForm", "SoftmaxForm", "BilinearForm", "CodeBilinearForm", "BoxPoolForm", "SummedPoolForm", "EmbeddingForm"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RealsForm(Form):
     """By way of real numbers: dequantize, compute in float32, quantize, by the profile's own forms. What has no sum has no order.
 
@@ -23,7 +23,7 @@ class RealsForm(Form):
     order: Literal["aten", "runtime", "numpy", "float64"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class DynamicForm(Form):
     """Dynamic quantization: parameters from the data at hand.
 
@@ -47,7 +47,7 @@ class DynamicForm(Form):
     linear_input: Literal["quantize", "reciprocals"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RowDynamicForm(Form):
     """Dynamic quantization inside of a linear layer, each row to int8 with parameters of its own, see `refquant.ops.row_dynamic`.
 
@@ -61,7 +61,7 @@ class RowDynamicForm(Form):
     style: Literal["tensor_utils", "xnnpack"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class RequantizeForm(Form):
     """From codes to codes of another scale, ``(q − z) · sx / sy + z'``.
 
@@ -79,7 +79,7 @@ class RequantizeForm(Form):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ScalarForm(Form):
     """Sum of a tensor and a number whose codes do not fit: ``round((q − z + c) · m) + z'``.
 
@@ -94,7 +94,7 @@ class ScalarForm(Form):
     rounding: Round
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class BatchNormForm(Form):
     """Batch normalization as one line a channel: ``round(alpha · (q − z) + beta) + z'``.
 
@@ -109,7 +109,7 @@ class BatchNormForm(Form):
     rounding: Round
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class NormForm(Form):
     """Layer, group and instance normalization; t = ((q − z) − mean) · gain, v = t · gamma + beta, q' from v.
 
@@ -131,7 +131,7 @@ class NormForm(Form):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class MeanForm(Form):
     """Mean over axes.
 
@@ -151,7 +151,7 @@ class MeanForm(Form):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class SoftmaxForm(Form):
     """Softmax.
 
@@ -171,7 +171,7 @@ class SoftmaxForm(Form):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class BilinearForm(Form):
     """Bilinear interpolation of codes, ``h0·(w0·a + w1·b) + h1·(w0·c + w1·d) − z``, rounded to a code with z added before.
 
@@ -193,7 +193,7 @@ class BilinearForm(Form):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class CodeBilinearForm(Form):
     """Bilinear interpolation of codes alone, without their parameters.
 
@@ -207,7 +207,7 @@ class CodeBilinearForm(Form):
     style: Literal["ten_bits", "eleven_bits", "truncated"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class BoxPoolForm(Form):
     """Average over boxes into the parameters of the input; A = sum(q − z), n the number that is divided by.
 
@@ -226,7 +226,7 @@ class BoxPoolForm(Form):
     rounding: Round
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class SummedPoolForm(Form):
     """Average over boxes of dequantized numbers, added one after the other in float32: ``round(total / n / s + z)``, z inside of the rounding.
 
@@ -240,7 +240,7 @@ class SummedPoolForm(Form):
     rounding: Round
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class EmbeddingForm(Form):
     """Sums of rows that are quantized with a scale and bias of their own.
 

@@ -1,14 +1,14 @@
 """Forms of kernels whose vector body and scalar tail part ways, or for which subnormal numbers are zero."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from refquant.numerics.forms import ProductForm, QuantizeForm, TransposedForm
+from refquant.numerics.record import record
 
 __all__ = ["VectorQuantizeForm", "FlushedQuantizeForm", "NarrowProductForm", "DepthwiseTailForm", "TransposedTailForm"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class VectorQuantizeForm(QuantizeForm):
     """Real to code with a vector body, by the fields of `QuantizeForm`, and a scalar tail.
 
@@ -25,7 +25,7 @@ class VectorQuantizeForm(QuantizeForm):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class FlushedQuantizeForm(QuantizeForm):
     """Real to code, by the fields of `QuantizeForm`, on a processor that takes subnormal numbers for zero.
 
@@ -33,7 +33,7 @@ class FlushedQuantizeForm(QuantizeForm):
     """
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class NarrowProductForm(ProductForm):
     """Product of two codes whose vector body goes on in 16 bits.
 
@@ -49,7 +49,7 @@ class NarrowProductForm(ProductForm):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class DepthwiseTailForm(ProductForm):
     """Convolution whose depthwise kernel takes whole steps of channels, and leaves the last ones to scalar code.
 
@@ -65,7 +65,7 @@ class DepthwiseTailForm(ProductForm):
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class TransposedTailForm(TransposedForm):
     """Transposed convolution whose kernel takes whole steps of channels, and leaves the last ones to scalar code.
 

@@ -1,14 +1,14 @@
 """What the ONNX text leaves open, or an engine does otherwise, as one filled-in form for each."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from refquant.numerics.forms import Form
+from refquant.numerics.record import record
 
 __all__ = ["Rules", "SPECIFICATION", "RUNTIME", "rules_of"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Rules(Form):
     """How a graph is executed, beyond what a profile says.
 
