@@ -38,10 +38,9 @@ def test_reports_fit_a_hundred_columns(cases):
 def test_a_bar_that_is_not_reached_says_where_to_look():
     clock, bars = Clock(), (Bar("worst", lambda rs: min(ratios(rs)), 9.0, by_group=True),)
     case = duel(clock, name="c", group="a")
-    for layer, text in ((None, "2.00  below\n"), (object(), "2.00  below, see --profile\n")):
-        case.layer = layer
+    for told, text in ((), "2.00  below\n"), ({"fake"}, "2.00  below, told below\n"):
         found = run_works([contest(clock, cases=[case], bars=bars, grouped=True)], Settings(turns=5), clock=clock)
-        report = text_report(found, MACHINE) + "\n"
+        report = text_report(found, MACHINE, told=told) + "\n"
         assert report.endswith(text) and "9 below" in report
         assert max(map(len, report.splitlines())) <= WIDTH
 

@@ -20,7 +20,7 @@ from refquant.backends.bench.threads import THREADS
 from refquant.cli.bench import peak
 from refquant.graph.work import multiply_adds
 from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled, kernel, parallel_for
-from refquant.kernels.shared_work import shared_work
+from refquant.kernels.shared_work import shared_steps
 from refquant.verify import Status
 
 SOME_CONVOLUTIONS = (
@@ -47,6 +47,7 @@ def test_bits_agree_before_anything_is_timed(plan):
     with limited_threads(1):
         case = plan.build(Settings())
         assert [c.role for c in case.contenders].count(Role.SUBJECT) == 1 and case.name == plan.name and case.group == plan.group
+        assert case.layer or case.parts or case.contenders[0].name == "refquant, 2 threads"
         status, detail = prove(case)
     assert status is Status.EXACT, detail
     if os.environ.get("REFQUANT_REQUIRE_ENGINES") == "1":
@@ -120,7 +121,13 @@ def _count_up(start, stop, rounds, out):
 def test_what_threads_share_is_seen_by_processor_time(count, grain, loops, least, most):
     """Three units on two threads are two thirds of the time; what is too little to share counts as not shared."""
     out = np.zeros(count, np.int64)
-    work = shared_work(lambda: parallel_for(_count_up, count, 3_000_000, out, grain=grain), calls=5)
+
+    def run(clock):
+        start = clock()
+        parallel_for(_count_up, count, 3_000_000, out, grain=grain)
+        return {"loop": clock() - start}
+
+    work = shared_steps(run, calls=5)["loop"]
     assert work.loops == loops and least <= work.most <= most
     assert loops == 0 or work.shared > 0.9 * work.seconds
 

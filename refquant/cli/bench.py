@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   refquant bench                                   everything; takes some minutes on an idle machine
   refquant bench --filter conv/resnet50            a table of its layers
   refquant bench --filter gemm --filter linear/x86 --threads 2
-  refquant bench --filter gemm --profile           and where the time of each product goes
+  refquant bench --filter gemm --profile           and where the time of each product goes, whatever its figure
   refquant bench --json bench.json --plot bench.svg
   refquant bench --list                            works, what they have to reach, their cases
 
@@ -37,7 +37,7 @@ def add_arguments(parser):
     parser.add_argument("--turns", type=count, default=7, metavar="N", help="turns of each contender, at least 5 (7)")
     parser.add_argument("--json", metavar="OUT", help="write all figures to a file")
     parser.add_argument("--plot", metavar="OUT", help="draw the ratios: a .png or .svg")
-    parser.add_argument("--profile", action="store_true", help="of products, convolutions and networks also tell where the time goes, on one thread")
+    parser.add_argument("--profile", action="store_true", help="of all that is run tell where the time goes, on one thread; what stays below its bar is told of in any case")
     parser.add_argument("--list", action="store_true", help="list works, what they have to reach, and their cases")
 
 
@@ -46,10 +46,9 @@ def run(arguments):
     from refquant.backends.bench.case import Settings
     from refquant.backends.bench.engines import limited_threads, machine
     from refquant.backends.bench.report import listing, plain_report, text_report
-    from refquant.backends.bench.run import WORKS, chosen, run_works
-    from refquant.cli.bench_layers import layer_table, layer_works
-    from refquant.cli.bench_profile import plain_profile, profile_table, profile_works
-    from refquant.kernels.shared_work import shared_work
+    from refquant.backends.bench.run import WORKS, below, chosen, run_works
+    from refquant.cli.bench_where import where_time_goes
+    from refquant.kernels.shared_work import shared_steps
 
     if arguments.list:
         print(listing(chosen(WORKS, arguments.filter)))
@@ -57,20 +56,18 @@ def run(arguments):
     _check(arguments)
     about = machine(arguments.threads)
     with limited_threads(arguments.threads):
-        settings = Settings(arguments.threads, arguments.turns, peak(arguments.threads), shared_work)
+        settings = Settings(arguments.threads, arguments.turns, peak(arguments.threads), shared_steps)
         report, done = _progress()
         found = run_works(WORKS, settings, text=arguments.filter, progress=report)
-        profiles = profile_works(chosen(WORKS, arguments.filter), settings, report) if arguments.profile else None
-        layers = layer_works(chosen(WORKS, arguments.filter), settings) if arguments.profile else []
+        rows = chosen(WORKS, arguments.filter) if arguments.profile else below(found)
+        where = where_time_goes(rows, found, settings, report)
         done()
     if arguments.json:
-        plain = plain_report(found, about, settings) | ({} if profiles is None else {"profile": plain_profile(profiles), "layers": {name: [layer._asdict() for layer in rows] for name, rows, _ in layers}})
-        write_whole(arguments.json, (json.dumps(plain, indent=1) + "\n").encode())
+        write_whole(arguments.json, (json.dumps(plain_report(found, about, settings) | where.plain(), indent=1) + "\n").encode())
     if arguments.plot:
         _plot(found, about, arguments.plot)
-    print(text_report(found, about, cases=arguments.filter is not None, paint=paint))
-    if profiles is not None:
-        print("\n".join([*profile_table(profiles), *layer_table(layers)] if profiles or not layers else layer_table(layers)))
+    lines = where.lines() or (["", "Nothing that was run has a profile."] if arguments.profile else [])
+    print("\n".join([text_report(found, about, cases=arguments.filter is not None, told=where.works, paint=paint), *lines]))
     return 1 if any(row.failed for row in found) else 0
 
 

@@ -4,13 +4,15 @@ from statistics import median
 from time import process_time, thread_time
 from typing import NamedTuple
 
+import numpy as np
+
 from refquant.kernels.jit import get_num_threads, set_num_threads, shared_by
 
-__all__ = ["Shared", "shared_work"]
+__all__ = ["Shared", "shared_steps"]
 
 
 class Shared(NamedTuple):
-    """What `shared_work` finds.
+    """What `shared_steps` finds of a step.
 
     Attributes
     ----------
@@ -52,26 +54,31 @@ class _Timed:
             self.longest += seconds * -(-count // parts) / count
 
 
-def shared_work(call, calls=9):
-    """Measure a function's `Shared`: medians of some calls.
+def shared_steps(run, calls=9):
+    """Measure the `Shared` of each step of a function: medians of some calls.
 
     Parameters
     ----------
-    call : callable
+    run : callable
+        ``run(clock)`` returns ``{step: clock() behind it less clock() before it}``, such as `refquant.graph.Model.time_steps`.
     calls : int
+
+    Returns
+    -------
+    dict of str to Shared
     """
-    rows, both, before = [], [], get_num_threads()
+    alone, both, before = [], [], get_num_threads()
     set_num_threads(2)
     try:
         for _ in range(calls):
             timed = _Timed()
             with shared_by(timed):
-                start = thread_time()
-                call()
-                rows.append((thread_time() - start, timed.shared, timed.longest))
-            start = process_time()
-            call()
-            both.append(process_time() - start)
+                alone.append(run(lambda: np.array([thread_time(), timed.shared, timed.longest, timed.loops])))  # noqa: B023
+            both.append(run(process_time))
     finally:
         set_num_threads(before)
-    return Shared(*(median(column) for column in zip(*rows)), timed.loops, median(both))
+    found = {}
+    for step in alone[0]:
+        seconds, shared, longest, loops = (median(column) for column in zip(*(row[step].tolist() for row in alone)))
+        found[step] = Shared(seconds, shared, longest, int(loops), median(row[step] for row in both))
+    return found

@@ -79,6 +79,8 @@ class Case:
         What the subject computes, where that is a product or a convolution, for a profile of where its time goes.
     repeats : bool
         Whether every call gives the same bits; not so where each goes on from the last.
+    parts : dict of str to callable, optional
+        What a call of the subject is made of, each by itself, for a profile of where its time goes.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Case:
     most_turns: int = None
     layer: object = None
     repeats: bool = True
+    parts: dict = None
 
     def add(self, name, make, role=Role.RIVAL, **options):
         """Add the contender whose call ``make()`` returns; an engine that is not installed is noted as skipped."""
@@ -124,14 +127,14 @@ class Settings(NamedTuple):
     turns : int
     peak : Yardstick or None
         The processor's fastest multiplication.
-    shared_work : callable or None
-        ``shared_work(call)``: how much of a call threads share out, see `refquant.kernels.shared_work`.
+    shared_steps : callable or None
+        ``shared_steps(run)``: how much of each step threads share out, see `refquant.kernels.shared_work`.
     """
 
     threads: int = 1
     turns: int = 7
     peak: Yardstick = None
-    shared_work: Callable = None
+    shared_steps: Callable = None
 
 
 class Plan(NamedTuple):
@@ -179,6 +182,9 @@ class Work(NamedTuple):
         Whether only groups are printed, unless cases were asked for.
     charted : bool
         Whether the ratios are over another engine, and belong into the chart.
+    where : callable
+        ``where(results, settings)`` of the results that were timed returns lines that tell where the time goes, beyond what `Case.layer` and
+        `Case.parts` tell.
     """
 
     name: str
@@ -188,3 +194,4 @@ class Work(NamedTuple):
     notes: Callable = lambda results: []
     grouped: bool = False
     charted: bool = True
+    where: Callable = lambda results, settings: []

@@ -1,5 +1,7 @@
 """Work that memory bounds: quantize, dequantize, minimum and maximum of 3.2 million float32."""
 
+from mmap import PAGESIZE
+
 import numpy as np
 
 import refquant as rq
@@ -8,7 +10,7 @@ from refquant.backends.bench.engines import torch_package
 from refquant.backends.bench.gemm import ratios
 from refquant.backends.bench.layers import codes_of
 
-__all__ = ["ELEMENTWISE"]
+__all__ = ["ELEMENTWISE", "first_touch"]
 
 _SHAPE = (16, 64, 56, 56)
 _SCALE, _ZERO = 0.0371, 121
@@ -18,8 +20,18 @@ def _values():
     return np.random.default_rng(5).normal(0, 2, _SHAPE).astype(np.float32)
 
 
-def _case(name, ours, theirs, bits):
-    case = Case(name)
+def first_touch(shape, dtype):
+    """Return a call that gets memory for an array and writes to each of its pages, which the system then has to find."""
+    step = PAGESIZE // np.dtype(dtype).itemsize
+
+    def call():
+        np.empty(shape, dtype).reshape(-1)[::step] = 0
+
+    return call
+
+
+def _case(name, ours, theirs, bits, parts):
+    case = Case(name, parts=parts)
     case.add("refquant", lambda: ours, Role.SUBJECT, bits=bits)
     case.add("torch", theirs, bits=bits)
     source, target = _values(), np.empty(_SHAPE, np.float32)
@@ -35,7 +47,9 @@ def _quantize(settings):
         tensor = torch.from_numpy(x)
         return lambda: torch.quantize_per_tensor(tensor, _SCALE, _ZERO, torch.quint8)
 
-    return _case("quantize", lambda: rq.quantize(x, qparams, numerics="x86"), theirs, codes_of)
+    small = x.reshape(-1)[:64]
+    parts = {"call": lambda: rq.quantize(small, qparams, numerics="x86"), "reading": x.max, "fresh pages": first_touch(_SHAPE, np.uint8)}
+    return _case("quantize", lambda: rq.quantize(x, qparams, numerics="x86"), theirs, codes_of, parts)
 
 
 def _dequantize(settings):
@@ -46,7 +60,9 @@ def _dequantize(settings):
         tensor = torch._make_per_tensor_quantized_tensor(torch.from_numpy(q.values), _SCALE, _ZERO)
         return lambda: tensor.dequantize()
 
-    return _case("dequantize", lambda: rq.dequantize(q, numerics="x86"), theirs, np.asarray)
+    small = rq.QTensor(q.values.reshape(-1)[:64], q.qparams)
+    parts = {"call": lambda: rq.dequantize(small, numerics="x86"), "reading": q.values.max, "fresh pages": first_touch(_SHAPE, np.float32)}
+    return _case("dequantize", lambda: rq.dequantize(q, numerics="x86"), theirs, np.asarray, parts)
 
 
 def _min_max(settings):
@@ -59,7 +75,8 @@ def _min_max(settings):
         observer, tensor = MinMaxObserver(), torch.from_numpy(x)
         return lambda: (observer(tensor), observer)[1]
 
-    return _case("min-max observer", lambda: (mine(x), mine)[1], theirs, _ends)
+    small, other = x.reshape(-1)[:64], rq.observers.MinMaxObserver()
+    return _case("min-max observer", lambda: (mine(x), mine)[1], theirs, _ends, {"call": lambda: other(small), "reading": x.max})
 
 
 def _ends(observer):

@@ -26,6 +26,7 @@ SHAPES = (
 )
 
 _ENGINES = ("fbgemm", "onednn", "x86")
+_FLOAT64, _TIMES_NUMPY = "NumPy float64 BLAS", 8
 
 
 def _text(shape):
@@ -71,8 +72,18 @@ def _numpy(shape, settings):
     wide = b.astype(np.float64)
     case = Case(_text(shape), operations=2.0 * m * n * k, layer=layer._replace(out=None))
     case.add("refquant", lambda: product_call(a, b), Role.SUBJECT, bits=np.array)
-    case.add("NumPy float64 BLAS", lambda: lambda: (a.astype(np.float64) @ wide).astype(np.int32), bits=np.array)
+    case.add(_FLOAT64, lambda: lambda: (a.astype(np.float64) @ wide).astype(np.int32), bits=np.array)
     return case
+
+
+def _beside_the_peak(results, settings):
+    """What the bar would take of the processor, where its peak was timed."""
+    for r in results:
+        if r.share:
+            peak, theirs = r.gops / r.share, r.operations / r.seconds(_FLOAT64) / 1e9
+            yield f"{r.name}: the measured peak is {r.names(Role.YARDSTICK)[0]}, {peak:.0f} GOPS on registers alone"
+            yield f"  refquant {r.gops:.0f} GOPS, {r.share:.2f} of that peak; {_FLOAT64} {theirs:.0f} GOPS, {theirs / peak:.2f} of it"
+            yield f"  {_TIMES_NUMPY} times {_FLOAT64} is {_TIMES_NUMPY * theirs:.0f} GOPS, {_TIMES_NUMPY * theirs / peak:.2f} of the peak"
 
 
 def _square_share(results):
@@ -99,5 +110,6 @@ NUMPY = Work(
     "numpy",
     "The integer product beside NumPy, which is exact in float64",
     lambda: [Plan("512x512x512", "", lambda settings: _numpy((512, 512, 512), settings))],
-    bars=(Bar("ratio", lambda rs: geomean(ratios(rs)), 8),),
+    bars=(Bar("ratio", lambda rs: geomean(ratios(rs)), _TIMES_NUMPY),),
+    where=lambda results, settings: list(_beside_the_peak(results, settings)),
 )

@@ -51,8 +51,6 @@ class Result:
         Operations of the yardstick, 0 if it is compared by time.
     disturbed : str
         Why times by the wall's clock mean nothing here, or ``""``.
-    profiled : bool
-        Whether ``refquant bench --profile`` can tell where its time goes.
     """
 
     name: str
@@ -65,7 +63,6 @@ class Result:
     skipped: tuple = ()
     yardstick: float = 0
     disturbed: str = ""
-    profiled: bool = False
 
     def names(self, role):
         """Return the timed contenders of a role."""
@@ -145,9 +142,7 @@ def run_case(case, settings, clock=None):
         contenders.append(Contender(name=settings.peak.name, call=settings.peak.call, role=Role.YARDSTICK, operations=settings.peak.operations))
     ours = _bits(case.subject) if case.subject.bits else None
     status, detail = prove(case, ours)
-    facts = dict(
-        name=case.name, group=case.group, operations=case.operations, skipped=tuple(case.skipped), profiled=case.layer is not None
-    )
+    facts = dict(name=case.name, group=case.group, operations=case.operations, skipped=tuple(case.skipped))
     if status is not Status.EXACT:
         return Result(**facts, status=status, detail=detail)
     turns, waiting = min(settings.turns, case.most_turns or settings.turns), Waiting()

@@ -17,7 +17,7 @@ from refquant.graph import layer_bits
 from refquant.graph.work import multiply_adds
 from refquant.verify.held import profile_here
 
-__all__ = ["NETWORKS", "Layer", "layer_times", "network_calls"]
+__all__ = ["NETWORKS", "Layer", "layer_times", "network_calls", "quantized_network", "kind_of"]
 
 _ENGINE = "x86"
 _JUDGED = ("resnet50", "mobilenet_v2")
@@ -180,7 +180,7 @@ def layer_times(name, runs=9):
         rows = [network.int8.time_steps(image, clock=process_time) for _ in range(runs)]
     shapes = network.int8.shapes(image.shape)
     return [
-        Layer(node.name, _kind_of(node), shapes[node.name], median(row[node.name] for row in rows), 2.0 * counts.get(node.name, 0))
+        Layer(node.name, kind_of(node), shapes[node.name], median(row[node.name] for row in rows), 2.0 * counts.get(node.name, 0))
         for node in network.int8.nodes
         if node.op != "input"
     ]
@@ -196,7 +196,8 @@ def _profile(name):
     return ", ".join(f"{kind} ({count}) {1e3 * seconds:.2f} ms" for kind, (seconds, count) in ordered)
 
 
-def _kind_of(node):
+def kind_of(node):
+    """What a layer is called in a profile."""
     if not node.op.startswith("conv"):
         return node.op
     sides = "x".join(str(n) for n in node.params["weight"].shape[2:])

@@ -48,7 +48,8 @@ def _state(observer):
 
 def _update(name, options, settings):
     batches = _batches()
-    case = Case(f"{name} update", repeats=False)
+    other, small = _ours(name, batches, **options), batches[-1][:1, :, :1, :1].copy()
+    case = Case(f"{name} update", repeats=False, parts={"call": lambda: other(small), "reading": batches[-1].max})
     case.add("refquant", lambda: _watching(_ours(name, batches, **options), batches[-1]), Role.SUBJECT, bits=_state)
     case.add("torch", lambda: _watching(*_theirs(name, batches, **options)), bits=_state)
     return case
@@ -57,7 +58,8 @@ def _update(name, options, settings):
 def _histogram_qparams(settings):
     batches = _batches()
     mine = _ours("HistogramObserver", batches)
-    case = Case("HistogramObserver qparams")
+    ends = _ours("MinMaxObserver", batches)
+    case = Case("HistogramObserver qparams", parts={"parameters of a range": ends.calculate_qparams})
     case.add("refquant", lambda: mine.calculate_qparams, Role.SUBJECT, bits=lambda q: np.float64([q.scale, q.zero_point]))
     case.add("torch", lambda: _theirs("HistogramObserver", batches)[0].calculate_qparams, bits=lambda q: np.float64([v.item() for v in q]))
     return case

@@ -9,7 +9,7 @@ __all__ = ["text_report", "plain_report", "machine_line", "listing"]
 
 WIDTH = 100
 _QUIET = 0.5
-_SEE = ", see --profile"
+_SEE = ", told below"
 _STATES = {True: ("reached", "green"), False: ("below", "red"), None: ("not judged", "dim")}
 
 
@@ -49,7 +49,7 @@ def _number(value, digits=2):
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def text_report(found, machine, *, cases=False, paint=lambda text, colour: text):
+def text_report(found, machine, *, cases=False, told=(), paint=lambda text, colour: text):
     """Return the report.
 
     Parameters
@@ -59,6 +59,8 @@ def text_report(found, machine, *, cases=False, paint=lambda text, colour: text)
         From `refquant.backends.bench.engines.machine`.
     cases : bool
         Print every case, also of works that are summed up by groups.
+    told : collection of str
+        Works whose profile follows.
     paint : callable
         ``paint(text, colour)`` for terminals with colours.
     """
@@ -68,7 +70,7 @@ def text_report(found, machine, *, cases=False, paint=lambda text, colour: text)
         lines += _group_table(row) if row.work.grouped and not cases else _case_table(row)
         for note in (*row.work.notes([r for r in row.results if r.timed]), *_disturbed(row), *_skipped(row)):
             lines += textwrap.wrap(note, WIDTH - 2, initial_indent="  ", subsequent_indent="    ")
-    return "\n".join([*lines, "", *_verdict_table(found, paint)])
+    return "\n".join([*lines, "", *_verdict_table(found, told, paint)])
 
 
 def _case_table(row):
@@ -137,15 +139,14 @@ def _skipped(row):
     return [f"Skipped: {reason}" for reason in reasons]
 
 
-def _verdict_table(found, paint):
+def _verdict_table(found, told, paint):
     rows = [(row.work.name, v) for row in found for v in row.verdicts]
-    profiled = {row.work.name for row in found if any(r.profiled for r in row.results)}
     if not rows:
         return []
     lines = [f"{'work':<13}{'figure':<48}{'wanted':>8}{'found':>8}"]
     for name, v in rows:
         label = f"{v.group}, {v.label}" if v.group else v.label
-        state = paint(*_STATES[v.reached]) + (_SEE if v.reached is False and name in profiled else "")
+        state = paint(*_STATES[v.reached]) + (_SEE if v.reached is False and name in told else "")
         wanted = f"{'<=' if v.at_most else '>='} {v.limit:g}"
         lines.append(f"{name:<13}{label:<48}{wanted:>8}{_number(v.figure):>8}  {state}")
     return lines

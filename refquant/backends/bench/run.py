@@ -15,7 +15,7 @@ from refquant.backends.bench.threads import THREADS
 from refquant.errors import ArgumentError, RangeError, RefquantError
 from refquant.verify import Status
 
-__all__ = ["WORKS", "Verdict", "WorkResult", "chosen", "run_works", "judge"]
+__all__ = ["WORKS", "Verdict", "WorkResult", "chosen", "run_works", "judge", "below"]
 
 WORKS = (GEMM, NUMPY, LINEAR, CONV, NETWORKS, ELEMENTWISE, OBSERVING, THREADS, STARTUP)
 
@@ -138,3 +138,21 @@ def judge(work, results):
                 good = False
             verdicts.append(Verdict(bar.label, group, bar.limit, bar.at_most, figure, good))
     return verdicts
+
+
+def below(found):
+    """Return ``[(work, plans)]`` of the works with a bar that is not reached: the timed cases that keep its figure down.
+
+    Those are the cases whose ratio is less than the bar; all that the bar judges, where there is none.
+    """
+    rows = []
+    for row in found:
+        names = set()
+        for v in row.verdicts:
+            if v.reached is False:
+                judged = [r for r in row.results if r.timed and v.group in ("", r.group)]
+                names |= {r.name for r in judged if r.ratio is not None and r.ratio < v.limit and not v.at_most} or {r.name for r in judged}
+        plans = [plan for plan in row.work.plans() if plan.name in names] if names else []
+        if plans:
+            rows.append((row.work, plans))
+    return rows
