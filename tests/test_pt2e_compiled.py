@@ -80,12 +80,12 @@ def digits():
 
 def test_a_compiled_network(digits):
     """Its layers, sums taken in, and the average between them that generated C++ computes."""
-    found = pt2e_parity._compare_layers(*digits, "inductor")
+    found = pt2e_parity.compare_layers(*digits, "inductor")
     assert found.verdict == "equal" and found.counts["layers"] == 9 and found.counts["sums"] == 3 and found.counts["numbers"] > 100_000, found
 
 
 def test_another_order_of_sums_is_found(digits):
-    found = pt2e_parity._compare_layers(*digits, "float64")
+    found = pt2e_parity.compare_layers(*digits, "float64")
     assert found.verdict == "codes" and found.counts["differing"] > 0, found
 
 
@@ -95,16 +95,16 @@ def test_a_planted_fault_in_what_a_layer_reads_is_found(digits):
     read = layers[4].x.copy()
     read.reshape(-1)[7] ^= 1
     faulty = [*layers[:4], layers[4]._replace(x=read), *layers[5:]]
-    found = pt2e_parity._compare_layers(pair, x, lambda theirs, inputs: (y, faulty), "inductor")
+    found = pt2e_parity.compare_layers(pair, x, lambda theirs, inputs: (y, faulty), "inductor")
     assert (found.verdict, found.counts["differing"]) == ("codes", 1), found
     nudged = tuple(np.nextafter(v, np.float32(9)) for v in y)
-    assert pt2e_parity._compare_layers(pair, x, lambda theirs, inputs: (nudged, layers), "inductor").verdict == "outputs"
+    assert pt2e_parity.compare_layers(pair, x, lambda theirs, inputs: (nudged, layers), "inductor").verdict == "outputs"
 
 
 def test_a_random_network_with_a_function_that_ends_in_float():
     """random-1: a swish whose float32 output is added to another layer's."""
     pair, x = prepared("random-1")
-    found = pt2e_parity._compare_layers(pair, x, torch_inductor.run_lowered, "float64")
+    found = pt2e_parity.compare_layers(pair, x, torch_inductor.run_lowered, "float64")
     assert found.verdict == "equal" and found.counts["layers"] == 6, found
 
 

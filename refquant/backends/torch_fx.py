@@ -1,6 +1,7 @@
 """PyTorch's FX workflow: the same network quantized by PyTorch itself, and the codes of each of its layers. Imports torch when imported."""
 
 import copy
+import operator
 import warnings
 from functools import lru_cache
 from typing import NamedTuple
@@ -27,7 +28,7 @@ _SUMS = (
 _FUNCTIONS = {
     *(getattr(functional, f"{kind}{d}d") for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool") for d in (1, 2, 3)),
     functional.linear, functional.layer_norm, functional.group_norm, functional.instance_norm, functional.softmax, functional.gelu, functional.elu, functional.silu,
-    torch.mean, torch.matmul, torch.sigmoid, torch.tanh, torch.softmax,
+    torch.mean, torch.matmul, operator.matmul, torch.sigmoid, torch.tanh, torch.softmax,
 }  # fmt: skip
 _WEIGHTED = {functional.linear, *(getattr(functional, f"{kind}{d}d") for kind in ("conv", "conv_transpose") for d in (1, 2, 3))}
 _METHODS = {"mean", "sigmoid", "tanh", "softmax", "matmul"}

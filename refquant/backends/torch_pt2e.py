@@ -15,7 +15,7 @@ from refquant.errors import ArgumentError
 
 __all__ = [
     "QuantizedValue", "exported", "prepared_module", "converted_module", "annotations", "placement", "run_quantized", "default_quantizer",
-    "numbered", "operations", "spec_text", "Float64Sums",
+    "numbered", "numbered_operations", "operations", "spec_text", "Float64Sums",
 ]  # fmt: skip
 
 _aten = torch.ops.aten
@@ -117,14 +117,21 @@ def _runner(module, order):
 
 
 def operations(graph):
-    """Return ``{name of an operation of the network: its place}``, inputs first, in order of execution."""
+    """Return ``{name of an operation of the network: its place}``, inputs first, in the order that `numbered_operations` noted, or of execution."""
     nodes, constant = [n for n in graph.nodes if n.op == "placeholder"], _of_parameters(graph)
     for node in graph.nodes:
         text = str(node.target)
         inserted = node in constant or _undoes_scaling(node, constant) or text.startswith("activation_post_process") or "quantized_decomposed" in text
         if node.op in ("call_function", "call_module") and not inserted and not any(part in text for part in _NO_OPERATION):
             nodes.append(node)
-    return {node.name: i for i, node in enumerate(nodes)}
+    return {node.name: i for i, node in enumerate(sorted(nodes, key=lambda node: node.meta.get("refquant_order", 0)))}
+
+
+def numbered_operations(module):
+    """Note the order of a module's nodes, and return it: a convolution whose batch norm scales it is moved to where the norm is read first, and takes its notes along."""
+    for i, node in enumerate(module.graph.nodes):
+        node.meta["refquant_order"] = i
+    return module
 
 
 def _of_parameters(graph):

@@ -11,9 +11,9 @@ import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as x86
 from torchao.quantization.pt2e import move_exported_model_to_eval, qat_utils, utils
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
-from refquant.backends.torch_pt2e import Float64Sums, annotations, exported, operations, placement, run_quantized
+from refquant.backends.torch_pt2e import Float64Sums, annotations, exported, numbered_operations, operations, placement, run_quantized
 
-__all__ = ["SeenInTraining", "default_qat_quantizer", "prepared_qat_module", "seen_in_training"]
+__all__ = ["SeenInTraining", "default_qat_quantizer", "patterns_kept", "prepared_qat_module", "seen_in_training", "trained_module"]
 
 
 class SeenInTraining(NamedTuple):
@@ -45,7 +45,7 @@ _PATTERNS = {}
 
 
 @contextmanager
-def _patterns_kept():
+def patterns_kept():
     """Let torchao export each of its patterns once a process, and none for convolutions that a network does not have: it exports more than a hundred for each network."""
     export, helpers = utils._get_aten_graph_module_for_pattern, {name: getattr(qat_utils, name) for name in ("_fuse_conv_bn_qat_helper", "_fold_conv_bn_qat_helper")}
 
@@ -98,8 +98,8 @@ def prepared_qat_module(module, example, *, quantizer=None, strict=False):
     strict : bool
         How the module is exported.
     """
-    with _patterns_kept():
-        return prepare_qat_pt2e(exported(module, example, strict, training=True), quantizer or default_qat_quantizer())
+    with patterns_kept():
+        return prepare_qat_pt2e(numbered_operations(exported(module, example, strict, training=True)), quantizer or default_qat_quantizer())
 
 
 def seen_in_training(prepared, batches):
@@ -111,11 +111,20 @@ def seen_in_training(prepared, batches):
     """
     passes = [_simulated(prepared, batch) for batch in batches]
     told, stand, statistics = annotations(prepared), placement(prepared), _running_statistics(prepared)
-    with _patterns_kept():
+    with patterns_kept():
         places = _moved_to_eval(prepared)
         passes.append(_simulated(prepared, batches[-1]))
         outputs, values = run_quantized(prepared, batches[-1], order="float64", places=places)
     return SeenInTraining(told, stand, statistics, passes, outputs, values)
+
+
+def trained_module(prepared, batches):
+    """Run a prepared module in training on each batch, real sums in float64, and return it in evaluation, ready to be converted."""
+    for batch in batches:
+        _simulated(prepared, batch)
+    with patterns_kept():
+        _moved_to_eval(prepared)
+    return prepared
 
 
 def _moved_to_eval(prepared):

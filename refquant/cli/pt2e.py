@@ -14,6 +14,7 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 EXAMPLES = """examples:
   refquant pt2e                            40 networks, in eager mode
   refquant pt2e --networks 0 --qat 12      12 of them prepared for quantization-aware training: passes in training and in evaluation, conversion
+  refquant pt2e --networks 0 --qat-compiled 3   3 of them trained, converted, and compiled by TorchInductor
   refquant pt2e --lowered 12               12 of them as TorchInductor lowers them too, each fused layer compared
   refquant pt2e --networks 0 --compiled 3  3 of them compiled by TorchInductor: what its C++ and oneDNN compute
   refquant pt2e --networks 0 --operators   single operators, compiled
@@ -30,13 +31,14 @@ Needs torch and torchao, and --compiled a C++ compiler.
 exit status: 0, 1 where anything differs, 2 wrong usage
 """
 
-_LINE = "{:26} {:8} {:14} {:>9} {:>7} {:>11} {:>9} {:>8}"
+_LINE = "{:26} {:12} {:14} {:>9} {:>7} {:>11} {:>9} {:>8}"
 
 
 def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("--networks", type=whole, default=40, metavar="N", help="how many are quantized in eager mode (40): bundled, published ones at reduced width, random ones")
     parser.add_argument("--qat", type=whole, default=0, metavar="N", help="how many are prepared for quantization-aware training as well (0); half a minute each")
+    parser.add_argument("--qat-compiled", type=whole, default=0, metavar="N", help="how many of these are converted and compiled by TorchInductor as well (0); a minute each")
     parser.add_argument("--lowered", type=whole, default=0, metavar="N", help="how many are lowered by TorchInductor as well (0); a few seconds each")
     parser.add_argument("--compiled", type=whole, default=0, metavar="N", help="how many are compiled by TorchInductor, C++ and all, as well (0); half a minute each")
     parser.add_argument("--operators", action="store_true", help="compile single operators as well, on special numbers and ties; some seconds each")
@@ -56,7 +58,7 @@ def run(arguments):
     torch.set_num_threads(1)
     tasks = list(_tasks(arguments))
     if not tasks:
-        raise ArgumentError("pt2e: nothing is compared; give --networks, --qat, --lowered or --compiled a number above 0, or --operators")
+        raise ArgumentError("pt2e: nothing is compared; give --networks, --qat, --qat-compiled, --lowered or --compiled a number above 0, or --operators")
     versions = {"torch": torch.__version__, "torchao": torchao.__version__}
     log = PieceLog(arguments.log, {"what": "pt2e", "seed": arguments.seed, "strict": arguments.strict, **versions})
     found, interrupted = [], False
@@ -82,7 +84,7 @@ def _tasks(arguments):
     from refquant.cli.pt2e_networks import networks
     from refquant.cli.pt2e_operators import OPERATORS
 
-    modes = ("eager", arguments.networks), ("qat", arguments.qat), ("lowered", arguments.lowered), ("compiled", arguments.compiled)
+    modes = ("eager", arguments.networks), ("qat", arguments.qat), ("qat_compiled", arguments.qat_compiled), ("lowered", arguments.lowered), ("compiled", arguments.compiled)
     yield from ((network, mode) for mode, count in modes for network in networks(count, arguments.seed))
     yield from ((operator, "operator") for operator in (OPERATORS if arguments.operators else ()))
 
@@ -129,9 +131,8 @@ def _row(name, mode, parity, seconds):
 
 def _compare_network(network, mode, strict):
     from refquant.backends.torch_module import to_torch
-    from refquant.cli import pt2e_parity
-    from refquant.cli.pt2e_qat import compare_qat
+    from refquant.cli import pt2e_parity, pt2e_qat
 
     model, batches = network.build()
-    compare = compare_qat if mode == "qat" else getattr(pt2e_parity, f"compare_{mode}")
+    compare = getattr(pt2e_qat if mode.startswith("qat") else pt2e_parity, f"compare_{mode}")
     return compare(to_torch(model), model, batches, strict=strict)

@@ -12,7 +12,7 @@ from refquant.ops import PackedWeights
 from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, lower_pt2e, prepare_pt2e
 from refquant.workflow.pt2e.lower_pt2e import DEFECTS
 
-__all__ = ["compare_eager", "compare_lowered", "compare_compiled", "compare_operator", "our_annotations", "our_placement"]
+__all__ = ["compare_eager", "compare_lowered", "compare_compiled", "compare_layers", "compare_operator", "our_annotations", "our_placement"]
 
 
 def our_quantizer(strict=False):
@@ -154,7 +154,7 @@ def compare_lowered(module, model, batches, *, strict=False, quantizers=None):
     """
     from refquant.backends import torch_inductor
 
-    return _compare_layers(_prepared(module, model, batches, strict, "float64", quantizers), batches[-1], torch_inductor.run_lowered, "float64")
+    return compare_layers(_prepared(module, model, batches, strict, "float64", quantizers), batches[-1], torch_inductor.run_lowered, "float64")
 
 
 def compare_compiled(module, model, batches, *, strict=False, quantizers=None):
@@ -164,10 +164,25 @@ def compare_compiled(module, model, batches, *, strict=False, quantizers=None):
     """
     from refquant.backends import torch_inductor
 
-    return _compare_layers(_prepared(module, model, batches, strict, "float64", quantizers), batches[-1], torch_inductor.run_compiled, "inductor")
+    return compare_layers(_prepared(module, model, batches, strict, "float64", quantizers), batches[-1], torch_inductor.run_compiled, "inductor")
 
 
-def _compare_layers(pair, x, run_theirs, order):
+def compare_layers(pair, x, run_theirs, order):
+    """Compare the layers and the outputs of (ours, theirs), calibrated; a Parity instead of them is returned as it is.
+
+    Parameters
+    ----------
+    pair : tuple or Parity
+    x : ndarray
+    run_theirs : callable
+        Of `refquant.backends.torch_inductor`.
+    order : str
+        Of our real sums.
+
+    Returns
+    -------
+    Parity
+    """
     from refquant.backends.torch_inductor import CompilationFailed
 
     if isinstance(pair, Parity):

@@ -1,12 +1,12 @@
 """One network through PT2E's quantization-aware training on both sides, without gradients: forward passes in training, one in evaluation, conversion."""
 
-from refquant.cli.pt2e_parity import our_annotations, our_placement, run_quantized
+from refquant.cli.pt2e_parity import compare_layers, our_annotations, our_placement, run_quantized
 from refquant.cli.pt2e_verdict import Parity, first_difference, verdict_of
 from refquant.errors import RefquantError
 from refquant.workflow import X86InductorQuantizer, convert_pt2e, get_default_x86_inductor_quantization_config, prepare_qat_pt2e
 from refquant.workflow.pt2e.prepare_qat_pt2e import QAT_DEFECTS
 
-__all__ = ["compare_qat", "compare_with"]
+__all__ = ["compare_qat", "compare_qat_compiled", "compare_with"]
 
 
 def compare_qat(module, model, batches, *, strict=False, quantizers=None):
@@ -30,6 +30,36 @@ def compare_qat(module, model, batches, *, strict=False, quantizers=None):
     """
     from refquant.backends import torch_pt2e_qat
 
+    pair = _prepared(module, model, batches, strict, quantizers)
+    if isinstance(pair, Parity):
+        return pair
+    ours, theirs = pair
+    return compare_with(torch_pt2e_qat.seen_in_training(theirs, batches), ours, batches)
+
+
+def compare_qat_compiled(module, model, batches, *, strict=False, quantizers=None):
+    """Compare what TorchInductor compiles of the converted model with the oracle, as `refquant.cli.pt2e_parity.compare_compiled` does; the arguments are those of `compare_qat`.
+
+    Returns
+    -------
+    Parity
+    """
+    from refquant.backends import torch_inductor, torch_pt2e_qat
+
+    pair = _prepared(module, model, batches, strict, quantizers)
+    if isinstance(pair, Parity):
+        return pair
+    ours, theirs = pair
+    for batch in batches:
+        ours(batch, real="float64")
+    with torch_pt2e_qat.patterns_kept():
+        return compare_layers((ours.eval(), torch_pt2e_qat.trained_module(theirs, batches)), batches[-1], torch_inductor.run_compiled, "inductor")
+
+
+def _prepared(module, model, batches, strict, quantizers):
+    """Return (ours, theirs), which have seen nothing, or the Parity of a refusal."""
+    from refquant.backends import torch_pt2e_qat
+
     config = get_default_x86_inductor_quantization_config(is_qat=True)
     ours_by, theirs_by = quantizers or (X86InductorQuantizer(strict).set_global(config), None)
     theirs = failure = None
@@ -41,9 +71,7 @@ def compare_qat(module, model, batches, *, strict=False, quantizers=None):
         ours = prepare_qat_pt2e(model, ours_by, defects=QAT_DEFECTS)
     except RefquantError as error:
         return Parity("both refuse", {}, str(error)) if failure is not None else Parity("ours refuses", {}, str(error))
-    if failure is not None:
-        return Parity("theirs refuses", {}, f"{type(failure).__name__}: {failure}")
-    return compare_with(torch_pt2e_qat.seen_in_training(theirs, batches), ours, batches)
+    return (ours, theirs) if failure is None else Parity("theirs refuses", {}, f"{type(failure).__name__}: {failure}")
 
 
 def compare_with(theirs, ours, batches):

@@ -33,6 +33,7 @@ from refquant.workflow.qconfig import (
 from refquant.workflow.qconfig_mapping import QConfigMapping, get_default_qat_qconfig_mapping, get_default_qconfig_mapping
 from refquant.workflow.quantize_static import quantize_static
 from refquant.workflow.simulate import SimulatedLayer, compare_simulation, simulate
+from refquant.workflow.training_switches import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer
 
 __all__ = [
     "QConfig", "QConfigMapping", "get_default_qconfig", "get_default_qconfig_mapping", "REUSE_INPUT", "default_dynamic_qconfig", "per_channel_dynamic_qconfig",
@@ -45,5 +46,6 @@ __all__ = [
     "Quantizer", "ComposableQuantizer", "QuantizationConfig", "QuantizationAnnotation",
     "QuantizationSpec", "SharedQuantizationSpec", "FixedQParamsQuantizationSpec", "DerivedQuantizationSpec",
     "PreparedPT2E", "prepare_pt2e", "PreparedQatPT2E", "prepare_qat_pt2e", "convert_pt2e", "lower_pt2e",
+    "enable_observer", "disable_observer", "enable_fake_quant", "disable_fake_quant",
     "simulate", "compare_simulation", "SimulatedLayer",
 ]  # fmt: skip
