@@ -145,6 +145,29 @@ def test_a_long_function_is_found():
     assert long_functions("a.py", "\n".join(lines)) == {"a.py: f"} and not long_functions("a.py", "\n".join(lines[:-1]))
 
 
+def unused_imports(source):
+    """Return the names that a file imports and neither uses nor offers; a line with `noqa` has its reason."""
+    lines = source.splitlines()
+    bound, used = {}, set()
+    for node in ast.walk(parsed(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "noqa: F401" not in lines[node.lineno - 1]:
+            bound.update({(alias.asname or alias.name).partition(".")[0]: node.lineno for alias in node.names})
+        elif isinstance(node, ast.Name):
+            used.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            used.add(node.value)
+    return {name for name in bound if name not in used}
+
+
+def test_every_import_is_used():
+    found = {path: unused_imports(text) for path, text in sources("refquant", "tests", ".ci").items()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_an_unused_import_is_found():
+    assert unused_imports("import a, b.c as d\nfrom e import f\n__all__ = ['f']\na.x") == {"d"}
+
+
 def test_import_is_light():
     code = "import sys, refquant; print([m for m in ('numba', 'matplotlib', 'torch', 'onnx', 'onnxruntime', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

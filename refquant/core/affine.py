@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.core.epilogue import to_int32
 from refquant.core.fma import fma32
-from refquant.core.rounding import Round, round_real
+from refquant.core.rounding import round_real
 from refquant.core.wrap import saturate, wrap_int32
 
 __all__ = ["quantize_real", "dequantize_codes", "reciprocal", "code_of_nan"]

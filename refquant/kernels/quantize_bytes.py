@@ -10,7 +10,6 @@ gives NaN or `hi` for a NaN, as the form wants it.
 
 from functools import lru_cache
 
-import numpy as np
 from numba.core import types
 
 from refquant.kernels.finish_bytes import pack_codes

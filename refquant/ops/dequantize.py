@@ -54,8 +54,8 @@ def dequantize(q, *, numerics="fbgemm"):
         for start, stop, formula in _parts(form, flat.size):
             target[start:stop] = dequantize_codes(flat[start:stop], q.qparams.scale, q.qparams.zero_point, formula)
         return restored(out, axes)
-    scale = np.atleast_1d(np.asarray(q.qparams.scale, np.float64))
-    zero = np.atleast_1d(np.asarray(q.qparams.zero_point, np.int64))
+    # Copies, for parameters of channels are read-only, and the loops would be compiled for such arrays once more.
+    scale, zero = np.array(q.qparams.scale, np.float64, ndmin=1), np.array(q.qparams.zero_point, np.int64, ndmin=1)
     kernels.dequantize_reals(source, out, _FORMULAS[form.formula], scale, zero, around_axis(q.shape, axes, q.qparams.axis))
     return restored(out, axes)
 
