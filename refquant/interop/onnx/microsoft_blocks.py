@@ -7,10 +7,10 @@ from refquant.interop.onnx.call import axis_of, check_size, need
 from refquant.interop.onnx.cast import cast_to, real_of
 from refquant.interop.onnx.dtypes import type_of_array
 
-__all__ = ["gather_block_quantized"]
+__all__ = ["gather_block_quantized", "unpacked"]
 
 
-def _unpacked(codes, bits):
+def unpacked(codes, bits):
     """Return codes of `bits` bits from bytes, the lowest bits first, along the last axis."""
     parts = [(codes >> shift) & ((1 << bits) - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, axis=-1).reshape(*codes.shape[:-1], -1)
@@ -26,8 +26,8 @@ def _codes(call, data, zero_points, blocks, axes):
         call.refuse(f"gathers {kind.name}", "int4, uint4 and bytes of uint8 are described")
     need(call, bits in (2, 4, 8), f"bits={bits}", "uint8 holds 2, 4 or 8")
     need(call, axes == (0, data.ndim - 1) and data.ndim > 1, f"gather_axis and quantize_axis are {axes}; bytes take the first and the last", "use int4 or uint4")
-    zero = np.int64(1 << bits - 1) if zero_points is None else _unpacked(zero_points, bits)[..., :blocks]
-    return _unpacked(data, bits), zero
+    zero = np.int64(1 << bits - 1) if zero_points is None else unpacked(zero_points, bits)[..., :blocks]
+    return unpacked(data, bits), zero
 
 
 def gather_block_quantized(call, data, indices, scales, zero_points=None):

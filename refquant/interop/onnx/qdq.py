@@ -7,7 +7,7 @@ Before, the model is written anew: each reader of a dequantizer gets its own (`r
 (`qdq_pairs`), pairs move past operators that move numbers (`qdq_propagation`), real biases become int32 (`qdq_biases`). That is ONNX Runtime's level "basic";
 from "extended" on a ReLU or Clip goes where the quantizer behind it cuts off the same numbers, and units fuse; "disabled" is the model as it stands.
 
-Products of real activations with dequantized weights are refused where ONNX Runtime makes a MatMulNBits of them, see `refuse_blocks`.
+Products of real activations with dequantized weights become MatMulNBits, see `make_blocks`.
 
 int8 activations are taken as they are, which is what ONNX Runtime does with the session setting ``session.qdqisint8allowed=1``; by default, on x86-64,
 it turns some of them into uint8 and computes the rest in float32, whose sums no one else can repeat bit for bit.
@@ -21,7 +21,7 @@ import numpy as np
 
 from refquant.errors import choose
 from refquant.interop.onnx.qdq_biases import quantize_biases
-from refquant.interop.onnx.qdq_blocks import refuse_blocks
+from refquant.interop.onnx.qdq_blocks import make_blocks
 from refquant.interop.onnx.qdq_pairs import without_double_pairs
 from refquant.interop.onnx.qdq_propagation import propagate_pairs
 from refquant.interop.onnx.qdq_unique import unique_dequantizers
@@ -110,7 +110,7 @@ def fuse_qdq(nodes, outputs, constants, level="all"):
         return _alive(graph.nodes, outputs), graph.constants
     graph.nodes = _without_relu(graph)
     graph.index()
-    refuse_blocks(graph)
+    make_blocks(graph)
     made = {node.name: _UNITS[node.op](graph, node) for node in graph.nodes if node.op in _UNITS and not node.domain}
     taken = {name for node in made.values() if node for name in node.outputs}
     rest = [made.get(node.name) or node for node in graph.nodes if made.get(node.name) or not taken.intersection(node.outputs)]

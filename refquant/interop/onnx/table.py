@@ -6,8 +6,8 @@ import numpy as np
 
 from refquant.errors import ArgumentError
 from refquant.interop.onnx import (
-    activations, cast, convolution, elementwise, indexing, integer_products, microsoft_blocks, microsoft_elementwise, microsoft_layers, microsoft_products,
-    microsoft_softmax, normalization, pooling, products, quantization, reductions, resize, shaping,
+    activations, cast, convolution, elementwise, indexing, integer_products, microsoft_blocks, microsoft_elementwise, microsoft_layers, microsoft_nbits,
+    microsoft_products, microsoft_softmax, normalization, pooling, products, quantization, reductions, resize, shaping,
 )  # fmt: skip
 
 __all__ = ["Executor", "EXECUTORS", "NEWEST", "find_executor", "supported_operators"]
@@ -191,6 +191,7 @@ EXECUTORS = (
     Executor("GatherBlockQuantized", "com.microsoft", 1, microsoft_blocks.gather_block_quantized),
     Executor("Gelu", "com.microsoft", 1, activations.gelu),
     Executor("MatMulIntegerToFloat", "com.microsoft", 1, microsoft_products.matmul_integer_to_float),
+    Executor("MatMulNBits", "com.microsoft", 1, microsoft_nbits.matmul_nbits),
     Executor("NhwcMaxPool", "com.microsoft", 1, microsoft_elementwise.nhwc_max_pool),
     Executor("QAttention", "com.microsoft", 1, microsoft_layers.qattention),
     Executor("QEmbedLayerNormalization", "com.microsoft", 1, microsoft_layers.qembed_layer_normalization),
