@@ -54,3 +54,15 @@ def test_what_has_no_kernel_says_so():
     entries = {name: entry for entry in onnxruntime_coverage.COVERAGE for name in entry.names.split()}
     assert "ms.QLinearReduceMean" in [operator.name for operator in operators if not operator.on_cpu]
     assert all(("no CPU kernel" in entries[operator.name].text) != operator.on_cpu for operator in operators)
+
+
+@pytest.mark.engine
+def test_each_operator_has_an_executor_or_a_reason():
+    pytest.importorskip("onnxruntime")
+    table = pytest.importorskip("refquant.interop.onnx.table")
+    entries = {name: entry for entry in onnxruntime_coverage.COVERAGE for name in entry.names.split()}
+    for operator in onnxruntime_coverage.quantized_operators():
+        domain = onnxruntime_coverage.MICROSOFT if operator.name.startswith("ms.") else ""
+        executor = table.find_executor(operator.name.removeprefix("ms."), domain, table.NEWEST[domain])
+        entry = entries[operator.name]
+        assert (executor is not None) == bool(entry.ops or "interop.from_onnx runs it" in entry.text), operator.name

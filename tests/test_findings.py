@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refquant import backends, numerics, observers
+from refquant import QParams, QTensor, backends, numerics, observers, ops
 from refquant.backends.findings import FINDINGS, Event, find, reproduce
 from refquant.backends.findings.batches import BATCHES, SMALL
 from refquant.backends.findings.events import CUT_RANGE, FIRST_SCALE, SECOND_SCALE
+from refquant.core.mlas_blocks import block_product
 from refquant.errors import BackendMissing, RefquantError
 from test_cli import call, one_line
 
@@ -42,6 +43,15 @@ def test_the_engine_does_it(finding, engine):
     except BackendMissing as error:
         pytest.skip(f"this processor has no such kernel: {error}")
     assert found.shows, "\n".join(found.lines())
+
+
+def test_the_numbers_of_events_are_those_of_operators():
+    a, b = QTensor(np.uint8([[2, 4]]), QParams(0.5, 0, "uint8")), QTensor(np.int8([[2], [3]]), QParams(0.25, 0, "int8"))
+    assert ops.gemm(a, b, np.int32([100]), out=QParams(1.0, 0, "uint8"), numerics="onnxruntime").values.tolist() == [find("a-bias-loses-its-scale").oracle()]
+    codes = np.zeros((1, 1, 32), np.uint8)
+    codes[0, 0, :2] = 128, 129
+    y = block_product(np.float32([[1, 0.003]]), codes, np.float32([[1]]), np.uint8([[128]]), bits=8)
+    assert y.tolist() == [find("weights-alone-make-codes-of-activations").oracle()]
 
 
 def test_the_numbers_of_events_are_those_of_observers():

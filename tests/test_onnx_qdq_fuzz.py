@@ -12,7 +12,7 @@ from refquant.interop.onnx import qdq  # noqa: E402
 
 
 def found(seed, level):
-    """Return the comparison, or None where a model is refused for its MatMulNBits or is no model."""
+    """Return the comparison, or None where a model is refused for a MatMulNBits of 2 bits or is no model."""
     try:
         return compare(RandomModel(seed), level)
     except UnsupportedError as error:

@@ -48,7 +48,8 @@ COVERAGE = (
     Entry("ms.GatherPacked", "", "no arithmetic: it moves bytes"),
     Entry("ms.GroupQueryAttention", "", "not described: attention in float32, with keys and values that may be kept as codes"),
     Entry("ms.MatMulInteger16", "", _FEW_BITS + "factors of 16 bits"),
-    Entry("ms.MatMulNBits ms.QMoE", "", _FEW_BITS + "weights of 2, 4 and 8 bits by blocks, with real activations"),
+    Entry("ms.MatMulNBits", "", "rows that become int8 in blocks, weights of 4 and 8 bits: interop.from_onnx runs it, on AVX2 to the bit"),
+    Entry("ms.QMoE", "", _FEW_BITS + "weights of 2, 4 and 8 bits by blocks, with real activations"),
     Entry("ms.MatMulBnb4 ms.MatMulFpQ4", "", _FEW_BITS + "weights of 4 bits, with real activations"),
     Entry(
         "ms.DequantizeBFP ms.QuantizeBFP ms.DequantizeWithOrder ms.QuantizeWithOrder ms.QOrderedAttention ms.QOrderedGelu ms.QOrderedLayerNormalization ms.QOrderedLongformerAttention"

@@ -1,5 +1,7 @@
 """Findings about whole calls of an engine: its conversion, its calibration, its process."""
 
+import numpy as np
+
 from refquant.backends.findings.batches import BATCHES
 from refquant.backends.findings.event import Event
 
@@ -98,5 +100,19 @@ EVENTS = (
         text="Once so many outputs are held they are cleared, before their range is taken; what counts is what came after the last clearing. "
         "Of three batches and a limit of two the third alone is left, here not the widest. Where nothing is left, it raises an error.",
         live="onnxruntime_events:few_intermediate_outputs", oracle=lambda: _range(BATCHES[2:]), expect=lambda: _range(BATCHES), expected_by="of all batches",
+    ),
+    Event(
+        name="a-bias-loses-its-scale", engine="onnxruntime", defect=True,
+        title="ONNX Runtime fuses a Gemm to QGemm and forgets the scale of its bias",
+        text="QGemm adds the int32 bias in units of sx * sw, whatever the scale of its DequantizeLinear is. A Conv with such a bias stays in float32. "
+        "Quantizers write that scale; whoever writes another gets it back with optimizations disabled alone.",
+        live="onnxruntime_events:bias_of_another_scale", oracle=lambda: [14], expect=lambda: [102], expected_by="2 + 100",
+    ),
+    Event(
+        name="weights-alone-make-codes-of-activations", engine="onnxruntime",
+        title="ONNX Runtime quantizes activations to int8 by itself where the weights alone are quantized",
+        text="Its optimizations make a MatMulNBits of accuracy level 4 of DequantizeLinear and MatMul, also with int8 weights of one scale: each 32 numbers of a row "
+        "become codes by their largest one, at run time. Beside 1 a number of 0.003 is gone.",
+        live="onnxruntime_events:weights_alone_quantized", oracle=lambda: [0], expect=lambda: [float(np.float32(0.003))], expected_by="the float32 product",
     ),
 )  # fmt: skip
