@@ -1,4 +1,4 @@
-"""Random QDQ models, at every optimization level of ONNX Runtime, against `from_onnx`: ``python tests/onnx_qdq_fuzz.py 300 [FIRST_SEED]``.
+"""Random QDQ models, at every optimization level of ONNX Runtime, against `from_onnx`: ``python tests/onnx_qdq_fuzz.py 300 [FIRST_SEED] [--wide]``.
 
 Scales of every other model are powers of two and its sums short, so that float32 sums are exact whatever their order; the others are compared where ONNX Runtime
 computes no product in float32. Beside the numbers, the operators on codes are counted on both sides.
@@ -20,12 +20,12 @@ from static_quantization import alive
 from refquant.backends.machine import profile_here
 from refquant.interop import from_onnx
 
-__all__ = ["LEVELS", "Comparison", "RandomModel", "compare"]
+__all__ = ["LEVELS", "SHAPE", "Comparison", "RandomModel", "compare"]
 
 LEVELS = ("disabled", "basic", "extended", "all")
 _LEVEL = dict(zip(LEVELS, (getattr(ort.GraphOptimizationLevel, f"ORT_{name}") for name in ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_ALL"))))
 _FUSE = dict(zip(LEVELS, (False, "basic", True, True)))
-_SHAPE = (2, 4, 6, 6)
+SHAPE = (2, 4, 6, 6)
 _UNARY = (
     ("Relu", {}), ("LeakyRelu", {"alpha": 0.25}), ("Sigmoid", {}), ("Tanh", {}), ("Softmax", {"axis": -1}), ("AveragePool", {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}),
     ("MaxPool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}), ("Transpose", {"perm": [0, 1, 3, 2]}), ("Identity", {}), ("Neg", {}), ("Abs", {}), ("Elu", {}),
@@ -45,19 +45,21 @@ class RandomModel:
     operators : list of str
     """
 
+    opset = 17
+
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
         self.signed, self.powers = bool(self.rng.integers(2)), seed % 2 == 0
         self.nodes, self.constants, self.values, self.operators, self.ends = [], {}, [], [], []
-        self.x = (self.rng.integers(-40, 41, _SHAPE) / 8).astype(np.float32) if self.powers else self.rng.normal(0, 2, _SHAPE).astype(np.float32)
+        self.x = (self.rng.integers(-40, 41, SHAPE) / 8).astype(np.float32) if self.powers else self.rng.normal(0, 2, SHAPE).astype(np.float32)
         self.values.append(self.quantized("x"))
         for _ in range(int(self.rng.integers(2, 9))):
             self.step()
         self.ends.append(self.values[-1])
-        infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, _SHAPE)]
+        infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)]
         outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in dict.fromkeys(self.ends)]
         graph = helper.make_graph(self.nodes, "g", infos, outputs, [numpy_helper.from_array(v, k) for k, v in self.constants.items()])
-        self.proto = alive(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=8))
+        self.proto = alive(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)], ir_version=8 if self.opset < 20 else 10))
 
     def chance(self, share):
         return self.rng.random() < share
@@ -149,13 +151,13 @@ class RandomModel:
         y = self.make("Gemm", [flat, w, *bias], **attrs)
         if self.chance(0.9):
             y = self.quantized(y)
-        return self.make("Reshape", [y, self.constant(np.int64(_SHAPE))])
+        return self.make("Reshape", [y, self.constant(np.int64(SHAPE))])
 
     def binary(self):
         op = str(self.rng.choice(["Add", "Mul", "Sub", "Max", "Add", "Mul"]))
         other = self.source()
         if self.chance(0.25):
-            shape = _SHAPE if self.chance(0.3) else (1, 4, 1, 1) if self.chance(0.5) else ()
+            shape = SHAPE if self.chance(0.3) else (1, 4, 1, 1) if self.chance(0.5) else ()
             dtype = np.int8 if self.signed else np.uint8
             codes = self.constant(self.rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape).astype(dtype))
             other = self.make("DequantizeLinear", [codes, *self.parameters(dtype)])
@@ -176,7 +178,7 @@ class RandomModel:
         return self.make("Mul", [self.source(), y])
 
     def where(self):
-        condition = self.constant(self.rng.integers(0, 2, _SHAPE).astype(bool))
+        condition = self.constant(self.rng.integers(0, 2, SHAPE).astype(bool))
         return self.make("Where", [condition, self.source(), self.source()])
 
     def unary(self):
@@ -187,10 +189,14 @@ class RandomModel:
         low, high = (self.constant(np.float32(v)) for v in ((0, 6) if self.chance(0.5) else (-0.5, 1.25)))
         return self.make("Clip", [self.source(), low, high])
 
+    def kinds(self):
+        """Return the maker of the next operator."""
+        kinds = (self.conv, self.matmul, self.gemm, self.binary, self.concat, self.pooled, self.where, self.unary, self.clip)
+        return kinds[int(self.rng.choice(len(kinds), p=[0.18, 0.14, 0.1, 0.18, 0.08, 0.05, 0.05, 0.17, 0.05]))]
+
     def step(self):
         before = len(self.nodes)
-        kinds = (self.conv, self.matmul, self.gemm, self.binary, self.concat, self.pooled, self.where, self.unary, self.clip)
-        y = kinds[int(self.rng.choice(len(kinds), p=[0.18, 0.14, 0.1, 0.18, 0.08, 0.05, 0.05, 0.17, 0.05]))]()
+        y = self.kinds()()
         self.operators += [n.op_type for n in self.nodes[before:] if n.op_type not in ("QuantizeLinear", "DequantizeLinear")]
         if self.chance(0.2):
             y = self.make("Relu", [y])
@@ -243,10 +249,12 @@ def compare(model, level):
     return Comparison(differ, sum(r.size for r in refs), difference)
 
 
-def main(count, first):
+def main(count, first=0, wide=False):
+    from onnx_qdq_wide import WideModel
+
     totals = Counter()
     for seed in range(first, first + count):
-        model = RandomModel(seed)
+        model = (WideModel if wide else RandomModel)(seed)
         for level in LEVELS:
             try:
                 found = compare(model, level)
@@ -266,4 +274,5 @@ def main(count, first):
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    sys.path.insert(0, os.path.dirname(__file__))
+    sys.exit(main(*map(int, [a for a in sys.argv[1:] if a != "--wide"]), wide="--wide" in sys.argv))

@@ -324,3 +324,12 @@ def test_a_moved_zero_point_is_found_from_five_outputs_that_no_limit_cuts(shift)
     moved = {**problem.arguments, "out": rq.QParams(q.scale, q.zero_point + shift, q.dtype)}
     found = diagnose("mul", actual=rq.ops.mul(**moved, numerics="onnxruntime").values, numerics="onnxruntime", **problem.arguments)
     assert found.causes == (f"uses the output zero point {q.zero_point + shift} in place of {q.zero_point}",)
+
+
+@pytest.mark.parametrize("zero", [126, 125, -128])
+def test_a_moved_zero_point_of_an_operand_is_found_from_four_such_outputs(zero):
+    problem = build("mul/onnxruntime/n2c5/random/seed=17/int8/broadcast")
+    a = problem["a"]
+    moved = {**problem.arguments, "a": rq.QTensor(a.values, rq.QParams(a.qparams.scale, zero, a.dtype))}
+    found = diagnose("mul", actual=rq.ops.mul(**moved, numerics="onnxruntime").values, numerics="onnxruntime", **problem.arguments)
+    assert found.causes == (f"uses the zero point {zero} for a in place of 127",)

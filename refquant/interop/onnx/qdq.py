@@ -4,7 +4,7 @@ A unit is fused only if every input of the operator comes out of a DequantizeLin
 ``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
 
 Before, the model is written anew: each reader of a dequantizer gets its own (`refquant.interop.onnx.qdq_unique`), two pairs of quantizers in a row become one
-(`qdq_pairs`), pairs move past operators that move numbers (`qdq_propagation`), real biases become int32 (`qdq_biases`). That is ONNX Runtime's level "basic";
+(`qdq_pairs`), pairs move past operators that move numbers (`qdq_propagation`), real weights and biases become codes (`qdq_biases`). That is ONNX Runtime's level "basic";
 from "extended" on a ReLU or Clip goes where the quantizer behind it cuts off the same numbers, and units fuse; "disabled" is the model as it stands.
 
 Products of real activations with dequantized weights become MatMulNBits, see `make_blocks`.
@@ -111,6 +111,7 @@ def fuse_qdq(nodes, outputs, constants, level="all"):
     graph.nodes = _without_relu(graph)
     graph.index()
     make_blocks(graph)
+    _with_zero_points(graph)
     made = {node.name: _UNITS[node.op](graph, node) for node in graph.nodes if node.op in _UNITS and not node.domain}
     taken = {name for node in made.values() if node for name in node.outputs}
     rest = [made.get(node.name) or node for node in graph.nodes if made.get(node.name) or not taken.intersection(node.outputs)]
@@ -123,6 +124,28 @@ def _rewrite(graph):
     for _ in range(_MOST_STEPS):
         if not any([step(graph) for step in (without_double_pairs, propagate_pairs, quantize_biases, unique_dequantizers)]):
             return
+
+
+def _with_zero_points(graph):
+    """Give quantizers and dequantizers of 8 bits without a zero point that of 0, as units that fuse have it."""
+
+    def dtype(node):
+        if node.op == "QuantizeLinear":
+            return np.uint8 if not node.attrs.get("output_dtype", 0) else None
+        maker, codes = graph.maker.get(node.inputs[0]), graph.constants.get(node.inputs[0])
+        if maker is not None and maker.op == "QuantizeLinear":
+            return graph.constants[maker.inputs[2]].dtype if maker.inputs[2:] and maker.inputs[2] in graph.constants else dtype(maker)
+        return None if codes is None or codes.dtype not in _EIGHT_BIT else codes.dtype
+
+    made = {}
+    for node in graph.nodes:
+        if node.op in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) < 3 and not node.attrs.get("block_size", 0) and (kind := dtype(node)) is not None:
+            scale = graph.constants.get(node.inputs[1])
+            if scale is not None:
+                graph.constants[f"{node.name}/zero"] = np.zeros(scale.shape, kind)
+                made[node.name] = node._replace(inputs=(*node.inputs, f"{node.name}/zero"))
+    graph.nodes = [made.get(node.name, node) for node in graph.nodes]
+    graph.index()
 
 
 def _alive(nodes, outputs):

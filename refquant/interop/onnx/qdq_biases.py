@@ -1,4 +1,4 @@
-"""Real biases of quantized layers become int32, as ONNX Runtime writes a model anew before it fuses anything."""
+"""Real weights and biases of quantized layers become codes, as ONNX Runtime writes a model anew before it fuses anything."""
 
 import numpy as np
 
@@ -7,11 +7,14 @@ from refquant.interop.onnx.table import find_executor
 
 __all__ = ["quantize_biases"]
 
+_LAYERS = ("Conv", "ConvTranspose", "Gemm")
+
 
 def quantize_biases(graph):
-    """Quantize each float32 bias of a Conv, ConvTranspose or Gemm between dequantizers and a quantizer, past ReLU and Clip; return whether there was one.
+    """Quantize real weights and biases of a Conv, ConvTranspose or Gemm between dequantizers and a quantizer, past ReLU and Clip; return whether there was one.
 
-    ``round(bias / f32(x_scale * w_scale))``, ties to even; so the layer runs on codes, and its results change by the rounding of the bias.
+    A float32 bias becomes int32 by ``round(bias / f32(x_scale * w_scale))``, ties to even. A float32 weight becomes int8 of one scale for all,
+    ``f32(max − min) / 255`` with 0 in the range, and a zero point, ``round(−128 − min / scale)``. So the layer runs on codes, and its results change.
 
     Parameters
     ----------
@@ -20,16 +23,45 @@ def quantize_biases(graph):
 
     Source
     ------
-    ONNX Runtime 1.32, core/optimizer/qdq_transformer/weight_bias_quantization.cc.
+    ONNX Runtime 1.32, core/optimizer/qdq_transformer/weight_bias_quantization.cc, core/util/qmath.h.
     """
     nodes = []
     for node in graph.nodes:
-        made = _dequantized_bias(graph, node) if node.op in ("Conv", "ConvTranspose", "Gemm") and len(node.inputs) > 2 and not node.domain else None
-        nodes += [node] if made is None else [made, node._replace(inputs=(*node.inputs[:2], made.outputs[0]))]
+        if node.op in _LAYERS and not node.domain:
+            for part, make in ((1, _dequantized_weight), (2, _dequantized_bias)):
+                made = make(graph, node) if len(node.inputs) > part else None
+                if made is not None:
+                    nodes.append(made)
+                    graph.maker[made.outputs[0]] = made
+                    node = node._replace(inputs=(*node.inputs[:part], made.outputs[0], *node.inputs[part + 1 :]))
+        nodes.append(node)
     changed = len(nodes) > len(graph.nodes)
     graph.nodes = nodes
     graph.index()
     return changed
+
+
+def _dequantizer(node, part, inputs, axis=None):
+    run = find_executor("DequantizeLinear", "", max(node.opset, 10)).run
+    name = f"{node.name}/{part}"
+    return node._replace(name=name, op="DequantizeLinear", inputs=tuple(inputs), outputs=(name,), attrs={} if axis is None else {"axis": axis}, run=run)
+
+
+def _dequantized_weight(graph, node):
+    """Return the DequantizeLinear that takes a real weight's place, its constants made, or None where the weight stays."""
+    w, x = graph.constants.get(node.inputs[1]), _scale(graph, node.inputs[0])
+    if w is None or w.dtype != np.float32 or not w.size or x is None or x[1].size != 1 or not _leads_to_quantizer(graph, node):
+        return None
+    if len(node.inputs) > 2 and node.inputs[2] and getattr(graph.constants.get(node.inputs[2]), "ndim", 0) != 1:
+        return None
+    f = np.float32
+    low, high = min(w.min(), f(0)), max(w.max(), f(0))
+    scale = f(1) if low == high else (high - low) / f(255)
+    zero = np.int8(round_real(min(max(f(-128) - low / scale, f(-128)), f(127)), Round.HALF_EVEN))
+    codes = np.clip(round_real(w / scale, Round.HALF_EVEN).astype(np.int64) + int(zero), -128, 127).astype(np.int8)
+    names = [f"{node.name}/{part}" for part in ("weight_codes", "weight_scale", "weight_zero_point")]
+    graph.constants.update(zip(names, (codes, np.asarray(scale), np.asarray(zero))))
+    return _dequantizer(node, "weight", names)
 
 
 def _leads_to_quantizer(graph, node):
@@ -63,6 +95,4 @@ def _dequantized_bias(graph, node):
         return None
     names = [f"{node.name}/{part}" for part in ("bias_codes", "bias_scale")]
     graph.constants.update(zip(names, (codes.astype(np.int32), scale)))
-    run = find_executor("DequantizeLinear", "", max(node.opset, 10)).run
-    attrs = {} if single else {"axis": 0}
-    return node._replace(name=f"{node.name}/bias", op="DequantizeLinear", inputs=tuple(names), outputs=(f"{node.name}/bias",), attrs=attrs, run=run)
+    return _dequantizer(node, "bias", names, None if single else 0)

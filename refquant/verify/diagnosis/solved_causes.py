@@ -224,7 +224,7 @@ def _part_words(role):
 
 def _input_zero_keys(role):
     def keys(call, bench):
-        seen = _observed(call, bench)
+        seen = _observed(call, bench, _LEAST_FOR_ONE)
         if seen is None or np.ndim(call.zero(role)):
             return ()
         real, codes, index = seen
