@@ -1,6 +1,7 @@
 """`from_onnx`: read a model that may be damaged or hostile, and say what is wrong with it."""
 
 import os
+from functools import lru_cache
 
 from refquant.errors import ArgumentError, BackendMissing, RefquantError, UnsupportedError
 from refquant.interop.onnx import qdq
@@ -78,7 +79,7 @@ def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=
     model = checked_graph(proto, opsets, None if folder is None else ExternalData(folder), numerics, outputs)
     level = qdq.fusion_level(model.numerics, fuse_qdq)
     if level:
-        nodes, constants = qdq.fuse_qdq(model.nodes, model.outputs, model.constants, level)
+        nodes, constants = qdq.fuse_qdq(model.nodes, model.outputs, model.constants, level, lru_cache(lambda: _shapes(proto)))
         model = OnnxModel(nodes, model.signature, model.outputs, constants, model.numerics)
     if as_graph is False:
         return model
@@ -88,6 +89,17 @@ def from_onnx(source, *, base_dir=None, numerics="onnx", as_graph=None, outputs=
         if as_graph:
             raise
         return model
+
+
+def _shapes(proto):
+    """Return the shapes of values that onnx infers, by name; none where it cannot."""
+    onnx = import_onnx()
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except Exception:
+        return {}
+    infos = [info for info in (*graph.input, *graph.value_info, *graph.output) if info.type.tensor_type.HasField("shape")]
+    return {info.name: tuple(d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim) for info in infos}
 
 
 def read_proto(source):

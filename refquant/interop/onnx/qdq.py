@@ -4,7 +4,7 @@ A unit is fused only if every input of the operator comes out of a DequantizeLin
 ``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
 
 Before, the model is written anew: each reader of a dequantizer gets its own (`refquant.interop.onnx.qdq_unique`), two pairs of quantizers in a row become one
-(`qdq_pairs`), pairs move past operators that move numbers (`qdq_propagation`), real weights and biases become codes (`qdq_biases`). That is ONNX Runtime's level "basic";
+(`qdq_pairs`), pairs move past operators that move numbers (`qdq_propagation`), products and sums behind them become a Gemm (`qdq_products`), Transposes that undo each other go (`qdq_transposes`), real weights and biases become codes (`qdq_biases`). That is ONNX Runtime's level "basic";
 from "extended" on a ReLU or Clip goes where the quantizer behind it cuts off the same numbers, and units fuse; "disabled" is the model as it stands.
 
 Products of real activations with dequantized weights become MatMulNBits, see `make_blocks`.
@@ -23,7 +23,9 @@ from refquant.errors import choose
 from refquant.interop.onnx.qdq_biases import quantize_biases
 from refquant.interop.onnx.qdq_blocks import make_blocks
 from refquant.interop.onnx.qdq_pairs import without_double_pairs
+from refquant.interop.onnx.qdq_products import join_products
 from refquant.interop.onnx.qdq_propagation import propagate_pairs
+from refquant.interop.onnx.qdq_transposes import cancel_transposes
 from refquant.interop.onnx.qdq_unique import unique_dequantizers
 from refquant.interop.onnx.rules import rules_of
 from refquant.interop.onnx.table import find_executor
@@ -38,8 +40,8 @@ _EIGHT_BIT = (np.uint8, np.int8)
 class _Graph:
     """The nodes of a model and who makes and reads each value."""
 
-    def __init__(self, nodes, outputs, constants):
-        self.nodes, self.outputs, self.constants = list(nodes), set(outputs), dict(constants)
+    def __init__(self, nodes, outputs, constants, shapes=dict):
+        self.nodes, self.outputs, self.constants, self.shapes = list(nodes), set(outputs), dict(constants), shapes
         self.index()
 
     def index(self):
@@ -63,6 +65,10 @@ class _Graph:
             return None
         scale, zero = (self.constants.get(n) for n in readers[0].inputs[1:3])
         return readers[0] if zero is not None and scale is not None and zero.dtype in _EIGHT_BIT and zero.size == scale.size == 1 else None
+
+    def is_quantized(self, name):
+        """Whether a QuantizeLinear reads a value."""
+        return any(node.op == "QuantizeLinear" for node in self.readers.get(name, ()))
 
     def dtype(self, parts):
         return self.constants[parts[2]].dtype
@@ -91,7 +97,7 @@ def fusion_level(numerics, fuse):
     return "all" if fuse else None
 
 
-def fuse_qdq(nodes, outputs, constants, level="all"):
+def fuse_qdq(nodes, outputs, constants, level="all", shapes=dict):
     """Return the nodes and constants of a model with its QDQ units fused; a fused node keeps the operator's name.
 
     Parameters
@@ -101,8 +107,10 @@ def fuse_qdq(nodes, outputs, constants, level="all"):
     constants : dict of ndarray
     level : {"basic", "all"}
         ``"basic"``: written anew, but not fused.
+    shapes : callable
+        Without arguments; returns the shapes of values by name, as far as they are known before the model runs, None for sides that are not.
     """
-    graph = _Graph(nodes, outputs, constants)
+    graph = _Graph(nodes, outputs, constants, shapes)
     graph.nodes = _without_identity(graph)
     graph.index()
     _rewrite(graph)
@@ -122,7 +130,8 @@ def _rewrite(graph):
     """Repeat the steps of level "basic" until none changes anything, as there ten times at most."""
     unique_dequantizers(graph)
     for _ in range(_MOST_STEPS):
-        if not any([step(graph) for step in (without_double_pairs, propagate_pairs, quantize_biases, unique_dequantizers)]):
+        steps = without_double_pairs, join_products, propagate_pairs, quantize_biases, unique_dequantizers, cancel_transposes
+        if not any([step(graph) for step in steps]):
             return
 
 
@@ -289,7 +298,7 @@ def _matmul(graph, node):
         return None
     x, w = factors
     if q is None:
-        if _is_clipped(graph, node):
+        if _is_clipped(graph, node) or graph.is_quantized(node.outputs[0]):
             return None
         return _fused(node, "MatMulIntegerToFloat", _MICROSOFT, [x[0], w[0], x[1], w[1], x[2], w[2]], node.outputs[0])
     if graph.dtype(x) != graph.constants[q.inputs[2]].dtype:
@@ -306,7 +315,7 @@ def _gemm(graph, node):
     if bias is None or (bias and (node.attrs.get("alpha", 1.0) != 1 or node.attrs.get("beta", 1.0) != 1)):
         return None
     if q is None:
-        if _is_clipped(graph, node):
+        if _is_clipped(graph, node) or graph.is_quantized(node.outputs[0]):
             return None
         return _fused(node, "QGemm", _MICROSOFT, [*x[:3], *w[:3], *([bias] if bias else [])], node.outputs[0])
     if graph.dtype(x) != graph.constants[q.inputs[2]].dtype:

@@ -4,8 +4,8 @@ from refquant.interop.onnx.table import find_executor
 
 __all__ = ["propagate_pairs"]
 
-# Operators that move numbers, from which version of ONNX on and before which.
-_MOVING = {"MaxPool": (12, 22), "Reshape": (5, 21), "Transpose": (1, 21), "Squeeze": (1, 21), "Unsqueeze": (1, 21), "Slice": (1, 99)}
+# Operators that move numbers, from which version of ONNX on.
+_MOVING = {"MaxPool": 12, "Reshape": 5, "Transpose": 1, "Squeeze": 1, "Unsqueeze": 1, "Slice": 1}
 
 
 def propagate_pairs(graph):
@@ -35,8 +35,7 @@ def _named(graph, name):
 
 
 def _moves(node):
-    low, high = _MOVING.get(node.op, (0, 0)) if not node.domain else (0, 0)
-    return low <= node.opset < high
+    return not node.domain and _MOVING.get(node.op, node.opset + 1) <= node.opset
 
 
 def _parameters(graph, node):
