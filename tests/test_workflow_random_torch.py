@@ -30,6 +30,11 @@ def test_random_networks_of_all_kinds_of_layers_agree(seed):
     check(f"wide-{seed}", ENGINES[seed % 4])
 
 
+@pytest.mark.parametrize("seed", [17, 35, 53, 55, 111, 130])
+def test_random_networks_of_shared_modules_parts_and_operations_in_place_agree(seed):
+    assert compare_network(f"mixed-{seed}", ENGINES[seed % 4]).exact
+
+
 def test_a_published_network_agrees():
     check("squeezenet1_1@48", "fbgemm")
 

@@ -113,6 +113,7 @@ CASES = {
     "test_conv_transpose": (lambda m, x: m.b(m.t(m.a(x))), dict(a=conv(), b=conv(), t=lambda: nn.ConvTranspose2d(4, 4, 2, 2)), images, DEFAULT),
     "test_prelu": (lambda m, x: m.b(m.p(m.a(x))), dict(a=conv(), b=conv(), p=nn.PReLU), images, DEFAULT),
     "test_copy_node_fp32_input": (lambda m, x: F.max_pool2d(x.relu(), 2).flatten(2), {}, images, DEFAULT),
+    "test_reused module, and once more where nobody reads it": (lambda m, x: (lambda y: (y, m.a(y * 3))[0])(m.b(m.a(x))), dict(a=conv(), b=conv()), images, DEFAULT),
     "test_norm_weight_bias by name": (lambda m, x: F.layer_norm(m.a(x), (8,), m.w, m.c), dict(a=fc, w=weight(8), c=weight(8)), rows, DEFAULT),
 }
 # fmt: on

@@ -171,6 +171,8 @@ def annotations(prepared):
         annotation = node.meta.get("quantization_annotation")
         if annotation is None or _is_observer(node) or node.op != "get_attr" and node in constant:
             continue
+        if node.op == "get_attr" and not annotation.input_qspec_map and annotation.output_qspec is None:  # a mark that asks for nothing: strict export tells parameters by their module
+            continue
         inputs = sorted((place(value), spec_text(spec, place)) for value, spec in annotation.input_qspec_map.items())
         found[place(node)] = tuple(inputs), spec_text(annotation.output_qspec, place)
     return found

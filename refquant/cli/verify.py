@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   refquant verify --model digits_resnet --engine x86     a network, layer by layer
   refquant verify --models                               59 networks under PyTorch's four engines: observers, fusions, scales, codes
   refquant verify --models wide-3 wide-4 --engine x86    two of the random ones
+  refquant verify --models mixed-17 mixed-18             two of any number of others: shared modules, parts, operations in place
   refquant verify --models --qat                         the same, prepared for quantization-aware training
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --total 1000000000 --log run.jsonl

@@ -1,5 +1,6 @@
 """``refquant verify --models``: many networks quantized by refquant and by PyTorch itself, one line each."""
 
+import re
 import time
 import warnings
 from typing import NamedTuple
@@ -17,6 +18,7 @@ _ROW = "{:<22} {:<8} {:>9} {:>6} {:>7} {:>11} {:>14} {:>13}"
 _ZOO = (("resnet18", 32), ("squeezenet1_1", 48), ("mobilenet_v2", 32), ("mobilenet_v3_small", 32), ("shufflenet_v2_x0_5", 64), ("mnasnet0_5", 64), ("densenet121", 32), ("bert_base_layer", 8))
 NETWORKS = (*zoo.names(), *(f"{name}@{size}" for name, size in _ZOO), *(f"plain-{seed}" for seed in range(16)), *(f"wide-{seed}" for seed in range(32)))
 """Bundled networks, published ones at small sizes, and random ones: ``plain`` of image classifiers' layers, ``wide`` of most of what PyTorch quantizes."""
+_RANDOM = re.compile(r"(?:plain|wide|mixed)-\d{1,9}")
 
 
 class Parity(NamedTuple):
@@ -72,6 +74,7 @@ def numerics_here(engine):
 def _network(name, engine):
     """Return a network as a torch module, and its calibration batches."""
     from refquant.backends.torch_module import to_torch
+    from refquant.backends.torch_mixed_networks import MixedNetwork
     from refquant.backends.torch_networks import PLAIN, WIDE, RandomNetwork
 
     kind, _, seed = name.partition("-")
@@ -81,6 +84,9 @@ def _network(name, engine):
 
         x, _ = load_split(name, "calibration")
         return architectures_torch.load(name), [x[:32], x[32:64]]
+    if kind == "mixed":
+        module = MixedNetwork(int(seed), without=_left_out(engine))
+        return module, [rng.standard_normal((5, module.in_channels, 8, 8)).astype(np.float32) * (1 + i) for i in range(2)]
     if kind in ("plain", "wide"):
         module = RandomNetwork(int(seed), kinds={"plain": PLAIN, "wide": WIDE}[kind], without=_left_out(engine) if kind == "wide" else ())
         return module, [rng.standard_normal((20, module.in_channels, 8, 8)).astype(np.float32) * (1 + i) for i in range(2)]
@@ -93,7 +99,7 @@ def _network(name, engine):
 def _left_out(engine):
     """Layers that PyTorch computes wrongly or cannot convert."""
     if engine == "qnnpack":  # its clamp gives channels-last images another order of values
-        return ("relu6", "hardtanh")
+        return ("relu6", "hardtanh", "clamp")
     return ("transposed",) if engine == "onednn" else ()
 
 
@@ -191,7 +197,8 @@ def compare_models(networks=None, engines=None, *, minutes=None, qat=False):
     Parameters
     ----------
     networks, engines : sequence of str, optional
-        Of `NETWORKS` and `ENGINES`, all unless given.
+        Of `NETWORKS` and `ENGINES`, all unless given; of random networks any seed, and also ``mixed``, such as ``"mixed-17"``, which meet shared modules, operations in place
+        and parts of values.
     minutes : float, optional
         No network is begun after that time.
     qat : bool
@@ -199,7 +206,7 @@ def compare_models(networks=None, engines=None, *, minutes=None, qat=False):
     """
     if not backends.installed("fbgemm"):
         raise BackendMissing(f"verify --models: needs PyTorch, which is not installed; {backends.find('fbgemm').install}")
-    networks = tuple(choose("verify --models", "network", n, NETWORKS) for n in networks or NETWORKS)
+    networks = tuple(n if _RANDOM.fullmatch(n) else choose("verify --models", "network", n, NETWORKS) for n in networks or NETWORKS)
     engines = tuple(choose("verify --models", "engine", e, ENGINES) for e in engines or ENGINES)
     progress, start, rows = Progress(), time.monotonic(), []
     print(f"refquant beside PyTorch's prepare_{'qat_' * qat}fx and convert_fx: observers, fusions, scales, zero points and codes of every layer")

@@ -231,7 +231,19 @@ def avg_pool2d(
             divisor = np.full_like(divisor, divisor_override)
         return (r0, r1), (c0, c1), divisor, g, count_include_pad and divisor_override is None
 
-    return _pool(x, out, numerics, "avg_pool", "avg_pool2d", bounds)
+    profile = profiles.get(numerics)
+    return _pool(x, out, _by_aten(profile) if ceil_mode and _by_area(profile) else profile, "avg_pool", "avg_pool2d", bounds)
+
+
+def _by_area(profile):
+    """Whether windows go to QNNPACK, which PyTorch does not call for those that hang over the image, or have several sizes."""
+    return getattr(profile.avg_pool, "contiguous", None) == "global_area"
+
+
+def _by_aten(profile):
+    """Return a profile whose average pools are ATen's own."""
+    pools = profiles.get("fbgemm")
+    return profile.replace(avg_pool=pools.avg_pool.replace(vector=profile.avg_pool3d.vector), adaptive_avg_pool=pools.adaptive_avg_pool)
 
 
 def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
@@ -243,7 +255,7 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
     output_size : int or pair of int
     out : QParams, optional
     numerics : str or Numerics
-        ONNX Runtime has the global form alone (``output_size=1``).
+        ONNX Runtime has the global form alone (``output_size=1``). QNNPACK takes parts of one size, PyTorch's own kernel the others.
 
     Returns
     -------
@@ -268,7 +280,14 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
         rows, columns = (adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size))
         return rows, columns, (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
 
-    return _pool(x, out, numerics, "adaptive_avg_pool", "adaptive_avg_pool2d", bounds)
+    profile = profiles.get(numerics)
+    if _by_area(profile) and x.ndim == 4 and 0 not in x.shape[2:]:
+        size = sides(output_size, "output_size", 2, f"adaptive_avg_pool2d[{profile.name}]", least=1)
+        if size != (1, 1) and not any(n % o for n, o in zip(x.shape[2:], size)):
+            return avg_pool2d(x, tuple(n // o for n, o in zip(x.shape[2:], size)), out=out, numerics=profile)
+        profile = profile if size == (1, 1) else _by_aten(profile)
+        numerics = profile
+    return _pool(x, out, profile, "adaptive_avg_pool", "adaptive_avg_pool2d", bounds)
 
 
 def global_avg_pool2d(x, *, out=None, numerics="fbgemm"):

@@ -52,6 +52,7 @@ def lower(model, weights, slopes=(), skipped=(), left_alone=()):
     ------
     PyTorch 2.13, torch/ao/quantization/fx/_lower_to_native_backend.py.
     """
+    model = _without_unread(model)
     work = _Lowering(model, weights, dict(slopes), skipped)
     for node in model.nodes:
         if node.op == "quantize" and node.inputs[0] not in left_alone:
@@ -59,6 +60,15 @@ def lower(model, weights, slopes=(), skipped=(), left_alone=()):
     for node in reversed(model.nodes):
         work.visit_dynamic(node)
     return model.with_nodes(work.finished(), outputs=work.outputs)
+
+
+def _without_unread(model):
+    """Return a model without nodes that lead to no output, as PyTorch drops them before: they hold no layer back, and are no call of a module."""
+    alive = set(model.outputs)
+    for node in reversed(model.nodes):
+        if node.name in alive:
+            alive.update(node.inputs)
+    return model.with_nodes([n for n in model.nodes if n.name in alive or n.op == "input"])
 
 
 class _Lowering:
@@ -193,13 +203,9 @@ class _Lowering:
     def finished(self):
         """Return the nodes in their new order, without those that nobody reads; weights of layers that stayed float are put on their grid."""
         self._share_modules()
-        nodes = sorted(self.nodes.values(), key=lambda n: self.order[n.name])
-        alive = set(self.outputs)
-        for node in reversed(nodes):
-            if node.name in alive:
-                alive.update(node.inputs)
+        model = _without_unread(self.model.with_nodes(sorted(self.nodes.values(), key=lambda n: self.order[n.name]), outputs=self.outputs))
         left = {name: w for name, w in self.weights.items() if name not in self.lowered}
-        return [on_grid(n, left) for n in nodes if n.name in alive or n.op == "input"]
+        return [on_grid(n, left) for n in model.nodes]
 
     def _share_modules(self):
         """Calls of one module share its output parameters, the last call's, as PyTorch swaps the module for one that holds them."""
