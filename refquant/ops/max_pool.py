@@ -1,9 +1,9 @@
-"""max_pool2d: on codes it is an integer maximum, in every engine."""
+"""max_pool2d: on codes it is an integer maximum, in every engine; over which pixels, QNNPACK has a view of its own."""
 
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.layout import empty_channels_last, is_channels_last
+from refquant.core.layout import empty_channels_last, is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.kernels.pool import max_windows
 from refquant.ops.arguments import check_qtensor
@@ -13,13 +13,28 @@ __all__ = ["max_pool2d", "max_pool2d_reference"]
 
 
 def _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics):
-    place = f"max_pool2d[{profiles.get(numerics).name}]"
+    """Return the geometry, the lowest code, and the image that windows are taken of."""
+    profile = profiles.get(numerics)
+    place = f"max_pool2d[{profile.name}]"
     check_qtensor(x, "x", place)
-    return pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode, place), np.iinfo(x.values.dtype).min
+    g, values = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode, place), x.values
+    qnnpack = getattr(profile.avg_pool, "contiguous", None) == "global_area"
+    if qnnpack and max(g.dilation) > 1 and max(g.padding) > 0 and not ceil_mode and x.dtype == "uint8":
+        g, values = _with_edges_repeated(g, values)
+    return g, np.iinfo(values.dtype).min, values
+
+
+def _with_edges_repeated(g, values):
+    """Return a geometry without padding, and the image with its edges repeated there: what QNNPACK reads where a tap lies outside."""
+    for axis, (n, o, s, k, d, p) in enumerate(zip(values.shape[2:], g.out, g.stride, g.kernel, g.dilation, g.padding), 2):
+        last = is_channels_last(values)
+        values = values.take(np.clip(np.arange((o - 1) * s + (k - 1) * d + 1) - p, 0, n - 1), axis=axis)
+        values = to_channels_last(values) if last else values
+    return g._replace(padding=(0, 0)), values
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, numerics="fbgemm"):
-    """Take the maximum over windows; padding does not count.
+    """Take the maximum over windows; padding does not count, but under QNNPACK.
 
     Parameters
     ----------
@@ -29,7 +44,8 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     ceil_mode : bool
         Keep a last window that hangs over the edge, if it starts inside of the input or its left padding.
     numerics : str or Numerics
-        All profiles agree.
+        All profiles agree, but QNNPACK where both padding and dilation are asked for: of a tap outside of the image it takes the nearest pixel, which with dilation need not lie in
+        the window (indirection.c, ``pytorch_qnnp_indirection_init_maxpool2d``).
 
     Returns
     -------
@@ -43,15 +59,15 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     >>> max_pool2d(x, 2).values[0, 0].tolist()
     [[5, 7], [13, 15]]
     """
-    g, _ = _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics)
-    return QTensor(max_windows(x.values, g.kernel, g.stride, g.padding, g.dilation, g.out), x.qparams)
+    g, _, values = _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics)
+    return QTensor(max_windows(values, g.kernel, g.stride, g.padding, g.dilation, g.out), x.qparams)
 
 
 def max_pool2d_reference(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, numerics="fbgemm"):
     """Same result as `max_pool2d`, in NumPy."""
-    g, low = _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics)
-    hang = [max((o - 1) * s + (k - 1) * d + 1 - n - p, p) for o, s, k, d, n, p in zip(g.out, g.stride, g.kernel, g.dilation, x.shape[2:], g.padding)]
-    padded = np.pad(np.moveaxis(x.values, 1, -1), ((0, 0), (g.padding[0], hang[0]), (g.padding[1], hang[1]), (0, 0)), constant_values=low)
+    g, low, values = _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics)
+    hang = [max((o - 1) * s + (k - 1) * d + 1 - n - p, p) for o, s, k, d, n, p in zip(g.out, g.stride, g.kernel, g.dilation, values.shape[2:], g.padding)]
+    padded = np.pad(np.moveaxis(values, 1, -1), ((0, 0), (g.padding[0], hang[0]), (g.padding[1], hang[1]), (0, 0)), constant_values=low)
     shape = (x.shape[0], x.shape[1], *g.out)
     y = empty_channels_last(shape, x.values.dtype)
     inner = np.moveaxis(y, 1, -1)

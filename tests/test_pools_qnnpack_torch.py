@@ -1,4 +1,4 @@
-"""Average pools under QNNPACK beside PyTorch: which windows its kernel takes, and which go to ATen's own."""
+"""Pools under QNNPACK beside PyTorch: which windows its kernels take, which go to ATen's own, and what lies outside of the image."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import refquant as rq  # noqa: E402
 from refquant.backends.machine import profile_here  # noqa: E402
 from refquant.backends.torch_tensors import engine  # noqa: E402
 from refquant.core.layout import to_channels_last  # noqa: E402
-from refquant.ops import avg_pool  # noqa: E402
+from refquant.ops import avg_pool, max_pool  # noqa: E402
 
 QPARAMS = rq.QParams(0.0371, 131, "uint8")
 
@@ -50,3 +50,19 @@ def test_qnnpacks_kernel_for_all_windows_would_differ(monkeypatch):
     monkeypatch.setattr(avg_pool, "_by_aten", lambda profile: profile)
     x, theirs = pair(8, False)
     assert differing(rq.ops.avg_pool2d(x, 2, 2, 0, True, numerics=profile_here("qnnpack")), torch.nn.functional.avg_pool2d, theirs, 2, 2, 0, True)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("arguments", [(2, 1, 1, 2), (3, 1, 1, 2), (2, 1, 1, 3), (3, 2, 1, 2), ((2, 3), 1, (1, 0), (2, 1)), (2, 1, 1, 2, True), (3, 1, 1, 1), (2, 1, 0, 2)])
+def test_maxima(arguments, channels, last):
+    x, theirs = pair(channels, last)
+    for function in (rq.ops.max_pool2d, max_pool.max_pool2d_reference):
+        ours = function(x, *arguments, numerics=profile_here("qnnpack"))
+        assert differing(ours, torch.nn.functional.max_pool2d, theirs, *arguments) == 0
+
+
+def test_maxima_without_repeated_edges_would_differ(monkeypatch):
+    monkeypatch.setattr(max_pool, "_with_edges_repeated", lambda g, values: (g, values))
+    x, theirs = pair(8, False)
+    assert differing(rq.ops.max_pool2d(x, 2, 1, 1, 2, numerics=profile_here("qnnpack")), torch.nn.functional.max_pool2d, theirs, 2, 1, 1, 2)
