@@ -64,8 +64,11 @@ def choose(place, name, value, allowed):
     'relu'
     """
     allowed = list(allowed)
-    if value in allowed:
-        return value
+    try:
+        if value in allowed:
+            return value
+    except (TypeError, ValueError):  # an array, whose comparison has no one answer
+        pass
     import difflib
 
     near = difflib.get_close_matches(str(value), [str(a) for a in allowed], 1)

@@ -13,8 +13,10 @@ TYPES = {"uint8": torch.quint8, "int8": torch.qint8, "int32": torch.qint32}
 
 
 def to_torch(array):
-    """Return a tensor with the strides of `array`."""
+    """Return a tensor with the strides of `array`; PyTorch has no negative ones, so that such an array is copied."""
     array = np.asarray(array)
+    if min(array.strides, default=0) < 0:
+        array = array.copy("C")
     if not array.flags.writeable:
         order = np.argsort([-s for s in array.strides], kind="stable")
         array = array.transpose(order).copy().transpose(np.argsort(order))

@@ -9,11 +9,10 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 
-from refquant.core.files import write_whole
+from refquant.core.files import as_path, write_whole
 from refquant.errors import ArgumentError
 
 __all__ = ["read_archive", "read_array", "write_archive"]
@@ -43,12 +42,13 @@ def read_archive(path, place, accepts, *, most_entries, most_bytes, stored=False
     ArgumentError
         The file cannot be read, is damaged or no archive, holds other members, two of one name, too many or too much.
     """
+    path = as_path(path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check_members(members, place, accepts, most_entries, most_bytes, remedy)
             if stored:
-                _check_stored(members, Path(path).stat().st_size, place, remedy)
+                _check_stored(members, path.stat().st_size, place, remedy)
             return {m.filename: archive.read(m) for m in members}
     except ArgumentError:
         raise

@@ -66,7 +66,7 @@ def int_type(dtype, place="dtype"):
     else:
         try:
             name = np.dtype(dtype).name
-        except TypeError:
+        except (TypeError, ValueError):
             name = str(dtype).rpartition(".")[2]
             name = _ALIASES.get(name, name)
     return _BY_NAME[choose(place, "dtype", name, _BY_NAME)]

@@ -4,9 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from refquant.errors import RefquantError
+from refquant.errors import ArgumentError, RefquantError
 
-__all__ = ["write_whole", "check_writable"]
+__all__ = ["write_whole", "check_writable", "as_path"]
 
 
 def check_writable(path):
@@ -23,11 +23,18 @@ def check_writable(path):
     Traceback (most recent call last):
     refquant.errors.RefquantError: no_such_folder/report.html: its folder must exist and be writable, but 'no_such_folder' is not; make it, or write elsewhere
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise RefquantError(f"{path}: must be a file, but is a folder; give a file name in it, such as {path / 'report.html'}")
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise RefquantError(f"{path}: its folder must exist and be writable, but {str(path.parent)!r} is not; make it, or write elsewhere")
+
+
+def as_path(path):
+    """Return a path, or say that this is none."""
+    if not isinstance(path, (str, os.PathLike)) or "\0" in os.fsdecode(path):
+        raise ArgumentError(f"{path!r} is a {type(path).__name__} but must be the path of a file; give a text or a pathlib.Path")
+    return Path(os.fsdecode(path))
 
 
 def write_whole(path, content):
@@ -38,7 +45,7 @@ def write_whole(path, content):
     RefquantError
         The file cannot be written; nothing is left behind.
     """
-    path = Path(path)
+    path = as_path(path)
     check_writable(path)
     temporary = None
     try:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_array, as_integer
 from refquant.core.dtypes import int_type
 from refquant.errors import ArgumentError, RangeError, ShapeError
 
@@ -139,9 +140,10 @@ def _frozen(array):
 
 
 def _limit(name, value, kind):
-    if int(value) != value or not kind.qmin <= value <= kind.qmax:
+    code = as_integer(value, name, "QParams")
+    if not kind.qmin <= code <= kind.qmax:
         raise RangeError(f"QParams: {name}={value!r} lies outside of {kind.name} [{kind.qmin}, {kind.qmax}]; choose a code of that dtype")
-    return int(value)
+    return code
 
 
 def _numbers(name, value, dtype):
@@ -158,7 +160,7 @@ def _numbers(name, value, dtype):
 
 
 def _integers(value):
-    array = np.asarray(value)
+    array = as_array(value, "zero_point", "QParams")
     if array.dtype.kind == "f" and array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -169,9 +171,10 @@ def _integers(value):
 
 
 def _axis(axis):
-    if isinstance(axis, bool) or int(axis) != axis or axis < 0:
+    axis = as_integer(axis, "axis", "QParams")
+    if axis < 0:
         raise ArgumentError(f"QParams: axis={axis!r} must be a non-negative integer; count axes from the front")
-    return int(axis)
+    return axis
 
 
 def _vectors(scale, zero_point):

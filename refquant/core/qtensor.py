@@ -1,7 +1,6 @@
 """A quantized tensor: integer codes and the parameters that give them meaning."""
 
-import numpy as np
-
+from refquant.core.arguments import as_array
 from refquant.core.qparams import QParams
 from refquant.errors import ArgumentError, RangeError, ShapeError
 
@@ -41,7 +40,7 @@ class QTensor:
     def __init__(self, values, qparams):
         if not isinstance(qparams, QParams):
             raise ArgumentError(f"QTensor: qparams must be a QParams, not {type(qparams).__name__}; build one with refquant.QParams")
-        values = np.asarray(values)
+        values = as_array(values, "values", "QTensor")
         if values.dtype != qparams.storage:
             raise ArgumentError(
                 f"QTensor: values have dtype {values.dtype} but the parameters say {qparams.dtype}"

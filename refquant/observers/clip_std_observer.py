@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_real
 from refquant.errors import RangeError
 from refquant.observers.qparams_from_range import EPS
 from refquant.observers.searched_range_observer_base import SearchedRangeObserverBase
@@ -43,7 +44,7 @@ class ClipStdObserver(SearchedRangeObserverBase):
         *, eps=EPS, is_dynamic=False,
     ):  # fmt: skip
         super().__init__(dtype, qscheme, reduce_range, quant_min, quant_max, eps, is_dynamic)
-        if not 0 <= std_scale < np.inf:
+        if not 0 <= as_real(std_scale, "std_scale", type(self).__name__) < np.inf:
             raise RangeError(f"{type(self).__name__}: std_scale={std_scale} must be finite and not negative; 2.6 is the default")
         self.std_scale, self.clip = float(std_scale), bool(clip)
         self._last = None

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_real
 from refquant.errors import RangeError
 from refquant.observers.histogram_reference import histogram_counts
 from refquant.observers.qparams_from_range import EPS
@@ -54,7 +55,7 @@ class EmaQuantileObserver(SearchedRangeObserverBase):
     ):  # fmt: skip
         super().__init__(dtype, qscheme, reduce_range, quant_min, quant_max, eps, is_dynamic)
         for name, value in (("ema_ratio", ema_ratio), ("threshold", threshold)):
-            if not 0 <= value <= 1:
+            if not 0 <= as_real(value, name, type(self).__name__) <= 1:
                 raise RangeError(f"{type(self).__name__}: {name}={value} must lie in 0 … 1")
         self.ema_ratio, self.threshold, self.accumulate = float(ema_ratio), float(threshold), bool(accumulate)
         self.bins = checked_bins(bins, "bins", type(self).__name__)

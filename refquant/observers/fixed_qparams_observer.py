@@ -1,7 +1,6 @@
 """Quantization parameters that are known before any data."""
 
-import numpy as np
-
+from refquant.core.arguments import as_reals
 from refquant.core.qparams import QParams
 from refquant.errors import choose
 from refquant.observers.observer_base import ObserverBase, unsupported_dynamic
@@ -45,9 +44,7 @@ class FixedQParamsObserver(ObserverBase):
         super().__init__(limits.dtype, is_dynamic)
         self.qscheme = choose(place, "qscheme", plain_name(qscheme), QSCHEMES)
         self.quant_min, self.quant_max = limits.qmin, limits.qmax
-        with np.errstate(over="ignore"):
-            rounded = np.asarray(scale).astype(np.float32)
-        self._fixed = QParams(rounded, zero_point, limits.dtype, quant_min=limits.qmin, quant_max=limits.qmax)
+        self._fixed = QParams(as_reals(scale, "scale", place), zero_point, limits.dtype, quant_min=limits.qmin, quant_max=limits.qmax)
 
     @property
     def scale(self):

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from refquant.core.arguments import check_room
 from refquant.core.dtypes import int_type
 from refquant.errors import ArgumentError, RangeError, UnsupportedError
 from refquant.observers.histogram_reference import outer_edges
@@ -85,6 +86,7 @@ class HistogramObserver(UniformQuantizationObserverBase):
         if self._levels not in (1 << 8, 1 << 16):
             raise UnsupportedError(f"{place}: dtype={self.dtype!r} has {self._levels} codes; choose a dtype of 8 or 16 bits")
         self.bins = bins.__index__()
+        check_room((self.bins,), "bins", place, itemsize=4)
         self.histogram = np.zeros(self.bins, np.float32)
         self.min_val, self.max_val = np.float32(np.inf), np.float32(-np.inf)
 

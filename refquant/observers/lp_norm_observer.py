@@ -4,6 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.arguments import as_integer, as_real
 from refquant.errors import RangeError
 from refquant.observers.qparams_from_range import EPS, qparams_from_range
 from refquant.observers.searched_range_observer_base import SearchedRangeObserverBase
@@ -49,13 +50,11 @@ class LpNormObserver(SearchedRangeObserverBase):
     ):  # fmt: skip
         super().__init__(dtype, qscheme, reduce_range, quant_min, quant_max, eps, is_dynamic)
         place = type(self).__name__
-        if not 0 < p < np.inf:
+        if not 0 < as_real(p, "p", place) < np.inf:
             raise RangeError(f"{place}: p={p} must be positive and finite; 2 is the mean squared error")
-        if ema_ratio is not None and not 0 <= ema_ratio <= 1:
+        if ema_ratio is not None and not 0 <= as_real(ema_ratio, "ema_ratio", place) <= 1:
             raise RangeError(f"{place}: ema_ratio={ema_ratio} must lie in 0 … 1, or be None")
-        if not 1 <= steps <= 100:
-            raise RangeError(f"{place}: steps={steps} must lie in 1 … 100; 95 is the default")
-        self.p, self.ema_ratio, self.steps = float(p), ema_ratio, int(steps)
+        self.p, self.ema_ratio, self.steps = float(p), ema_ratio, as_integer(steps, "steps", place, least=1, most=100)
         self._kept = None
 
     def _update(self, x):

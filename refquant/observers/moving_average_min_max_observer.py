@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from refquant.errors import ArgumentError, UnsupportedError
+from refquant.core.arguments import as_real
+from refquant.errors import UnsupportedError
 from refquant.observers.min_max_observer import MinMaxObserver
 from refquant.observers.qparams_from_range import EPS
 
@@ -69,10 +70,7 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
 
 def averaging_factor(value, place):
     """Return an averaging constant as a float, or raise."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{place}: averaging_constant={value!r} is no real number; give one between 0 and 1") from None
+    return as_real(value, "averaging_constant", place)
 
 
 def averaged(old, new, factor):

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 
+from refquant.core.arguments import as_array
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.observers.qparams_from_range import plain_name
 
@@ -132,7 +133,7 @@ class ObserverBase:
 
 def as_batch(x, place):
     """Return `x` as an array of real numbers; Python numbers become float32, as in ``torch.tensor``."""
-    array = x if isinstance(x, np.ndarray) else np.asarray(x)
+    array = as_array(x, "the batch", place)
     if array.dtype.kind not in "fiu":
         raise ArgumentError(f"{place}: the batch has dtype {array.dtype}; observers take real numbers, convert it to float32")
     if array.dtype == np.float64 and not hasattr(x, "dtype"):

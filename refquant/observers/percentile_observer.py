@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_real
 from refquant.errors import RangeError
 from refquant.observers.qparams_from_range import EPS
 from refquant.observers.searched_range_observer_base import SearchedRangeObserverBase
@@ -51,7 +52,7 @@ class PercentileObserver(SearchedRangeObserverBase):
         quant_max=None, *, eps=EPS, is_dynamic=False,
     ):  # fmt: skip
         super().__init__(dtype, qscheme, reduce_range, quant_min, quant_max, eps, is_dynamic)
-        if not 0 <= percentile <= 100:
+        if not 0 <= as_real(percentile, "percentile", type(self).__name__) <= 100:
             raise RangeError(f"{type(self).__name__}: percentile={percentile} must lie in 0 … 100; 99.999 is the default")
         self.percentile, self.num_bins = float(percentile), checked_bins(num_bins, "num_bins", type(self).__name__)
         self.symmetric = bool(symmetric)

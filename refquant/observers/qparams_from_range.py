@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refquant.core.arguments import as_real, as_reals
 from refquant.core.choose_qparams import check_range, choose_qparams, first_bad
 from refquant.core.dtypes import int_type
 from refquant.core.qparams import QParams
@@ -178,7 +179,9 @@ def qparams_from_range(min_val, max_val, limits, qscheme="per_tensor_affine", ep
     QParams(scale=0.0235294122248888, zero_point=0, dtype='int8')
     """
     choose(place, "qscheme", qscheme, QSCHEMES)
-    low, high = np.asarray(min_val, np.float32), np.asarray(max_val, np.float32)
+    low, high = as_reals(min_val, "min_val", place), as_reals(max_val, "max_val", place)
+    if not isinstance(limits, QuantLimits):
+        raise ArgumentError(f"{place}: limits must be QuantLimits, not {type(limits).__name__}; make them with quant_limits")
     if low.shape != high.shape or low.ndim != (axis is not None):
         raise ShapeError(
             f"{place}: min_val has shape {low.shape}, max_val {high.shape}, axis={axis};"
@@ -186,7 +189,7 @@ def qparams_from_range(min_val, max_val, limits, qscheme="per_tensor_affine", ep
         )
     check_range(low, high, place)
     steps = limits.qmax - limits.qmin
-    eps = np.float32(eps)
+    eps = np.float32(as_real(eps, "eps", place))
     zero = np.float32(0)
     below, above = np.minimum(low, zero), np.maximum(high, zero)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):

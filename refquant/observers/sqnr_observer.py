@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant.core.rounding import Round, round_real
+from refquant.core.arguments import as_real
 from refquant.errors import RangeError
 from refquant.observers.qparams_from_range import EPS
 from refquant.observers.searched_range_observer_base import SearchedRangeObserverBase
@@ -48,7 +49,7 @@ class SqnrObserver(SearchedRangeObserverBase):
         *, eps=EPS, is_dynamic=False,
     ):  # fmt: skip
         super().__init__(dtype, qscheme, reduce_range, quant_min, quant_max, eps, is_dynamic)
-        if not 0 < gamma < np.inf:
+        if not 0 < as_real(gamma, "gamma", type(self).__name__) < np.inf:
             raise RangeError(f"{type(self).__name__}: gamma={gamma} must be positive and finite; 3 is the default")
         self.num_bins, self.gamma = checked_bins(num_bins, "num_bins", type(self).__name__), float(gamma)
         self.histogram, self._low, self._high = SpanHistogram(self.num_bins), _F(np.inf), _F(-np.inf)

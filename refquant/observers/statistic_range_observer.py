@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_real
 from refquant.errors import ArgumentError, RangeError, choose
 from refquant.observers.histogram_observer import HistogramObserver
 from refquant.observers.qparams_from_range import EPS
@@ -93,9 +94,9 @@ class StatisticRangeObserver(SearchedRangeObserverBase):
         self.aggregators = choose(place, "min_aggregator", min_aggregator, AGGREGATORS), choose(place, "max_aggregator", max_aggregator, AGGREGATORS)
         if "histogram" in self.aggregators and (self.statistics, self.aggregators) != (("raw",) * 2, ("histogram",) * 2):
             raise ArgumentError(f"{place}: the aggregator 'histogram' takes the elements themselves, at both ends; give 'raw' and 'histogram' twice")
-        if not 0 <= quantile_outlier_prob < 0.5:
+        if not 0 <= as_real(quantile_outlier_prob, "quantile_outlier_prob", place) < 0.5:
             raise RangeError(f"{place}: quantile_outlier_prob={quantile_outlier_prob} must lie in 0 … 0.5, the end excluded; 1e-4 is the default")
-        if clipping_value is not None and not 0 < clipping_value < np.inf:
+        if clipping_value is not None and not 0 < as_real(clipping_value, "clipping_value", place) < np.inf:
             raise RangeError(f"{place}: clipping_value={clipping_value} must be positive and finite, or None")
         self.clipping_value, self.quantile_outlier_prob = clipping_value, float(quantile_outlier_prob)
         self._histogram = HistogramObserver(dtype=dtype, qscheme=self.qscheme) if "histogram" in self.aggregators else None

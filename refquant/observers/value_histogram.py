@@ -8,6 +8,7 @@ Counts and edges are NumPy's: ``numpy.histogram``.
 
 import numpy as np
 
+from refquant.core.arguments import check_room
 from refquant.errors import ArgumentError, RangeError
 
 __all__ = ["CenteredHistogram", "MagnitudeHistogram", "checked_bins"]
@@ -19,6 +20,7 @@ def checked_bins(value, name, place):
     """Return a positive number of bins, or raise."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ArgumentError(f"{place}: {name}={value!r} must be a positive int; give the number of bins, such as 2048")
+    check_room((value.__index__(),), name, place, itemsize=8)
     return value.__index__()
 
 

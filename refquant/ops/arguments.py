@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_integer
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError, ShapeError
 
-__all__ = ["check_qtensor", "check_out", "check_weight", "sides", "check_eight_bit"]
+__all__ = ["check_qtensor", "check_out", "check_weight", "sides", "check_eight_bit", "axis_of", "divisor_of"]
 
 
 def check_qtensor(q, name, place, *, per_channel=False):
@@ -45,10 +46,25 @@ def check_weight(w, place, ndim):
 
 def sides(value, name, dims, place, *, least):
     """Return `value` as a tuple of `dims` integers, each at least `least`."""
-    items = value if isinstance(value, (tuple, list, np.ndarray)) else (value,) * dims
+    items = tuple(value) if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1) else (value,) * dims
     if len(items) != dims:
         raise ArgumentError(f"{place}: {name}={value!r} must be one integer or {dims} of them")
-    for v in items:
-        if isinstance(v, (bool, float)) or int(v) != v or v < least:
-            raise RangeError(f"{place}: {name}={value!r} must be integers of at least {least}")
-    return tuple(int(v) for v in items)
+    return tuple(as_integer(v, name, place, least=least) for v in items)
+
+
+def axis_of(dim, ndim, place):
+    """Return an axis counted from the front, of one that may be counted from the back."""
+    number = as_integer(dim, "dim", place)
+    if not -ndim <= number < ndim:
+        raise ArgumentError(f"{place}: dim={dim} but there are {ndim} dimensions; choose {f'{-ndim} … {ndim - 1}' if ndim else 'an array that has some'}")
+    return number % ndim
+
+
+def divisor_of(divisor_override, place):
+    """Return a pool's own divisor, not 0, or None."""
+    if divisor_override is None:
+        return None
+    divisor = as_integer(divisor_override, "divisor_override", place)
+    if not divisor or abs(divisor) >= 2**31:
+        raise RangeError(f"{place}: divisor_override={divisor} must not be 0, and fit int32; leave it out to divide by the window's size")
+    return divisor

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_array
 from refquant.core.mlas import mlas_softmax
 from refquant.core.mlas_gemm import mlas_gemm
 from refquant.core.qtensor import QTensor
@@ -42,7 +43,7 @@ def _addend(mask, causal, batch, length, before, low, place):
     keys = before + length
     total = np.zeros((batch, length, keys), _F)
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = as_array(mask, "mask", place)
         if mask.shape not in ((batch, keys), (batch, length, keys)):
             raise ShapeError(f"{place}: mask has shape {mask.shape} but must be {(batch, keys)}, one entry a key, or {(batch, length, keys)}, one a score")
         total += np.where(mask > 0, _F(0), _F(low)).reshape(batch, -1, keys)
@@ -58,7 +59,7 @@ def _head(q, k, v, scale, addend):
 
 def _kept(past, batch, heads, size, place):
     """Return the keys and values of earlier steps, (2, B, heads, P, size)."""
-    past = np.zeros((2, batch, heads, 0, size), _F) if past is None else np.asarray(past)
+    past = np.zeros((2, batch, heads, 0, size), _F) if past is None else as_array(past, "past", place)
     if past.dtype != _F or past.ndim != 5 or past.shape[:3] + past.shape[4:] != (2, batch, heads, size):
         raise ShapeError(f"{place}: past is {past.dtype} {past.shape} but must be float32 {(2, batch, heads, 'P', size)}: keys and values, batch, heads, steps, size")
     return past

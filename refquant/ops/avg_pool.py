@@ -4,17 +4,18 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.arguments import check_room
 from refquant.core.epilogue import to_int32
 from refquant.core.fma import fma32
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
-from refquant.errors import RangeError, ShapeError, UnsupportedError
+from refquant.errors import ShapeError, UnsupportedError
 from refquant.kernels.pool import sum_windows
 from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, divisor_of, sides
 from refquant.ops.by_reals import adaptive_pool_of_reals, in_format_of, pool_of_reals, through_reals
 from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
 from refquant.ops.range_elementwise import range_mean
@@ -167,7 +168,7 @@ def _pool(x, out, numerics, section, op, bounds):
     form = profile.section(section, op)
     last = is_channels_last(x.values)
     if isinstance(form, RealsForm):
-        return _through_reals(form, x, check_out(out or x.qparams, place), profile, bounds(place), section, place)
+        return _through_reals(form, x, check_out(x.qparams if out is None else out, place), profile, bounds(place), section, place)
     formula = "range" if isinstance(form, RangeForm) else form.channels_last if last else form.contiguous
     if out is None:
         out = x.qparams
@@ -225,11 +226,8 @@ def avg_pool2d(
         g = pool_geometry(x.shape, kernel_size, stride, padding, 1, ceil_mode, place)
         (r0, r1, rn), (c0, c1, cn) = window_bounds(g, x.shape)
         divisor = rn[:, None] * cn if count_include_pad else (r1 - r0)[:, None] * (c1 - c0)
-        if divisor_override is not None:
-            if divisor_override == 0:
-                raise RangeError(f"{place}: divisor_override=0 must not be zero; leave it out to divide by the window's size")
-            divisor = np.full_like(divisor, divisor_override)
-        return (r0, r1), (c0, c1), divisor, g, count_include_pad and divisor_override is None
+        own = divisor_of(divisor_override, place)
+        return (r0, r1), (c0, c1), divisor if own is None else np.full_like(divisor, own), g, count_include_pad and own is None
 
     profile = profiles.get(numerics)
     return _pool(x, out, _by_aten(profile) if ceil_mode and _by_area(profile) else profile, "avg_pool", "avg_pool2d", bounds)
@@ -277,6 +275,7 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
             raise UnsupportedError(f"{place}: output_size={output_size} but this engine pools globally only; use output_size=1")
         if 0 in x.shape[2:]:
             raise ShapeError(f"{place}: x has shape {x.shape}; its height and width must not be 0")
+        check_room((*x.shape[:2], *size), "the output", place)
         rows, columns = (adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size))
         return rows, columns, (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
+from refquant.core.arguments import as_real, as_reals
 from refquant.core.fma import fma32
 from refquant.core.qtensor import QTensor
 from refquant.errors import ShapeError, UnsupportedError, choose
@@ -20,7 +21,7 @@ def vector_of(value, name, size, place, default):
     """Return a float32 vector of `size` entries; `default` where there is none."""
     if value is None:
         return np.full(size, default, _F)
-    value = np.asarray(value, _F)
+    value = as_reals(value, name, place)
     if value.shape != (size,):
         raise ShapeError(f"{place}: {name} has shape {value.shape} but there are {size} channels; it must be ({size},)")
     return value
@@ -31,6 +32,7 @@ def _lines(x, mean, var, weight, bias, eps, out, place):
     size = x.shape[1]
     mean, var = vector_of(mean, "mean", size, place, 0), vector_of(var, "var", size, place, 1)
     weight, bias = vector_of(weight, "weight", size, place, 1), vector_of(bias, "bias", size, place, 0)
+    eps = as_real(eps, "eps", place)
     with np.errstate(all="ignore"):
         gain = (1.0 / np.sqrt(var + _F(eps)).astype(np.float64)).astype(_F)
         alpha = ((gain * weight).astype(np.float64) * (x.qparams.scale / out.scale)).astype(_F)
@@ -43,6 +45,7 @@ def _real_lines(x, mean, var, weight, bias, eps, place):
     size = x.shape[1]
     mean, var = vector_of(mean, "mean", size, place, 0), vector_of(var, "var", size, place, 1)
     weight, bias = vector_of(weight, "weight", size, place, 1), vector_of(bias, "bias", size, place, 0)
+    eps = as_real(eps, "eps", place)
     with np.errstate(all="ignore"):
         alpha = weight * (_F(1) / np.sqrt(var + _F(eps)))
         return alpha, fma32(-mean, alpha, bias)

@@ -8,7 +8,7 @@ from refquant.core.layout import empty_channels_last, is_channels_last, is_packe
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
 from refquant.numerics.range_forms import RangeForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.arguments import axis_of, check_eight_bit, check_out, check_qtensor
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.range_elementwise import range_copy
 
@@ -85,15 +85,14 @@ def cat(tensors, dim=1, *, out, numerics="fbgemm", activation=None):
     profile = profiles.get(numerics)
     place = f"cat[{profile.name}]"
     choose(place, "activation", activation, [None, "relu"])
-    tensors = list(tensors)
+    if not isinstance(tensors, (list, tuple)):
+        raise ArgumentError(f"{place}: tensors must be a list of QTensors, not {type(tensors).__name__}; put them into one")
     if not tensors:
         raise ArgumentError(f"{place}: tensors is empty; give at least one QTensor")
     for i, x in enumerate(tensors):
         check_eight_bit(check_qtensor(x, f"tensors[{i}]", place), f"tensors[{i}]", place)
     first = tensors[0]
-    if not -first.ndim <= dim < first.ndim:
-        raise ArgumentError(f"{place}: dim={dim} but tensors have {first.ndim} dimensions; choose {-first.ndim} … {first.ndim - 1}")
-    dim %= first.ndim
+    dim = axis_of(dim, first.ndim, place)
     for i, x in enumerate(tensors):
         if x.ndim != first.ndim or any(n != m for d, (n, m) in enumerate(zip(x.shape, first.shape)) if d != dim):
             raise ShapeError(f"{place}: tensors[{i}] has shape {x.shape} and tensors[0] {first.shape}; all axes but {dim} must agree")

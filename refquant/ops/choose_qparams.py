@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_real
 from refquant.core.choose_qparams import check_range
 from refquant.core.choose_qparams import choose_qparams as aten_qparams
 from refquant.core.qparams import QParams
@@ -69,6 +70,7 @@ def choose_qparams(x, *, numerics="fbgemm", dtype="uint8", symmetric=False, redu
     if isinstance(form, RowDynamicForm):
         raise UnsupportedError(f"{place}: {profile.engine} has no such operation: it quantizes rows inside of a linear layer; call linear_dynamic")
     choose(place, "dtype", dtype, _LIMITS)
+    eps = as_real(eps, "eps", place)
     x = real_array(x, place)
     if not x.size:
         raise ShapeError(f"{place}: x has shape {x.shape}; a range needs at least one number")

@@ -4,8 +4,9 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
+from refquant.core.arguments import as_real
 from refquant.core.qtensor import QTensor
-from refquant.errors import ArgumentError, RangeError
+from refquant.errors import ArgumentError
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_qtensor
 from refquant.ops.range_elementwise import range_limit
@@ -18,9 +19,7 @@ def _limit(value, name, form, qparams, place):
     if value is None:
         return None
     with np.errstate(over="ignore"):
-        value = np.float32(value)
-    if np.isnan(value):
-        raise RangeError(f"{place}: {name}={value} must be a number; leave it out for no limit")
+        value = np.float32(as_real(value, name, place, finite=False))
     kind = qparams._type
     if isinstance(form, RangeForm):
         return kind.storage.type(range_limit(value, qparams))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import check_room
 from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.layout import empty_channels_last
 from refquant.core.qtensor import QTensor
@@ -22,8 +23,8 @@ from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, ch
 from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_geometry, conv_product, halved, has_vnni
-from refquant.ops.post_operations import post_operations
 from refquant.ops.pack_weights import as_qtensor, bias_key, is_reusable, pack_weights
+from refquant.ops.post_operations import is_plain, post_operations
 from refquant.ops.range_stage import check_packing, range_stage
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]
@@ -110,6 +111,9 @@ def _geometry(dims, x_shape, w_shape, stride, padding, dilation, groups, place):
                 f"{place}: kernel {w_shape[2:]} with dilation {dilation} is larger than the padded input {x_shape[2:]} + 2*{padding};"
                 " enlarge the input or its padding"
             )
+    wide = [n + 2 * p for n, p in zip(x_shape[2:], padding)]
+    check_room((*x_shape[:2], *wide), "the padded input", place)
+    check_room((x_shape[0], w_shape[0], *((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(wide, w_shape[2:], stride, dilation))), "the output", place)
     return {"stride": stride, "padding": tuple((p, p) for p in padding), "dilation": dilation}
 
 
@@ -233,10 +237,10 @@ def conv_reference(
     x, w, bias=None, *, stride=1, padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None, other=None
 ):  # fmt: skip
     """Same result as `conv1d`, `conv2d` and `conv3d`, in NumPy."""
-    dims, asked = w.ndim - 2, out
-    if "+" in getattr(numerics, "name", numerics):
+    dims, asked = getattr(w, "ndim", 4) - 2, out
+    if "+" in profiles.get(numerics).name:
         out, activation = kept(numerics, x, w, out, activation)
-    if not (activation in (None, "relu") and other is None):
+    if not is_plain(activation, other):
         settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         y = _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings, _real_values)
         return y if out is None else QTensor(y, asked)
@@ -255,9 +259,9 @@ def _real_values(plan):
 
 
 def _compute(dims, x, w, bias, out, numerics, activation, isa, other, settings):
-    if "+" in getattr(numerics, "name", numerics):
+    if "+" in profiles.get(numerics).name:
         out, activation = kept(numerics, x, w, out, activation)
-    if activation in (None, "relu") and other is None:
+    if is_plain(activation, other):
         return bind_convolution(dims, x, w, bias, out=out, numerics=numerics, isa=isa, activation=activation, **settings)(x.values)
     return _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings, lambda plan: _bind(plan)(plan.x.values))
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_array, as_integers, check_room
 from refquant.core.levels import check_level
 from refquant.core.wrap import wrap_int32
 from refquant.errors import ArgumentError, RangeError, ShapeError
@@ -13,7 +14,7 @@ __all__ = ["conv_integer", "conv_integer_reference"]
 
 
 def _zero(value, name, values, shape, place):
-    zero = np.asarray(value, np.int64)
+    zero = as_integers(value, name, place)
     if zero.ndim and zero.shape != shape:
         raise ShapeError(f"{place}: {name} has shape {zero.shape}; it must be a scalar{f' or {shape}' if shape else ''}")
     info = np.iinfo(values.dtype)
@@ -26,7 +27,7 @@ def _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups
     """Return (columns of codes (G, M, K), weights (G, OC/G, K), their zero points, the output's shape)."""
     place = "conv_integer"
     check_level(isa, place)
-    x, w = np.asarray(x), np.asarray(w)
+    x, w = as_array(x, "x", place), as_array(w, "w", place)
     for name, v in (("x", x), ("w", w)):
         if v.dtype not in (np.uint8, np.int8):
             raise ArgumentError(f"{place}: {name} has dtype {v.dtype} but must be uint8 or int8; convert the codes")
@@ -37,6 +38,8 @@ def _columns(x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups
     zx, zw = _zero(x_zero_point, "x_zero_point", x, (), place), _zero(w_zero_point, "w_zero_point", w, (w.shape[0],), place)
     stride, dilation = (sides(v, n, dims, place, least=1) for v, n in ((stride, "stride"), (dilation, "dilation")))
     padding = sides(padding, "padding", dims, place, least=0)
+    sides_padded = [n + 2 * p for n, p in zip(x.shape[2:], padding)]
+    check_room((*x.shape[:2], *sides_padded), "the padded input", place)
     padded = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)], constant_values=int(zx))
     out = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(padded.shape[2:], w.shape[2:], stride, dilation)]
     if min(out) < 1:

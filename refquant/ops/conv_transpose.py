@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import check_room
 from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.layout import empty_channels_last
 from refquant.core.qparams import QParams
@@ -124,6 +125,7 @@ def _geometry(dims, x_shape, w_shape, stride, padding, output_padding, dilation,
     out = tuple(f - 2 * p for f, p in zip(full, padding))
     if min(out) < 1 or min(w_shape[2:]) < 1 or min(x_shape[2:]) < 1:
         raise ShapeError(f"{place}: x {x_shape} and w {w_shape} give an output of sides {out}; enlarge the input or reduce its padding")
+    check_room((x_shape[0], max(w_shape[0], w_shape[1] * groups), *(f + d * (k - 1) for f, d, k in zip(full, dilation, w_shape[2:]))), "the input with zeros between", place)
     return _Geometry(stride, padding, dilation, full, out)
 
 
@@ -308,6 +310,6 @@ def conv_transpose_reference(
     x, w, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1, out=None, numerics="fbgemm", activation=None, isa=None
 ):  # fmt: skip
     """Same result as `conv_transpose1d`, `conv_transpose2d` and `conv_transpose3d`, in NumPy."""
-    plan = _plan(w.ndim - 2, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa)
+    plan = _plan(getattr(w, "ndim", 4) - 2, x, w, bias, stride, padding, output_padding, dilation, groups, out, numerics, activation, isa)
     acc = _accumulate(plan)
     return QTensor(_with_tail(plan, lambda stage: _finish(acc, plan._replace(epilogue=stage), apply_epilogue)), out)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_array, as_real
 from refquant.errors import ArgumentError, RangeError, ShapeError
 from refquant.ops.arguments import check_eight_bit, check_qtensor
 from refquant.ops.dequantize import dequantize
@@ -20,7 +21,7 @@ def _table(q, name, ndim, place):
 
 
 def _rows(ids, name, rows, shape, place):
-    ids = np.asarray(ids)
+    ids = as_array(ids, name, place)
     if ids.dtype.kind not in "iu" or ids.ndim != 2 or (shape and ids.shape != shape):
         raise ArgumentError(f"{place}: {name} is {ids.dtype} {ids.shape} but must be integers of shape {shape or '(B, S)'}")
     if ids.size and not 0 <= ids.min() <= ids.max() < rows:
@@ -89,6 +90,7 @@ def embed_layer_norm(input_ids, word, position, gamma, beta, segment_ids=None, s
     if ids.shape[1] > len(position.values):
         raise ShapeError(f"{place}: input_ids has {ids.shape[1]} positions but position has {len(position.values)} rows")
     profile.check_offered("embed_layer_norm")
+    epsilon = as_real(epsilon, "epsilon", place)
     real = {name: dequantize(q, numerics=profile) for name, q in everything.items()}
     v = real["word"][ids] + real["position"][None, : ids.shape[1]]
     if segment is not None:

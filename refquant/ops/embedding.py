@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_array, as_integers, as_reals
 from refquant.core.embedding import QuantizedEmbedding, pack_embedding
 from refquant.core.fma import fma32
 from refquant.core.rounding import Round, round_real
@@ -47,7 +48,7 @@ def quantize_embedding(weight, bits=8):
     """
     place = "quantize_embedding"
     choose(place, "bits", bits, _BITS)
-    weight = np.asarray(weight, np.float32)
+    weight = as_reals(weight, "weight", place)
     if weight.ndim != 2 or not weight.shape[1]:
         raise ShapeError(f"{place}: weight has shape {weight.shape} but must be (rows, columns) with columns")
     if bits < 8 and weight.shape[1] % (8 // bits):
@@ -120,11 +121,11 @@ def embedding_bag(table, indices, offsets=None, *, per_sample_weights=None, incl
     form = profile.section("embedding", "embedding_bag")
     if not isinstance(table, tuple) or len(table) != len(QuantizedEmbedding._fields):
         raise ArgumentError(f"{place}: table must be a QuantizedEmbedding, not {type(table).__name__}; make it with quantize_embedding")
-    table = QuantizedEmbedding(*table)
+    table = _checked_table(QuantizedEmbedding(*table), place)
     indices, bounds = _bags(table, indices, offsets, include_last_offset, place)
     scale, bias = table.scale[indices], table.bias[indices]
     if per_sample_weights is not None:
-        weights = np.asarray(per_sample_weights, _F)
+        weights = as_reals(per_sample_weights, "per_sample_weights", place)
         if weights.shape != indices.shape:
             raise ShapeError(f"{place}: per_sample_weights has shape {weights.shape} but indices {indices.shape}; give one for each")
         scale, bias = weights * scale, weights * bias
@@ -139,8 +140,17 @@ def embedding_bag(table, indices, offsets=None, *, per_sample_weights=None, incl
     return y
 
 
+def _checked_table(table, place):
+    codes, scale, bias = as_array(table.codes, "table.codes", place), as_reals(table.scale, "table.scale", place), as_reals(table.bias, "table.bias", place)
+    choose(place, "table.bits", table.bits, _BITS)
+    if codes.dtype != np.uint8 or codes.ndim != 2 or not scale.shape == bias.shape == codes.shape[:1]:
+        shapes = f"codes {codes.dtype} {codes.shape}, scale {scale.shape}, bias {bias.shape}"
+        raise ShapeError(f"{place}: table has {shapes}; codes must be uint8 (rows, columns), and each row must have a scale and a bias; make it with quantize_embedding")
+    return QuantizedEmbedding(codes, scale, bias, table.bits)
+
+
 def _bags(table, indices, offsets, include_last_offset, place):
-    indices = np.asarray(indices)
+    indices = as_array(indices, "indices", place)
     if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
         raise ShapeError(f"{place}: indices are {indices.dtype} {indices.shape} but must be a vector of integers")
     indices = indices.astype(np.int64)
@@ -150,9 +160,11 @@ def _bags(table, indices, offsets, include_last_offset, place):
         raise RangeError(f"{place}: indices[{bad[0]}]={indices[bad[0]]} but the table has {rows} rows; choose 0 … {rows - 1}")
     if offsets is None:
         return indices, np.arange(indices.size + 1)
-    bounds = np.asarray(offsets, np.int64)
+    bounds = as_integers(offsets, "offsets", place)
+    if bounds.ndim != 1:
+        raise ShapeError(f"{place}: offsets have shape {bounds.shape} but must be a vector, one a bag; flatten them")
     if not include_last_offset:
         bounds = np.append(bounds, indices.size)
-    if bounds.ndim != 1 or not bounds.size or bounds[0] != 0 or bounds[-1] != indices.size or (np.diff(bounds) < 0).any():
+    if not bounds.size or bounds[0] != 0 or bounds[-1] != indices.size or (np.diff(bounds) < 0).any():
         raise RangeError(f"{place}: offsets {bounds.tolist()[:8]} must begin with 0, never fall, and end at {indices.size}, the number of indices")
     return indices, bounds

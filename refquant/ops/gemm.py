@@ -1,10 +1,9 @@
 """gemm: a scaled matrix product with an addend of any shape."""
 
-import math
-
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_array, as_real
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError, ShapeError
@@ -29,7 +28,7 @@ def _turned(q, name, place):
 def _addend(c, shape, place):
     if c is None:
         return None
-    c = np.asarray(c)
+    c = as_array(c, "c", place)
     if c.dtype != np.int32:
         raise ArgumentError(f"{place}: c has dtype {c.dtype} but must be int32, in units of alpha * a.scale * b.scale")
     if broadcast_shape(place, c=c, product=shape) != shape:
@@ -46,8 +45,9 @@ def scaled_product(a, b, c=None, *, alpha=1.0, transpose_a=False, transpose_b=Fa
     check_factors(a, b, place)
     if a.ndim != 2 or b.ndim != 2:
         raise ShapeError(f"{place}: a {a.shape} and b {b.shape} must be matrices; of stacks of them take matmul")
-    if not math.isfinite(np.float32(alpha)):
-        raise RangeError(f"{place}: alpha={alpha!r} must be a finite number")
+    alpha = as_real(alpha, "alpha", place)
+    if abs(alpha) > np.finfo(np.float32).max:
+        raise RangeError(f"{place}: alpha={alpha!r} must be finite as a float32; choose a smaller one")
     if out is not None:
         check_out(out, place)
     shape = (a.shape[0], b.shape[1])

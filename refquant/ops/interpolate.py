@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_real, check_room
 from refquant.core.epilogue import to_int32
 from refquant.core.fma import fma32
 from refquant.core.layout import is_packed_channels_last, to_channels_last
@@ -198,9 +199,15 @@ def _sizes(x, size, scale_factor, place):
     if (size is None) == (scale_factor is None):
         raise ArgumentError(f"{place}: size={size} and scale_factor={scale_factor}; give one of them")
     if size is not None:
-        return sides(size, "size", 2, place, least=1), (None, None)
-    factors = tuple(float(f) for f in np.broadcast_to(np.asarray(scale_factor, np.float64), (2,)))
+        wanted = sides(size, "size", 2, place, least=1)
+        check_room((*x.shape[:2], *wanted), "the output", place)
+        return wanted, (None, None)
+    given = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
+    if len(given) != 2:
+        raise ArgumentError(f"{place}: scale_factor={scale_factor!r} must be one number or two of them")
+    factors = tuple(as_real(f, "scale_factor", place) for f in given)
     wanted = tuple(int(round_real(np.float64(n * f), Round.FLOOR)) for n, f in zip(x.shape[2:], factors))
     if min(wanted) < 1:
         raise RangeError(f"{place}: scale_factor={scale_factor} makes {wanted} of {x.shape[2:]}; no side may vanish")
+    check_room((*x.shape[:2], *wanted), "the output", place)
     return wanted, factors

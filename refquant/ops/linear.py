@@ -20,8 +20,8 @@ from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, ch
 from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
-from refquant.ops.post_operations import post_operations
 from refquant.ops.pack_weights import as_qtensor, bias_key, is_reusable, pack_weights
+from refquant.ops.post_operations import is_plain, post_operations
 from refquant.ops.range_stage import range_stage, raw_codes
 
 __all__ = ["linear", "linear_reference", "bind_linear"]
@@ -159,9 +159,9 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa
     [32258, 255]
     """
     asked = out
-    if "+" in getattr(numerics, "name", numerics):
+    if "+" in profiles.get(numerics).name:
         out, activation = kept(numerics, x, w, out, activation)
-    if activation in (None, "relu") and other is None:
+    if is_plain(activation, other):
         y = bind_linear(x, w, bias, out=out, numerics=numerics, activation=activation, isa=isa)(x.values)
     else:
         y = _with_post(x, w, bias, out, numerics, activation, isa, other, lambda plan: _bind(plan)(plan.x.values))
@@ -179,9 +179,9 @@ def _with_post(x, w, bias, out, numerics, activation, isa, other, real_values):
 def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None, other=None):
     """Same result as `linear`, in NumPy."""
     asked = out
-    if "+" in getattr(numerics, "name", numerics):
+    if "+" in profiles.get(numerics).name:
         out, activation = kept(numerics, x, w, out, activation)
-    if not (activation in (None, "relu") and other is None):
+    if not is_plain(activation, other):
         stage = lambda plan: apply_epilogue(_accumulate(plan, plan.x.values), plan.epilogue, plan.dtype)  # noqa: E731
         y = _with_post(x, w, bias, out, numerics, activation, isa, other, stage)
         return y if out is None else QTensor(y, asked)

@@ -4,6 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
+from refquant.core.arguments import as_array
 from refquant.core.choose_qparams import check_range
 from refquant.core.qtensor import QTensor
 from refquant.errors import ShapeError, UnsupportedError, choose
@@ -106,7 +107,10 @@ def linear_dynamic_reference(x, w, bias=None, *, numerics="fbgemm", activation=N
 
 
 def _conv_dynamic(conv, x, w, bias, numerics, reduce_range, isa, geometry):
-    op = f"conv{np.ndim(x) - 2}d_dynamic"
+    x = as_array(x, "x", "conv_dynamic")
+    if not 3 <= x.ndim <= 5:
+        raise ShapeError(f"conv_dynamic: x has shape {x.shape} but must be (N, C, W), (N, C, H, W) or (N, C, D, H, W)")
+    op = f"conv{x.ndim - 2}d_dynamic"
     profile = profiles.get(numerics)
     profile = profile.on(isa, f"{op}[{profile.name}]")
     profile.section("dynamic", op)

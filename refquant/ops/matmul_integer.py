@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from refquant.core.arguments import as_array, as_integers
 from refquant.core.levels import check_level
 from refquant.core.wrap import saturate_int16, wrap_int32
 from refquant.errors import ArgumentError, RangeError, ShapeError
@@ -17,16 +18,15 @@ __all__ = ["matmul_integer", "matmul_integer_reference"]
 def _plan(a, b, a_zero_point, b_zero_point, isa):
     place = "matmul_integer"
     check_level(isa, place)
-    a = np.asarray(a)
+    a = as_array(a, "a", place)
     packed = b if isinstance(b, PackedWeights) else None
-    values = b.values if packed is not None else np.asarray(b)
+    values = b.values if packed is not None else as_array(b, "b", place)
     for name, v in (("a", a), ("b", values)):
         if v.dtype not in (np.uint8, np.int8):
             raise ArgumentError(f"{place}: {name} has dtype {v.dtype} but must be uint8 or int8; convert the codes")
     if values.ndim != 2 or a.ndim < 1 or a.shape[-1] != values.shape[0]:
         raise ShapeError(f"{place}: a has shape {a.shape} and b {values.shape}; a must be (..., K) and b (K, N)")
-    a_zero = np.asarray(a_zero_point, np.int64)
-    b_zero = np.asarray(b_zero_point, np.int64)
+    a_zero, b_zero = as_integers(a_zero_point, "a_zero_point", place), as_integers(b_zero_point, "b_zero_point", place)
     if a_zero.ndim or b_zero.ndim > 1 or (b_zero.ndim and b_zero.shape != (values.shape[1],)):
         raise ShapeError(f"{place}: a_zero_point must be a scalar and b_zero_point a scalar or ({values.shape[1]},), not {a_zero.shape} and {b_zero.shape}")
     for name, zero, v in (("a_zero_point", a_zero, a), ("b_zero_point", b_zero, values)):

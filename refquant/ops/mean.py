@@ -3,14 +3,15 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_integers
 from refquant.core.epilogue import to_int32
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
-from refquant.errors import ArgumentError, ShapeError, UnsupportedError
+from refquant.errors import ShapeError, UnsupportedError
 from refquant.numerics.fixed_forms import FixedMeanForm
 from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.arguments import axis_of, check_eight_bit, check_out, check_qtensor
 from refquant.ops.by_reals import mean_of_reals, through_reals
 from refquant.ops.dequantize import dequantize
 from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
@@ -68,21 +69,22 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
     place = f"mean[{profile.name}]"
     form = profile.section("mean", "mean")
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
-    axes = sorted({d % x.ndim if x.ndim and -x.ndim <= d < x.ndim else _outside(d, x, place) for d in np.atleast_1d(dim).tolist()})
+    axes = sorted({axis_of(d, x.ndim, place) for d in (dim if isinstance(dim, (tuple, list)) else np.ravel(as_integers(dim, "dim", place)))})
     count = int(np.prod([x.shape[d] for d in axes]))
     if not axes or not count:
         raise ShapeError(f"{place}: dim={dim} of x {x.shape} holds no elements; a mean needs one at least")
-    q, own = x.qparams, out is not None and check_out(out, place) != x.qparams
+    q = x.qparams
+    own, out = out is not None and check_out(out, place) != q, q if out is None else out
     if isinstance(form, RealsForm):
-        y = through_reals(x, out or q, profile, lambda real: mean_of_reals(form, real, axes, place)).values
-        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)), out or q)
+        y = through_reals(x, out, profile, lambda real: mean_of_reals(form, real, axes, place)).values
+        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)), out)
     if isinstance(form, FixedMeanForm):
-        return QTensor(_shaped(_fixed(form, x, out or q, axes, count), x, axes, keepdim), out or q)
+        return QTensor(_shaped(_fixed(form, x, out, axes, count), x, axes, keepdim), out)
     if isinstance(form, RangeForm):
         total = x.values.sum(tuple(axes), keepdims=True, dtype=np.int64)
         # A matrix's mean stays by itself, between a subtraction and a quantization.
-        y = range_mean(form, q, out or q, total, np.array(count)) if x.ndim > 2 else range_reduced(profile.quantize, q, out or q, total, np.array(count))
-        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)).astype((out or q).storage), out or q)
+        y = range_mean(form, q, out, total, np.array(count)) if x.ndim > 2 else range_reduced(profile.quantize, q, out, total, np.array(count))
+        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)).astype(out.storage), out)
     if own:
         raise UnsupportedError(f"{place}: {profile.engine} averages into the parameters of its input; leave out=None and requantize afterwards")
     total = x.values.sum(tuple(axes), keepdims=keepdim, dtype=np.int64)
@@ -129,7 +131,3 @@ def _fixed(form, x, out, axes, count):
     else:
         codes = {"centred": mean_centred, "float": mean_float}[formula](x.qparams, out, total, np.array([count]))
     return saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
-
-
-def _outside(d, x, place):
-    raise ArgumentError(f"{place}: dim={d} but x has {x.ndim} dimensions; choose {-x.ndim} … {x.ndim - 1}")

@@ -4,6 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
+from refquant.core.arguments import as_integers, as_real, as_reals
 from refquant.core.fma import fma32
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
@@ -86,11 +87,11 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5, *, out, nu
     array([[115, 124, 132, 141]], dtype=uint8)
     """
     form, place = _plan(x, out, numerics, "layer_norm")
-    wanted = tuple(np.atleast_1d(np.asarray(normalized_shape)).tolist())
+    wanted, eps = tuple(np.ravel(as_integers(normalized_shape, "normalized_shape", place)).tolist()), as_real(eps, "eps", place)
     if not wanted or x.shape[x.ndim - len(wanted) :] != wanted:
         raise ShapeError(f"{place}: x has shape {x.shape} but normalized_shape is {wanted}; it must be the last axes of x")
     count = int(np.prod(wanted))
-    weight, bias = (None if v is None else np.asarray(v, _F).reshape(-1) for v in (weight, bias))
+    weight, bias = (None if v is None else as_reals(v, name, place).reshape(-1) for name, v in (("weight", weight), ("bias", bias)))
     gamma, beta = vector_of(weight, "weight", count, place, 1), vector_of(bias, "bias", count, place, 0)
     rows = np.ascontiguousarray(x.values).reshape(-1, count).astype(np.int64)
     if not rows.size:
@@ -149,7 +150,7 @@ def _group_norm(x, num_groups, weight, bias, eps, out, numerics, op):
     if x.ndim < 3:
         raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, …) with at least 3 axes")
     size = x.shape[1]
-    (groups,) = sides(num_groups, "num_groups", 1, place, least=1)
+    (groups,), eps = sides(num_groups, "num_groups", 1, place, least=1), as_real(eps, "eps", place)
     if size % groups:
         raise ShapeError(f"{place}: x has {size} channels but num_groups={groups}, which must divide them")
     gamma, beta = vector_of(weight, "weight", size, place, 1), vector_of(bias, "bias", size, place, 0)

@@ -3,8 +3,9 @@
 import numpy as np
 
 from refquant.core import epilogue as E
+from refquant.core.arguments import as_array
 from refquant.core.rounding import Round, round_real
-from refquant.errors import ArgumentError, ShapeError, choose
+from refquant.errors import ArgumentError, RangeError, ShapeError, choose
 
 __all__ = ["output_stage", "real_stage", "check_bias", "integer_bias", "quantized_multiplier", "inverse_of_inverse"]
 
@@ -15,10 +16,14 @@ def check_bias(bias, channels, place):
     """Return the bias as a float32 or int32 vector of `channels` entries, or None."""
     if bias is None:
         return None
-    bias = np.asarray(bias)
+    bias = as_array(bias, "bias", place)
     if bias.dtype.kind == "f":
-        bias = bias.astype(np.float32)
+        with np.errstate(over="ignore"):
+            bias = bias.astype(np.float32)
     elif bias.dtype.kind in "iu":
+        low, high = (int(bias.min()), int(bias.max())) if bias.size else (0, 0)
+        if low < -(2**31) or high >= 2**31:
+            raise RangeError(f"{place}: bias spans [{low}, {high}] but must be int32, in units of x.scale * w.scale; clamp it, or give it in float32")
         bias = bias.astype(np.int32)
     else:
         raise ArgumentError(f"{place}: bias has dtype {bias.dtype}; give float32 (real units) or int32 (units of x.scale * w.scale)")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_array, as_integer
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError
@@ -97,7 +98,8 @@ def pack_weights(w, *, groups=1, transposed=False):
     if isinstance(w, PackedWeights):
         return w
     qparams = w.qparams if isinstance(w, QTensor) else None
-    values = w.values if isinstance(w, QTensor) else np.asarray(w)
+    values = w.values if isinstance(w, QTensor) else as_array(w, "w", "pack_weights")
+    groups = as_integer(groups, "groups", "pack_weights", least=1)
     if values.dtype not in (np.uint8, np.int8):
         raise ArgumentError(f"pack_weights: w has dtype {values.dtype} but kernels take int8 or uint8; convert the codes")
     if values.ndim < 2:

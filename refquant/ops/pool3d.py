@@ -6,21 +6,22 @@ from functools import reduce
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import check_room
 from refquant.core.epilogue import to_int32
 from refquant.core.fma import fma32
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
-from refquant.errors import RangeError, ShapeError, UnsupportedError
+from refquant.errors import ShapeError, UnsupportedError
 from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm, SummedPoolForm
-from refquant.ops.arguments import check_eight_bit, check_qtensor, sides
+from refquant.ops.arguments import check_eight_bit, check_qtensor, divisor_of, sides
 from refquant.ops.by_reals import adaptive_pool_of_reals, in_format_of, pool_of_reals, through_reals
 from refquant.ops.max_pool import max_pool2d
 from refquant.ops.mean import mean
 from refquant.ops.range_elementwise import range_mean
 from refquant.ops.real.box_sum import box_sum
-from refquant.ops.windows import adaptive_bounds, pool_axis
+from refquant.ops.windows import adaptive_bounds, check_windows, pool_axis
 
 __all__ = ["avg_pool3d", "adaptive_avg_pool3d", "max_pool3d", "max_pool1d"]
 
@@ -109,12 +110,10 @@ def avg_pool3d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_in
     axes = _axes(x, kernel_size, stride, padding, 1, ceil_mode, place)
     bounds = [axis[:2] for axis in axes]
     divisor = _product([padded if count_include_pad else end - start for start, end, padded, _ in axes])
-    if divisor_override is not None:
-        if divisor_override == 0:
-            raise RangeError(f"{place}: divisor_override=0 must not be zero; leave it out to divide by the box's size")
-        divisor = np.full_like(divisor, divisor_override)
+    own = divisor_of(divisor_override, place)
+    divisor = divisor if own is None else np.full_like(divisor, own)
     if isinstance(form, SummedPoolForm):
-        if count_include_pad and divisor_override is None:
+        if count_include_pad and own is None:
             divisor = np.full_like(divisor, math.prod(sides(kernel_size, "kernel_size", 3, place, least=1)))
         whole = all(len(start) == 1 and not start[0] and end[0] == n == k for (start, end), n, k in zip(bounds, x.shape[2:], sides(kernel_size, "kernel_size", 3, place, least=1)))
         return _summed(form, x, bounds, divisor, whole)
@@ -144,6 +143,7 @@ def _axes(x, kernel_size, stride, padding, dilation, ceil_mode, place):
     kernel = sides(kernel_size, "kernel_size", 3, place, least=1)
     stride = kernel if stride is None else sides(stride, "stride", 3, place, least=1)
     padding, dilation = sides(padding, "padding", 3, place, least=0), sides(dilation, "dilation", 3, place, least=1)
+    check_windows(x.shape, kernel, stride, padding, place)
     return [pool_axis(n, k, s, p, d, ceil_mode, place) for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation)]
 
 
@@ -184,6 +184,7 @@ def adaptive_avg_pool3d(x, output_size, *, numerics="fbgemm"):
     if 0 in x.shape[2:]:
         raise ShapeError(f"{place}: x has shape {x.shape}; its depth, height and width must not be 0")
     size = sides(output_size, "output_size", 3, place, least=1)
+    check_room((*x.shape[:2], *size), "the output", place)
     if isinstance(form, (SummedPoolForm, RangeForm)) and size != (1, 1, 1):
         raise UnsupportedError(f"{place}: output_size={output_size} but {profile.engine} pools globally only; use output_size=1")
     if isinstance(form, SummedPoolForm):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refquant.core.arguments import as_array, as_real
 from refquant.core.epilogue import DST_DIV, code_of_real
 from refquant.core.fma import fma32
 from refquant.core.onednn_eltwise import onednn_gelu, onednn_swish
@@ -12,7 +13,7 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError, choose
 from refquant.ops.output_stage import inverse_of_inverse
 
-__all__ = ["POST_OPERATIONS", "PostOperations", "post_operations"]
+__all__ = ["POST_OPERATIONS", "PostOperations", "is_plain", "post_operations"]
 
 _F = np.float32
 
@@ -98,6 +99,11 @@ class PostOperations(NamedTuple):
         return y
 
 
+def is_plain(activation, other):
+    """Whether nothing but a ReLU follows a product, or nothing at all."""
+    return other is None and (activation is None or (isinstance(activation, str) and activation == "relu"))
+
+
 def post_operations(profile, op, activation, other, shape, real=False):
     """Check what is asked for after a product and return it, or None where there is nothing but a ReLU.
 
@@ -121,7 +127,7 @@ def post_operations(profile, op, activation, other, shape, real=False):
         The engine has no such post-operation, or its float32 results rest on approximations of its own.
     """
     place = f"{op}[{profile.name}]"
-    name, *parameters = activation if isinstance(activation, (tuple, list)) else (activation,)
+    name, *parameters = activation if isinstance(activation, (tuple, list)) and activation else (activation,)
     if other is None and name in (None, "relu") and not parameters:
         return None
     function, most, libm = POST_OPERATIONS["relu" if name is None else choose(place, "activation", name, [None, *POST_OPERATIONS])]
@@ -131,6 +137,7 @@ def post_operations(profile, op, activation, other, shape, real=False):
     form = profile.section("post", op)
     if len(parameters) > most:
         raise ArgumentError(f"{place}: activation={activation!r} has {len(parameters)} parameters but {name} takes {most}; leave the rest out")
+    parameters = [as_real(p, f"activation's parameter {i}", place, finite=False) for i, p in enumerate(parameters)]
     if real and libm:
         raise UnsupportedError(f"{place}: float32 results of {name} have last bits of the engine's own approximation, which is not known; give out")
     if op not in ("linear", "conv2d"):
@@ -144,7 +151,7 @@ def post_operations(profile, op, activation, other, shape, real=False):
             raise ArgumentError(f"{place}: other is quantized per channel but must be per tensor; quantize it with a scalar scale")
         scale = inverse_of_inverse(_F(p.scale)) if form.other_scale == "reciprocals" else _F(p.scale)
     elif other is not None:
-        other = np.asarray(other)
+        other = as_array(other, "other", place)
         if other.dtype != np.float32:
             raise ArgumentError(f"{place}: other has dtype {other.dtype} but must be a QTensor or float32; convert it")
     if other is not None and other.shape != tuple(shape):

@@ -4,6 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import code_of_nan, quantize_real, reciprocal
+from refquant.core.arguments import as_array
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
@@ -21,7 +22,7 @@ __all__ = ["quantize", "quantize_reference"]
 
 def real_array(x, place):
     """Return `x` as float32, or say why not."""
-    x = np.asarray(x)
+    x = as_array(x, "x", place)
     if x.dtype.kind != "f":
         raise ArgumentError(f"{place}: x has dtype {x.dtype} but must be real numbers; convert with x.astype(np.float32)")
     with np.errstate(over="ignore"):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_array
 from refquant.core.epilogue import apply_epilogue, gemmlowp_multiply, half_up_multiply, to_int32
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qparams import QParams
@@ -112,7 +113,7 @@ def _stage(acc, x, w, bias, out, numerics, activation, kind):
     profile = profiles.get(numerics)
     place = f"requantize_sums[{profile.name}]"
     choose(place, "kind", kind, ("linear", "conv"))
-    acc = np.asarray(acc)
+    acc = as_array(acc, "acc", place)
     if acc.dtype != np.int32 or acc.ndim < 1:
         raise ArgumentError(f"{place}: acc is {acc.dtype} {acc.shape} but must be int32 with channels on its last axis; take what matmul_integer returns")
     for name, q in (("x", x), ("w", w)):

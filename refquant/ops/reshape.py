@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refquant.core.arguments import as_integer
 from refquant.core.qtensor import QTensor
 from refquant.errors import ShapeError
 from refquant.ops.arguments import check_qtensor
@@ -22,8 +23,8 @@ def reshape(x, shape):
     check_qtensor(x, "x", "reshape")
     try:
         return QTensor(np.reshape(x.values, shape), x.qparams)
-    except ValueError:
-        raise ShapeError(f"reshape: x has shape {x.shape} ({x.size} elements), which cannot become {shape}") from None
+    except (TypeError, ValueError):
+        raise ShapeError(f"reshape: x has shape {x.shape} ({x.size} elements), which cannot become {shape}; give a tuple of integers, one of which may be -1") from None
 
 
 def flatten(x, start_dim=1):
@@ -36,7 +37,7 @@ def flatten(x, start_dim=1):
     (2, 12)
     """
     check_qtensor(x, "x", "flatten")
-    if not 0 <= start_dim <= x.ndim:
+    if not 0 <= as_integer(start_dim, "start_dim", "flatten") <= x.ndim:
         raise ShapeError(f"flatten: start_dim={start_dim} but x has shape {x.shape}; choose 0 … {x.ndim}")
     merged = int(np.prod(x.shape[start_dim:], dtype=np.int64))
     return reshape(x, (*x.shape[:start_dim], merged))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_real
 from refquant.core.epilogue import to_int32
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
@@ -24,9 +25,7 @@ def _plan(x, number, numerics, activation, op):
     choose(place, "activation", activation, [None, "relu"])
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
     form = profile.section("scalar", op)
-    if not np.isfinite(number):
-        raise RangeError(f"{place}: {number} must be finite; PyTorch's answer is not defined there")
-    return form, place
+    return form, place, as_real(number, "number", place)
 
 
 def add_scalar(x, number, *, numerics="fbgemm", activation=None):
@@ -66,7 +65,7 @@ def add_scalar(x, number, *, numerics="fbgemm", activation=None):
     >>> add_scalar(x, 60.0).values, add_scalar(x, 60.0).qparams.scale
     (array([ 19, 255], dtype=uint8), 0.5392156862745098)
     """
-    form, place = _plan(x, number, numerics, activation, "add_scalar")
+    form, place, number = _plan(x, number, numerics, activation, "add_scalar")
     q, kind = x.qparams, x.qparams._type
     steps = round_real(np.float64(number) / q.scale, Round.HALF_EVEN)
     if not abs(steps) < _INT32:
@@ -124,11 +123,11 @@ def mul_scalar(x, number, *, numerics="fbgemm", activation=None):
     >>> mul_scalar(x, -3.0).values, mul_scalar(x, -3.0).qparams.zero_point
     (array([255,   0], dtype=uint8), 155)
     """
-    _plan(x, number, numerics, activation, "mul_scalar")
+    _, _, number = _plan(x, number, numerics, activation, "mul_scalar")
     q, kind = x.qparams, x.qparams._type
     if number == 0:
         return QTensor(np.zeros_like(x.values), QParams(1.0, 0, q.dtype))
-    scale = abs(float(number)) * q.scale
+    scale = abs(number) * q.scale
     if number > 0:
         y = QTensor(x.values, QParams(scale, q.zero_point, q.dtype))
     else:

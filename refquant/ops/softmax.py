@@ -11,9 +11,9 @@ from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
 from refquant.core.sleef import sleef_exp
 from refquant.core.wrap import saturate
-from refquant.errors import ArgumentError, ShapeError, UnsupportedError
+from refquant.errors import ShapeError, UnsupportedError
 from refquant.numerics.range_forms import RangeForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.arguments import axis_of, check_eight_bit, check_out, check_qtensor
 from refquant.ops.dequantize import dequantize
 from refquant.ops.fixed_softmax import softmax_by_gemmlowp, softmax_by_table
 from refquant.ops.quantize import quantize
@@ -129,12 +129,10 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
     place = f"softmax[{profile.name}]"
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
     form = profile.section("softmax", "softmax")
-    out = check_out(out or QParams(1 / 256, x.qparams._type.qmin, x.dtype), place)
-    if not -x.ndim <= dim < x.ndim:
-        raise ArgumentError(f"{place}: dim={dim} but x has {x.ndim} dimensions; choose {-x.ndim} … {x.ndim - 1}")
+    out = check_out(QParams(1 / 256, x.qparams._type.qmin, x.dtype) if out is None else out, place)
+    dim = axis_of(dim, x.ndim, place)
     if not x.size:
         raise ShapeError(f"{place}: x has shape {x.shape}; it must not be empty")
-    dim %= x.ndim
     n, inner = x.shape[dim], int(np.prod(x.shape[dim + 1 :]))
     codes = np.ascontiguousarray(x.values).reshape(-1, n, inner)
     if isinstance(form, RangeForm):

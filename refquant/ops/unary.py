@@ -4,6 +4,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
+from refquant.core.arguments import as_real
 from refquant.core.eigen import eigen_elu
 from refquant.core.glibc import glibc_exp
 from refquant.core.layout import is_channels_last
@@ -200,17 +201,17 @@ def sigmoid(x, *, out=None, numerics="fbgemm", threads=1):
     >>> sigmoid(rq.QTensor(np.array([0, 128, 255], np.uint8), rq.QParams(0.05, 128, "uint8"))).values
     array([  0, 128, 255], dtype=uint8)
     """
-    return _unary("sigmoid", x, out or _fixed(x, 1 / 256, "sigmoid"), numerics, threads)
+    return _unary("sigmoid", x, _fixed(x, 1 / 256, "sigmoid") if out is None else out, numerics, threads)
 
 
 def tanh(x, *, out=None, numerics="fbgemm", threads=1):
     """Apply the hyperbolic tangent; PyTorch's output parameters are (2/256, the middle of the dtype). See `sigmoid`."""
-    return _unary("tanh", x, out or _fixed(x, 2 / 256, "tanh"), numerics, threads)
+    return _unary("tanh", x, _fixed(x, 2 / 256, "tanh") if out is None else out, numerics, threads)
 
 
 def hardsigmoid(x, *, out=None, numerics="fbgemm", threads=1):
     """Apply ``min(max(x + 3, 0), 6) / 6``; bit-exact. See `sigmoid`."""
-    return _unary("hardsigmoid", x, out or _fixed(x, 1 / 256, "hardsigmoid"), numerics, threads)
+    return _unary("hardsigmoid", x, _fixed(x, 1 / 256, "hardsigmoid") if out is None else out, numerics, threads)
 
 
 def hardswish(x, *, out, numerics="fbgemm", threads=1):
@@ -220,31 +221,30 @@ def hardswish(x, *, out, numerics="fbgemm", threads=1):
 
 def elu(x, alpha=1.0, *, out, numerics="fbgemm", threads=1):
     """Apply ``x`` where it is positive, else ``alpha * (exp(x) - 1)``. See `sigmoid`."""
-    return _unary("elu", x, out, numerics, threads, alpha)
+    return _unary("elu", x, out, numerics, threads, as_real(alpha, "alpha", "elu"))
 
 
 def celu(x, alpha=1.0, *, out, numerics="fbgemm", threads=1):
     """Apply ``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``, the quotient as a product with ``f(1 / alpha)``. See `sigmoid`."""
-    if not np.isfinite(alpha) or alpha == 0:
-        raise RangeError(f"celu: alpha={alpha} must be finite and not 0")
-    return _unary("celu", x, out, numerics, threads, float(alpha))
+    alpha = as_real(alpha, "alpha", "celu")
+    if alpha == 0:
+        raise RangeError(f"celu: alpha={alpha} must not be 0, by which it divides; choose another")
+    return _unary("celu", x, out, numerics, threads, alpha)
 
 
 def threshold(x, threshold, value, *, numerics="fbgemm", threads=1):
     """Apply ``x`` where it exceeds `threshold`, else `value`, with the parameters of `x`; bit-exact. See `sigmoid`."""
     check_qtensor(x, "x", "threshold")
-    for name, number in (("threshold", threshold), ("value", value)):
-        if np.isnan(number):
-            raise RangeError(f"threshold: {name}={number} must be a number")
-    return _unary("threshold", x, x.qparams, numerics, threads, (threshold, value))
+    numbers = tuple(as_real(number, name, "threshold", finite=False) for name, number in (("threshold", threshold), ("value", value)))
+    return _unary("threshold", x, x.qparams, numerics, threads, numbers)
 
 
 def leaky_relu(x, negative_slope=0.01, *, out, numerics="fbgemm", threads=1):
     """Apply ``x`` where it is positive, else ``negative_slope * x``; bit-exact. See `sigmoid`."""
-    return _unary("leaky_relu", x, out, numerics, threads, negative_slope)
+    return _unary("leaky_relu", x, out, numerics, threads, as_real(negative_slope, "negative_slope", "leaky_relu"))
 
 
 def gelu(x, *, out=None, numerics="fbgemm", threads=1):
     """Apply ``x/2 * (1 + erf(x / sqrt(2)))``; PyTorch keeps the input's parameters. See `sigmoid`."""
     check_qtensor(x, "x", "gelu")
-    return _unary("gelu", x, out or x.qparams, numerics, threads)
+    return _unary("gelu", x, x.qparams if out is None else out, numerics, threads)

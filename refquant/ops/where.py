@@ -3,6 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_array
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError
 from refquant.numerics.range_forms import RangeForm
@@ -18,7 +19,7 @@ def chosen_codes(condition, x, y, *, out, numerics, convert=requantize):
     """Same as `where`, by the forms of any profile, whether its engine has such an operator or not."""
     profile = profiles.get(numerics)
     place = f"where[{profile.name}]"
-    condition = np.asarray(condition)
+    condition = as_array(condition, "condition", place)
     if condition.dtype != np.bool_:
         raise ArgumentError(f"{place}: condition has dtype {condition.dtype} but must be bool; compare, or convert it with condition.astype(bool)")
     for name, q in (("x", x), ("y", y)):

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refquant.core.arguments import check_room
 from refquant.errors import ShapeError
 from refquant.ops.arguments import sides
 
-__all__ = ["PoolGeometry", "pool_geometry", "pool_axis", "window_bounds", "adaptive_bounds"]
+__all__ = ["PoolGeometry", "pool_geometry", "check_windows", "pool_axis", "window_bounds", "adaptive_bounds"]
 
 
 class PoolGeometry(NamedTuple):
@@ -33,8 +34,15 @@ def pool_geometry(shape, kernel_size, stride, padding, dilation, ceil_mode, plac
     stride = kernel if stride is None else sides(stride, "stride", 2, place, least=1)
     padding = sides(padding, "padding", 2, place, least=0)
     dilation = sides(dilation, "dilation", 2, place, least=1)
+    check_windows(shape, kernel, stride, padding, place)
     out = tuple(len(pool_axis(*axis, ceil_mode, place)[0]) for axis in zip(shape[2:], kernel, stride, padding, dilation))
     return PoolGeometry(kernel, stride, padding, dilation, out)
+
+
+def check_windows(shape, kernel, stride, padding, place):
+    """Refuse windows, or so many of them, that no machine holds."""
+    check_room(kernel, "a window", place)
+    check_room((*shape[:2], *(max(n + 2 * p, 0) // s + 1 for n, s, p in zip(shape[2:], stride, padding))), "the output", place)
 
 
 def pool_axis(n, k, s, p, d, ceil_mode, place):

@@ -1,6 +1,8 @@
 """From a case to its problem."""
 
+from refquant.core.arguments import check_room
 from refquant.verify.case import Case
+from refquant.verify.case_outputs import elements_of
 from refquant.verify.draws import generator
 from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_unary
 from refquant.verify.image_data import build_interpolate, build_mean, build_pool3d
@@ -72,6 +74,11 @@ def build(case):
     -------
     Problem
 
+    Raises
+    ------
+    RangeError
+        Data that this machine has not the memory for.
+
     Examples
     --------
     >>> problem = build("linear/fbgemm/m2k3n4/neartie/seed=0")
@@ -79,4 +86,6 @@ def build(case):
     ((2, 3), (4, 3), 'float32')
     """
     case = case if isinstance(case, Case) else Case.parse(case)
+    # Draws are made in 64 bits, by several arrays of that size.
+    check_room((elements_of(case),), "the data", f"case {case}", itemsize=32)
     return BUILDERS[case.op](case, generator(case))

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from refquant import numerics
-from refquant.errors import UnsupportedError
+from refquant.core.arguments import as_integer
+from refquant.errors import ArgumentError, UnsupportedError
 from refquant.numerics.variants import EXPLAINING
 from refquant.verify.build import build
 from refquant.verify.case import Case
@@ -167,7 +168,9 @@ def campaign(runner, op, *, outputs, seed=0, progress=None):
     >>> row.status, row.differing
     (<Status.EXACT: 'EXACT'>, 0)
     """
-    row, idle = Row(op, runner.name), 0
+    if not all(hasattr(runner, name) for name in ("name", "profile", "supports", "run")):
+        raise ArgumentError(f"campaign: runner is a {type(runner).__name__} but must be a Runner; make one of a function with refquant.verify.runner")
+    row, idle, outputs = Row(op, runner.name), 0, as_integer(outputs, "outputs", "campaign")
     for case in case_stream(op, runner.profile, seed=seed):
         if row.outputs >= outputs or idle >= _PATIENCE:
             return row

@@ -68,6 +68,9 @@ OPTIONS = (
     Option("broadcast", "an operand has length one along some axes"),
 )
 
+# No side of a shape, and no seed, has more.
+_DIGITS = 18
+
 _PRODUCT = {"k": 1, "s": 1, "p": 0, "d": 1, "g": 1}
 
 #: The letters of each operator's shape, and the value of those that may be left out; "-" joins the two halves.
@@ -161,7 +164,7 @@ class Case:
             choose(place, "option", option, OPTIONS)
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ArgumentError(f"{place}: seed={self.seed!r} must be a non-negative integer")
-        if not re.fullmatch(r"[\w*.+@-]+", self.profile):
+        if not isinstance(self.profile, str) or not re.fullmatch(r"[\w*.+@-]+", self.profile):
             raise ArgumentError(f"{place}: profile={self.profile!r} must be one word without slashes; name the profile so")
         object.__setattr__(self, "options", tuple(str(o) for o in OPTIONS if o in self.options))
         object.__setattr__(self, "shape", _complete(place, self.op, dict(self.shape)))
@@ -176,7 +179,7 @@ class Case:
             What is wrong with it, and what it should look like.
         """
         parts = str(line).strip().split("/")
-        if len(parts) < 5 or not re.fullmatch(r"seed=\d+", parts[4]):
+        if len(parts) < 5 or not re.fullmatch(r"seed=[0-9]{1,18}", parts[4]):
             raise ArgumentError(f"case {line!r} must read operator/profile/shape/strategy/seed=N[/option…], such as linear/fbgemm/m5k64n17/neartie/seed=0")
         op, profile, shape, strategy, seed, *options = parts
         choose("case", "operator", op, FIELDS)
@@ -211,6 +214,13 @@ def _letters(op):
     return {**front, **back}
 
 
+def _several(op):
+    """The letters of an operator that may have several numbers, one a side."""
+    if op in ("cat", "matmul"):
+        return ("c", "b")
+    return ("k", "s", "p", "d", "op", "o") if op.startswith("conv") or "pool" in op or op == "interpolate" else ()
+
+
 def _complete(place, op, given):
     letters = _letters(op)
     for letter in given:
@@ -219,15 +229,22 @@ def _complete(place, op, given):
     if missing:
         raise ArgumentError(f"{place}: the shape lacks {', '.join(missing)}; give {''.join(f'{k}N' for k, v in letters.items() if v is None)} at least")
     for letter, value in given.items():
-        if letters[letter] != 0 and 0 in (value if isinstance(value, tuple) else (value,)):
+        sides = value if isinstance(value, tuple) else (value,)
+        if not sides or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in sides):
+            raise ArgumentError(f"{place}: {letter}={value!r} in the shape must be a number, or several, none of them negative")
+        if len(sides) > 1 and letter not in _several(op):
+            raise ArgumentError(f"{place}: {letter}={value!r} in the shape must be one number")
+        if 0 in sides and (letters[letter] != 0 or (letter == "s" and len(sides) > 1)):
             raise ArgumentError(f"{place}: {letter}=0 in the shape leaves nothing to compare; give at least 1")
     return tuple((letter, given.get(letter, usual)) for letter, usual in letters.items())
 
 
 def _parse_shape(op, text):
-    pieces = re.findall(r"([a-z]+)(\d+(?:x\d+)*)", text)
+    pieces = re.findall(r"([a-z]+)([0-9]+(?:x[0-9]+)*)", text)
     if "".join(a + b for a, b in pieces) != text.replace("-", "") or not pieces or len(dict(pieces)) != len(pieces):
         raise ArgumentError(f"case {op}: shape {text!r} must be letters with numbers, each once, such as n1c16h14w14-oc32k3p1")
+    if any(len(side) > _DIGITS for _, digits in pieces for side in digits.split("x")):
+        raise ArgumentError(f"case {op}: shape {text[:80]!r} has numbers of more than {_DIGITS} digits; no machine holds that")
     values = {letter: tuple(int(v) for v in digits.split("x")) for letter, digits in pieces}
     return tuple((letter, v[0] if len(v) == 1 else v) for letter, v in values.items())
 

@@ -17,14 +17,14 @@ import io
 import json
 import math
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from refquant import numerics as profiles
+from refquant.core.arguments import as_array
 from refquant.core.archive import read_archive, read_array
-from refquant.core.files import write_whole
+from refquant.core.files import as_path, write_whole
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RefquantError, choose
 from refquant.verify.problem import Problem, from_plain, to_plain
@@ -73,6 +73,7 @@ def save_case(path, op, *, actual=None, numerics="fbgemm", **arguments):
     Examples
     --------
     >>> import tempfile, refquant as rq
+    >>> from pathlib import Path
     >>> x = rq.QTensor(np.array([3, 9], np.uint8), rq.QParams(1.0, 5, "uint8"))
     >>> path = Path(tempfile.mkdtemp()) / "case.npz"
     >>> save_case(path, "relu", actual=np.array([5, 8], np.uint8), numerics="onnx", x=x)
@@ -83,16 +84,18 @@ def save_case(path, op, *, actual=None, numerics="fbgemm", **arguments):
     profile = profiles.get(numerics)
     if profiles.get(choose("save_case", "numerics", profile.name, (*profiles.names(), *profiles.variant_names()))) != profile:
         raise ArgumentError(f"save_case: numerics is a changed {profile.name}, which a file cannot hold; give the name of a profile")
+    if not isinstance(op, str):
+        raise ArgumentError(f"save_case: op is a {type(op).__name__} but must be the name of an operator; give a text such as 'linear'")
     description, arrays = to_plain(Problem(op, arguments))
     if len(arrays) > _MOST_ENTRIES - 2:
         raise ArgumentError(f"save_case: the call has {len(arrays)} arrays but a file holds {_MOST_ENTRIES - 2}; leave some inputs out")
     entries = {f"a{i}": array for i, array in enumerate(arrays)}
     if actual is not None:
-        entries["actual"] = np.ascontiguousarray(actual.values if isinstance(actual, QTensor) else actual)
+        entries["actual"] = np.ascontiguousarray(actual.values if isinstance(actual, QTensor) else as_array(actual, "actual", "save_case"))
     text = json.dumps({"format": _FORMAT, "profile": profile.name, **description})
     content = io.BytesIO()
     np.savez_compressed(content, problem=np.array(text), **entries)
-    path = Path(path)
+    path = as_path(path)
     write_whole(path if path.suffix == ".npz" else path.with_name(path.name + ".npz"), content.getvalue())
 
 
@@ -113,7 +116,7 @@ def load_case(path):
         The file cannot be read, is no case file, or asks for more memory than such a file may.
     """
     place = f"case file {path}"
-    entries = _entries(Path(path), place)
+    entries = _entries(path, place)
     if "problem" not in entries or entries["problem"].dtype.kind != "U" or entries["problem"].ndim:
         raise ArgumentError(f"{place}: the entry 'problem' must be a JSON text but is missing or something else; write the file with refquant.verify.save_case")
     try:
@@ -139,7 +142,7 @@ def load_bits(path):
     ArgumentError
         The file cannot be read, or is no array of plain numbers.
     """
-    path, place = Path(path), f"results {path}"
+    path, place = as_path(path), f"results {path}"
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ArgumentError(f"{place}: takes {path.stat().st_size:,} bytes but at most {_MOST_BYTES:,} are read; cut the problem down")

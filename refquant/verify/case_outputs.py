@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["outputs_of", "windows_of"]
+__all__ = ["outputs_of", "windows_of", "elements_of"]
 
 _MATRICES = ("linear", "linear_dynamic", "matmul_integer", "gemm", "layer_norm")
 # Their answers hold scale and zero point, too.
@@ -23,6 +23,27 @@ def outputs_of(case):
         return s["n"] * s.get("oc", s["c"]) * math.prod(_windows(case, s, sides))
     count = s["n"] * (sum(_each(s["c"], 1)) or 1) * math.prod(sides)
     return count + 2 if op in _WITH_PARAMETERS else count
+
+
+def elements_of(case):
+    """Return the number of elements of the largest array of a case: an input, the weights or the output.
+
+    Examples
+    --------
+    >>> from refquant.verify.case import Case
+    >>> elements_of(Case.parse("conv2d/any/n1c64h3w3-oc64k3/random/seed=0"))
+    36864
+    """
+    s = dict(case.shape)
+    sides = math.prod(s[letter] for letter in "thw" if s.get(letter))
+    channels = sum(_each(s.get("c") or 1, 1))
+    sizes = [outputs_of(case), s.get("n", 1) * channels * sides]
+    if "oc" in s:
+        sizes.append(s["oc"] * channels // s["g"] * math.prod(_each(s["k"], sum(bool(s.get(letter)) for letter in "thw"))))
+    if "m" in s:
+        stack, k = math.prod(_each(s.get("b") or 1, 1)), s.get("k", 1)
+        sizes += [stack * s["m"] * k, stack * s["n"] * k, s["m"] * s["n"]]
+    return max(sizes)
 
 
 def windows_of(case):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refquant.core.arguments import as_array
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError
 
@@ -147,7 +148,7 @@ def compare(actual, expected, *, nan_equal=False):
 
 
 def _array(value, name):
-    array = np.asarray(value.values if isinstance(value, QTensor) else value)
+    array = value.values if isinstance(value, QTensor) else as_array(value, name, "compare")
     if array.dtype.kind not in "iufb" or array.dtype.itemsize > 8:
         raise ArgumentError(f"compare: {name} has dtype {array.dtype} but only integers and floats have bits to compare; convert it")
     return array.astype(array.dtype.newbyteorder("="), copy=False)

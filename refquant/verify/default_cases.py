@@ -6,6 +6,7 @@ from zlib import crc32
 import numpy as np
 
 from refquant import numerics
+from refquant.core.arguments import as_integer
 from refquant.errors import choose
 from refquant.numerics.add_forms import AddForm, FoldedAddForm
 from refquant.numerics.forms import GLOBAL_ALONE
@@ -133,7 +134,7 @@ def case_stream(op, profile, *, seed=0):
     Case
     """
     stream = STREAMS[choose("default_cases", "op", op, STREAMS)]
-    profile = numerics.get(profile)
+    profile, seed = numerics.get(profile), as_integer(seed, "seed", "case_stream", least=0)
     rng = np.random.Generator(np.random.PCG64([seed, crc32(op.encode())]))
     shapes = [[s for s in _shapes(op, texts) if _pools(op, profile, s)] for texts in stream[:3]]
     # A profile that takes no large shape is given the small ones again.
@@ -229,7 +230,7 @@ def default_cases(op, profile, *, outputs, seed=0):
     linear/fbgemm/m1k256n257/random/seed=0/nobias
     linear/fbgemm/m2k120001n5/wrap/seed=1/per_channel/int8
     """
-    total = 0
+    total, outputs = 0, as_integer(outputs, "outputs", "default_cases")
     for case in case_stream(op, profile, seed=seed):
         if total >= outputs:
             return

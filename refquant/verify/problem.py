@@ -143,7 +143,9 @@ def _describe(value, arrays, name):
             "scale": np.asarray(value.scale).tolist(), "zero_point": np.asarray(value.zero_point).tolist(), "dtype": value.dtype,
             "axis": value.axis, "quant_min": value.qmin, "quant_max": value.qmax,
         }  # fmt: skip
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.bool_, np.integer, np.floating)):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         arrays.append(np.ascontiguousarray(value))
         return {"array": len(arrays) - 1, "channels_last": is_channels_last(value)}
     if isinstance(value, (tuple, list)):
