@@ -5,7 +5,7 @@ import pytest
 
 import refquant as rq
 from refquant.errors import ArgumentError, RangeError, RefquantError, ShapeError
-from refquant.verify import Case, Problem, build, campaign, case_stream, compare, default_cases, runner, save_case
+from refquant.verify import Case, Problem, build, campaign, case_stream, check, compare, default_cases, oracle, runner, save_case
 
 QP = rq.QParams(0.5, 3, "uint8")
 X2, W2 = rq.QTensor(np.ones((2, 3), np.uint8), QP), rq.QTensor(np.ones((4, 3), np.int8), rq.QParams(0.5, 0, "int8"))
@@ -103,6 +103,12 @@ CALLS = {
     "outputs that are a text": (lambda: next(default_cases("linear", "fbgemm", outputs="a")), ArgumentError, "outputs='a'"),
     "a campaign of texts": (lambda: campaign(runner(max, numerics="onnx"), "linear", outputs="a"), ArgumentError, "outputs='a'"),
     "a campaign of nobody": (lambda: campaign(None, "linear", outputs=1), ArgumentError, "runner is a NoneType"),
+    "a problem of nothing": (lambda: Problem(5, None), ArgumentError, "op=5"),
+    "the answer to nothing": (lambda: oracle(None, "fbgemm"), ArgumentError, "problem is a NoneType"),
+    "an argument that is unknown": (lambda: oracle(Problem("relu", {"x": X2, "y": 1}), "fbgemm"), ArgumentError, "argument='y'"),
+    "an argument that is missing": (lambda: oracle(Problem("relu", {}), "fbgemm"), ArgumentError, "lacks x"),
+    "a check of a number": (lambda: check(max, 5, numerics="onnx"), ArgumentError, "op=5"),
+    "a check of one line": (lambda: check(max, numerics="onnx", cases="relu/any/n1/random/seed=0"), ArgumentError, "cases="),
     "ragged bits": (lambda: compare(RAGGED, [1]), ArgumentError, "actual cannot be made an array"),
     "a model's path that is None": (lambda: rq.load(None), ArgumentError, "must be the path of a file"),
     "a path with a NUL": (lambda: rq.load("a\0b"), ArgumentError, "must be the path of a file"),

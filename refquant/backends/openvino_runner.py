@@ -12,6 +12,8 @@ _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 # What the plugin calls the node that must have stayed in integers.
 _NODES = {"linear": "FullyConnected", **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "Convolution"), **dict.fromkeys(_TRANSPOSED, "Deconvolution")}
+# What gives codes that it was given, as long as the real numbers in between are finite.
+_COPYING = ("relu", "max_pool1d", "max_pool2d", "max_pool3d")
 # Steps of a lower limit from which on, with a zero point, it is no int32.
 _WRAPS = 2.0**31 - 512
 
@@ -94,6 +96,8 @@ class OpenVinoRunner:
 def _refuse(problem):
     if any(getattr(q, "qparams", q).dtype == "int32" for q in problem.quantized()):
         return "codes must be of 8 bits"
+    if problem.op in _COPYING and float(problem["x"].qparams.scale) * 256 > np.finfo(np.float32).max:
+        return "the real numbers between dequantization and quantization overflow float32"
     if problem.op in _PRODUCTS:
         return _refuse_product(problem)
     if problem.op == "matmul":

@@ -132,6 +132,8 @@ def check(engine, op=None, *, numerics=None, outputs=100_000, cases=None, seed=0
     True
     """
     engine = _engine(engine, numerics)
+    if not (op is None or isinstance(op, (str, list, tuple))) or isinstance(cases, (str, int, float)):
+        raise ArgumentError(f"check: op={op!r} and cases={cases!r} must be an operator or several, or lines of cases; give op='linear', or a list of lines")
     if op is None and cases is None:
         raise ArgumentError("check: neither op nor cases is given; name an operator, such as op='linear', or give cases")
     if cases is not None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
 from types import MappingProxyType
 
 import numpy as np
@@ -38,6 +40,8 @@ class Problem:
     arguments: Mapping
 
     def __post_init__(self):
+        if not isinstance(self.op, str) or not isinstance(self.arguments, Mapping):
+            raise ArgumentError(f"Problem: op={self.op!r} must be an operator's name and arguments a mapping, not {type(self.arguments).__name__}; give Problem('relu', {{'x': x}})")
         object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
 
     def __getitem__(self, name):
@@ -76,14 +80,33 @@ def oracle(problem, numerics, *, reference=False):
     from refquant import ops
     from refquant.ops.pairing import saturating_level
 
+    if not isinstance(problem, Problem):
+        raise ArgumentError(f"oracle: problem is a {type(problem).__name__} but must be a Problem; build one, or write Problem('relu', {{'x': x}})")
     table = {op.name: op for op in ops.OPS}
     op = table[choose("oracle", "op", problem.op, table)]
     arguments = dict(problem.arguments)
+    _check_names(op.name, op.fast, arguments)
     if op.name not in _WITHOUT_NUMERICS:
         arguments["numerics"] = numerics
     elif op.name == "matmul_integer":
         arguments.setdefault("isa", saturating_level(profiles.get(numerics)))
     return answer(op.name, (op.reference if reference else op.fast)(**arguments))
+
+
+@lru_cache(maxsize=256)
+def _names(function):
+    """Return the names of a function's arguments, and of those that it cannot do without."""
+    parameters = signature(function).parameters
+    return tuple(parameters), tuple(name for name, p in parameters.items() if p.default is p.empty)
+
+
+def _check_names(op, function, arguments):
+    known, needed = _names(function)
+    for name in arguments:
+        choose(f"oracle: {op}", "argument", name, known)
+    missing = [name for name in needed if name not in arguments]
+    if missing:
+        raise ArgumentError(f"oracle: the problem of {op} lacks {', '.join(missing)}; give every argument that has no usual value")
 
 
 _WITHOUT_NUMERICS = ("matmul_integer", "conv_integer", "quantize_embedding", "reshape", "flatten")
