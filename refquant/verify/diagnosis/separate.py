@@ -32,7 +32,7 @@ def _shape(problem):
         x, w = problem["x"].shape, problem["w"].shape
         sides = zip("thw"[5 - len(x) :], x[2:])
         geometry = ((letter, problem.get(name)) for letter, name in (("s", "stride"), ("p", "padding"), ("d", "dilation"), ("g", "groups")))
-        return (("n", x[0]), ("c", x[1]), *sides, ("oc", w[0]), ("k", w[2:]), *((k, tuple(v) if isinstance(v, (tuple, list)) else v) for k, v in geometry))
+        return (("n", x[0]), ("c", x[1]), *sides, ("oc", w[0]), ("k", w[2:]), *((k, tuple(map(int, v)) if isinstance(v, (tuple, list)) else int(v)) for k, v in geometry if v is not None))
     if op in ("add", "quantize", "dequantize", "fake_quantize"):
         tensor = problem["a" if op == "add" else "q" if op == "dequantize" else "x"]
         return tuple(zip("nchw", tensor.shape)) if tensor.ndim <= 4 else None
