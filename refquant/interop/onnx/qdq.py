@@ -1,11 +1,12 @@
 """QDQ models as ONNX Runtime runs them: "dequantize, operator, quantize" becomes one operator on codes.
 
-A unit is fused only if every input of the operator comes out of a DequantizeLinear of 8-bit codes (a bias: of int32 in units of
-``x_scale * w_scale``) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
+A unit is fused only if every input of the operator comes out of a DequantizeLinear of 8-bit codes (a bias: of int32 in units of ``x_scale * w_scale``, from
+which its own scale may be a hundredth away) and its output goes into one QuantizeLinear and nowhere else. What does not match is computed in float32, as there.
 
 Before, the model is written anew: each reader of a dequantizer gets its own (`refquant.interop.onnx.qdq_unique`), two pairs of quantizers in a row become one
-(`qdq_pairs`), pairs move past operators that move numbers (`qdq_propagation`), products and sums behind them become a Gemm (`qdq_products`), Transposes that undo each other go (`qdq_transposes`), real weights and biases become codes (`qdq_biases`). That is ONNX Runtime's level "basic";
-from "extended" on a ReLU or Clip goes where the quantizer behind it cuts off the same numbers, and units fuse; "disabled" is the model as it stands.
+(`qdq_pairs`), products and sums behind them become a Gemm (`qdq_products`), pairs move past operators that move numbers (`qdq_propagation`), real weights and
+biases become codes (`qdq_biases`), Transposes that undo each other go (`qdq_transposes`). That is ONNX Runtime's level "basic"; from "extended" on a ReLU or Clip
+goes where the quantizer behind it cuts off the same numbers, and units fuse; "disabled" is the model as it stands.
 
 Products of real activations with dequantized weights become MatMulNBits, see `make_blocks`.
 
@@ -34,6 +35,7 @@ __all__ = ["fuse_qdq", "fusion_level"]
 
 _MICROSOFT = "com.microsoft"
 _MOST_STEPS = 10
+_ZERO = "zero_by_default"
 _EIGHT_BIT = (np.uint8, np.int8)
 
 
@@ -116,10 +118,10 @@ def fuse_qdq(nodes, outputs, constants, level="all", shapes=dict):
     _rewrite(graph)
     if level == "basic":
         return _alive(graph.nodes, outputs), graph.constants
+    _with_zero_points(graph)
     graph.nodes = _without_relu(graph)
     graph.index()
     make_blocks(graph)
-    _with_zero_points(graph)
     made = {node.name: _UNITS[node.op](graph, node) for node in graph.nodes if node.op in _UNITS and not node.domain}
     taken = {name for node in made.values() if node for name in node.outputs}
     rest = [made.get(node.name) or node for node in graph.nodes if made.get(node.name) or not taken.intersection(node.outputs)]
@@ -151,8 +153,8 @@ def _with_zero_points(graph):
         if node.op in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) < 3 and not node.attrs.get("block_size", 0) and (kind := dtype(node)) is not None:
             scale = graph.constants.get(node.inputs[1])
             if scale is not None:
-                graph.constants[f"{node.name}/zero"] = np.zeros(scale.shape, kind)
-                made[node.name] = node._replace(inputs=(*node.inputs, f"{node.name}/zero"))
+                graph.constants[f"{node.name}/{_ZERO}"] = np.zeros(scale.shape, kind)
+                made[node.name] = node._replace(inputs=(*node.inputs, f"{node.name}/{_ZERO}"))
     graph.nodes = [made.get(node.name, node) for node in graph.nodes]
     graph.index()
 
@@ -264,8 +266,8 @@ def _bias(graph, node, x, w):
     if parts is None or parts.op != "DequantizeLinear" or any(n not in graph.constants for n in parts.inputs):
         return None
     codes, scale = (graph.constants[n] for n in parts.inputs[:2])
-    product = graph.constants[x[1]].reshape(-1) * graph.constants[w[1]].reshape(-1)
-    fits = codes.dtype == np.int32 and np.array_equal(np.broadcast_to(scale.reshape(-1), product.shape) if scale.size == 1 else scale, product)
+    product = (graph.constants[x[1]].reshape(-1) * graph.constants[w[1]].reshape(-1)).astype(np.float64)
+    fits = codes.dtype == np.int32 and scale.size in (1, product.size) and (np.abs(scale.reshape(-1) - product) <= 1e-6 + 1e-2 * np.abs(product)).all()
     # of a Gemm, ONNX Runtime takes any int32 for multiples of the product of the scales, whatever the bias's own scale is
     return parts.inputs[0] if fits or (node.op == "Gemm" and codes.dtype == np.int32) else None
 
@@ -311,6 +313,8 @@ def _gemm(graph, node):
     if factors is None:
         return None
     x, w = factors
+    if x[2].endswith(f"/{_ZERO}") or w[2].endswith(f"/{_ZERO}"):
+        return None  # which QGemm takes as they are
     bias = _bias(graph, node, x, w)
     if bias is None or (bias and (node.attrs.get("alpha", 1.0) != 1 or node.attrs.get("beta", 1.0) != 1)):
         return None

@@ -9,7 +9,7 @@ _MOVING = {"MaxPool": 12, "Reshape": 5, "Transpose": 1, "Squeeze": 1, "Unsqueeze
 
 
 def propagate_pairs(graph):
-    """Put a pair QuantizeLinear and DequantizeLinear behind each operator that moves dequantized numbers, and before each that moves numbers to a quantizer; return whether any was.
+    """Put a pair QuantizeLinear and DequantizeLinear before each operator that moves numbers to a quantizer, then behind each that moves dequantized ones; return whether any was.
 
     No number changes; but more operators stand between dequantizers and a quantizer, so that they run on codes.
 
@@ -23,10 +23,11 @@ def propagate_pairs(graph):
     ONNX Runtime 1.32, core/optimizer/qdq_transformer/qdq_propagation.cc.
     """
     count = len(graph.nodes)
-    for name in [node.name for node in graph.nodes if node.op == "DequantizeLinear"]:
-        _forward(graph, _named(graph, name))
-    for name in [node.name for node in graph.nodes if node.op == "QuantizeLinear"]:
+    quantizers, dequantizers = ([node.name for node in graph.nodes if node.op == op] for op in ("QuantizeLinear", "DequantizeLinear"))
+    for name in quantizers:
         _backward(graph, _named(graph, name))
+    for name in dequantizers:
+        _forward(graph, _named(graph, name))
     return len(graph.nodes) > count
 
 

@@ -1,14 +1,12 @@
 """Two transpositions that undo each other go, as ONNX Runtime writes a model anew before it fuses anything."""
 
-import numpy as np
-
 __all__ = ["cancel_transposes"]
 
 
 def cancel_transposes(graph):
     """Drop each two Transposes that undo each other, with nothing or quantizers between that nothing else reads; return whether there were any.
 
-    Pairs of quantizers around them then stand in a row, and join; one between that repeats the dequantizer before goes too.
+    Pairs of quantizers around them then stand in a row, and join.
 
     Parameters
     ----------
@@ -27,15 +25,11 @@ def cancel_transposes(graph):
     while (pair := next((p for node in graph.nodes if node.op == "Transpose" and (p := _pair(graph, node))), None)) is not None:
         found = True
         first, between, last = pair
-        dropped = {first.name, last.name}
-        if _says_nothing(graph, first, between):
-            dropped |= {node.name for node in between}
-            between = []
         end = between[-1].outputs[0] if between else first.inputs[0]
         start = between[0].name if between else None
         nodes = []
         for node in graph.nodes:
-            if node.name in dropped:
+            if node.name in (first.name, last.name):
                 continue
             inputs = [end if name == last.outputs[0] else name for name in node.inputs]
             if node.name == start:
@@ -44,15 +38,6 @@ def cancel_transposes(graph):
         graph.nodes = nodes
         graph.index()
     return found
-
-
-def _says_nothing(graph, first, between):
-    """Whether what stands between is one pair that repeats the dequantizer before."""
-    before = graph.maker.get(first.inputs[0])
-    if before is None or before.op != "DequantizeLinear" or [node.op for node in between] != ["QuantizeLinear", "DequantizeLinear"]:
-        return False
-    own = [[graph.constants.get(name) for name in node.inputs[1:]] for node in (before, *between)]
-    return all(len(v) == len(own[0]) and all(a is not None and b is not None and np.array_equal(a, b) for a, b in zip(v, own[0])) for v in own)
 
 
 def _pair(graph, last):
