@@ -69,7 +69,7 @@ _DIVIDED = """
 VARIANTS = (
     Variant(
         "unfused", ("onnxruntime",), "graph", {"add": ONNX.add, "mul": ONNX.mul, "avg_pool": RealsForm(order="runtime")},
-        "Sums, products and average pools between DequantizeLinear and QuantizeLinear where graph optimization is off, so that nothing fuses to QLinearAdd, QLinearMul and QLinearAveragePool.",
+        "Sums, products and average pools between DequantizeLinear and QuantizeLinear where graph optimization is off, so that nothing fuses to QLinearAdd, QLinearMul and QLinearAveragePool; of a softmax between them interop.from_onnx(..., fuse_qdq=False) has the bits, of a float32 convolution the order of sums is not described.",
         """
         >>> a, b = (rq.QTensor(np.array([code], np.uint8), rq.QParams(0.5, 0, "uint8")) for code in (1, 2))
         >>> [rq.ops.add(a, b, out=rq.QParams(1.0, 1, "uint8"), numerics=name).values.tolist() for name in ("onnxruntime", "onnxruntime+unfused")]
