@@ -1,5 +1,7 @@
 """Networks through PyTorch's FX workflow and through refquant's: same observers, same fusions, same parameters, same codes."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ pytestmark = pytest.mark.engine
 
 from torch import nn  # noqa: E402
 
+from refquant import interop  # noqa: E402
 from refquant.backends import torch_fx  # noqa: E402
 from refquant.cli import verify_models  # noqa: E402
 from refquant.cli.verify_models import ENGINES, NETWORKS, compare_network  # noqa: E402
@@ -58,6 +61,25 @@ def test_a_layer_that_folds_its_norm_is_found(monkeypatch):
     folded = lambda layer, node: [node.replace(params={**node.params, "weight": layer.fake_quant(node.params["weight"])})]  # noqa: E731
     monkeypatch.setattr(QatLayer, "nodes", folded)
     assert not compare_network("digits_mobilenet", "x86", qat=True).exact
+
+
+def test_training_rounds_weights_of_layers_that_a_regular_expression_leaves_out(monkeypatch):
+    from torch.ao import quantization as tq
+
+    from refquant import workflow
+    from refquant.errors import UnsupportedError
+
+    def mappings():
+        return workflow.get_default_qat_qconfig_mapping("fbgemm").set_module_name_regex("conv", None), tq.get_default_qat_qconfig_mapping("fbgemm").set_module_name_regex("conv", None)
+
+    assert compare_network("small", "fbgemm", small(), mappings=mappings(), qat=True).exact
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["refquant.workflow.prepare_qat_fx"], "_swapped_by", lambda prepared, mapping: {n.path: prepared.qconfigs.get(n.name) for n in prepared.model.nodes if n.is_module})
+        assert not compare_network("small", "fbgemm", small(), mappings=mappings(), qat=True).exact
+    alone = workflow.QConfigMapping("fbgemm").set_module_name_regex("conv", workflow.get_default_qat_qconfig("fbgemm"))
+    module, batches = small()
+    with pytest.raises(UnsupportedError, match="name it: set_module_name"):
+        workflow.prepare_qat_fx(interop.from_torch(module, (batches[0],)), alone, (batches[0],))
 
 
 def test_there_are_enough_networks():

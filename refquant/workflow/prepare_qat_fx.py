@@ -12,7 +12,8 @@ from refquant.errors import UnsupportedError
 from refquant.graph.node import Node
 from refquant.workflow.backend_config import BackendConfig
 from refquant.workflow.backend_patterns import get_backend_config
-from refquant.workflow.prepare_fx import prepared_with
+from refquant.workflow.prepare_fx import fused_model, prepared_with
+from refquant.workflow.qconfig_mapping import qconfigs_of
 
 __all__ = ["prepare_qat_fx", "QatLayer", "qat_backend_config", "as_float"]
 
@@ -138,7 +139,8 @@ def prepare_qat_fx(model, qconfig_mapping, example_inputs, prepare_custom_config
     ArgumentError, ShapeError
         As `prepare_fx`.
     UnsupportedError
-        What PyTorch has no layer for in training: a batch norm behind a transposed convolution, an embedding with a QConfig. Standalone modules.
+        What PyTorch has no layer for in training: a batch norm behind a transposed convolution, an embedding with a QConfig. Standalone modules. A layer that only a regular
+        expression or a rule by order gives a QConfig.
 
     Source
     ------
@@ -165,7 +167,7 @@ def prepare_qat_fx(model, qconfig_mapping, example_inputs, prepare_custom_config
     prepared = prepared_with("prepare_qat_fx", model, qconfig_mapping, example_inputs, prepare_custom_config, table)
     fused_from = {n.name: n for n in model.nodes}
     _check_trainable(prepared, fused_from)
-    prepared.layers = _layers(prepared, fused_from)
+    prepared.layers = _layers(prepared, fused_from, _swapped_by(prepared, qconfig_mapping))
     outer, _ = prepared.apart()
     outer.layers = {name: layer for name, layer in prepared.layers.items() if name in outer.qconfigs}
     return prepared
@@ -180,10 +182,23 @@ def _check_trainable(prepared, fused_from):
             raise UnsupportedError(f"prepare_qat_fx: {node.name!r} is an embedding, whose rows PyTorch trains with float zero points alone; leave it float: set_object_type('nn.Embedding', None)")
 
 
-def _layers(prepared, fused_from):
+def _swapped_by(prepared, mapping):
+    """Return the QConfig by the path of a layer under which PyTorch swaps it: rules by regular expression and by order do not count there, though they do for values."""
+    plain, model = copy.copy(mapping), fused_model(prepared.model)
+    plain.module_name_regexes, plain.module_name_object_type_orders = {}, {}
+    qconfigs = qconfigs_of(model, plain, prepared.backend_config, prepared.custom.left_alone(model))
+    for node in model.nodes:
+        if node.is_module and node.target in _SWAPPED and qconfigs[node.name] is None and prepared.qconfigs.get(node.name) is not None:
+            raise UnsupportedError(
+                f"prepare_qat_fx: {node.name!r} has a QConfig by a regular expression or by order alone, under which PyTorch rounds its values but leaves its weight;"
+                f" name it: set_module_name({node.path!r}, ...)"
+            )
+    return {n.path: qconfigs[n.name] for n in model.nodes if n.is_module}
+
+
+def _layers(prepared, fused_from, by_path):
     """Return ``{node name: QatLayer}``; calls of one module share its fake-quantizer."""
     layers, made = {}, {}
-    by_path = {n.path: prepared.qconfigs.get(n.name) for n in prepared.model.nodes if n.is_module}
     for node in prepared.model.nodes:
         qconfig = by_path[node.path] if node.is_module else prepared.qconfigs.get(node.name)
         swapped = node.is_module and node.target in _SWAPPED and qconfig is not None
