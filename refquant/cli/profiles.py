@@ -1,5 +1,6 @@
 """Print what a profile says, or how two differ."""
 
+import textwrap
 from dataclasses import fields
 
 from refquant import numerics
@@ -10,7 +11,8 @@ __all__ = ["EXAMPLES", "add_arguments", "run"]
 
 EXAMPLES = """examples:
   refquant profiles                     every profile, and the engine that it describes; and named variants
-  refquant profiles onednn              every field of one, and its named variants, with an example each
+  refquant profiles onednn              every field of one, its named variants, and where it is not one formula, with an example each
+  refquant profiles --ways              where engines are not one formula: tails, threads, memory formats, levels, kernels
   refquant profiles fbgemm onednn       where two differ
 """
 
@@ -18,6 +20,7 @@ EXAMPLES = """examples:
 def add_arguments(parser):
     """Declare the options."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="none, one or two profiles")
+    parser.add_argument("--ways", action="store_true", help="every place where an engine is not one formula, with numbers")
 
 
 def run(arguments):
@@ -25,6 +28,11 @@ def run(arguments):
     from refquant.errors import ArgumentError
 
     profiles = [numerics.get(name) for name in arguments.names]
+    if arguments.ways:
+        if profiles:
+            raise ArgumentError(f"profiles: --ways shows all engines, but {profiles[0].name} was named too; leave one of them out")
+        print(*(line for way in numerics.WAYS for line in _way(way)), sep="\n")
+        return 0
     if len(profiles) > 2:
         raise ArgumentError(f"profiles: {len(profiles)} names were given but two are compared at most; leave {profiles[2].name} out")
     print(*[_overview, _one, _two][len(profiles)](*profiles), sep="\n")
@@ -62,7 +70,19 @@ def _one(profile):
         lines = [("", "not offered")] if form is None else list(_form(form))
         rows += [(section if not i else "", *line) for i, line in enumerate(lines)]
     yield from table(rows)
+    yield from (line for way in numerics.ways_of(profile.name) for line in _way(way))
     yield from _variants(profile.name)
+
+
+def _way(way):
+    """Yield a place where a profile is not one formula, with its example."""
+    yield ""
+    yield f"{paint(way.name, 'bold')}: {way.explanation} ({', '.join(way.profiles)})"
+    yield from _indented(way.example)
+
+
+def _indented(example):
+    return (f"  {line}" for line in textwrap.dedent(example).strip().splitlines())
 
 
 def _variants(name):
@@ -72,7 +92,7 @@ def _variants(name):
         if name in (base, full):
             yield ""
             yield f"{paint(full, 'bold')}  {variant.kind}: {variant.explanation}"
-            yield from (f"  {line.strip()}" for line in variant.example.strip().splitlines())
+            yield from _indented(variant.example)
 
 
 def _two(mine, theirs):

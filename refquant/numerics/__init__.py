@@ -16,8 +16,9 @@ from refquant.numerics.profile import Numerics
 from refquant.numerics.tflite import TFLITE_OPT, TFLITE_REF, XNNPACK
 from refquant.numerics.torch_x86 import FBGEMM, INDUCTOR, ONEDNN, QNNPACK, X86
 from refquant.numerics.variants import VARIANTS, Variant, make_variant, variant_names, variants_of
+from refquant.numerics.ways import WAYS, Way, ways_of
 
-__all__ = ["Numerics", "PROFILES", "VARIANTS", "Variant", "names", "get", "variant_names", "variants_of"]
+__all__ = ["Numerics", "PROFILES", "VARIANTS", "Variant", "WAYS", "Way", "names", "get", "variant_names", "variants_of", "ways_of"]
 
 PROFILES = (FBGEMM, ONEDNN, X86, QNNPACK, INDUCTOR, ONNX, ONNX_REFERENCE, ONNXRUNTIME, TFLITE_REF, TFLITE_OPT, XNNPACK, OPENVINO)
 

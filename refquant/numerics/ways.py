@@ -1,0 +1,336 @@
+"""Where an engine is not one formula: a profile whose bits depend on more than the numbers. One table; a line is such a place, with numbers.
+
+The forms say how each way computes; here stands which ways there are, and the smallest call that shows two of them. Another
+version, another graph and the defects of an engine are `refquant.numerics.variants`.
+"""
+
+from typing import NamedTuple
+
+from refquant.errors import ArgumentError
+
+__all__ = ["Way", "WAYS", "ways_of"]
+
+_ATEN = ("fbgemm", "onednn", "x86")
+_TORCH = (*_ATEN, "qnnpack")
+_PT2E = (*_TORCH, "inductor")
+
+
+class Way(NamedTuple):
+    """One profile, one operator, several ways.
+
+    Attributes
+    ----------
+    name : str
+    profiles, sections : tuple of str
+        Whose forms have both ways, and in which sections; other profiles of the example are for comparison.
+    explanation : str
+        What decides, in one sentence.
+    example : str
+        A doctest with numbers, in which ``np`` and ``rq`` are known; a test runs it, and asks its calls of the engines.
+    """
+
+    name: str
+    profiles: tuple
+    sections: tuple
+    explanation: str
+    example: str
+
+
+WAYS = (
+    Way(
+        "vector body and scalar tail", _TORCH, ("add", "unary"),
+        "ATen's elementwise kernels take 64 codes a step and add the zero point after rounding; the last numel % 64 codes add it before. Under qnnpack the functions alone are ATen's.",
+        """
+        >>> x = rq.QTensor(np.full(65, 1, np.uint8), rq.QParams(0.25, 0, "uint8"))
+        >>> rq.ops.add(x, x, out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm").values[[0, 63, 64]].tolist()
+        [1, 1, 2]
+        >>> rq.ops.leaky_relu(x, out=rq.QParams(0.5, 1, "uint8"), numerics="qnnpack").values[[0, 63, 64]].tolist()
+        [1, 1, 2]
+        """,
+    ),
+    Way(
+        "thread count", _TORCH, ("add", "unary"),
+        "More than 32,768 codes are cut among the threads, and each thread's share has a tail of its own.",
+        """
+        >>> x = rq.QTensor(np.full(40000, 1, np.uint8), rq.QParams(0.25, 0, "uint8"))
+        >>> for threads in (1, 3):
+        ...     print((rq.ops.add(x, x, out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm", threads=threads).values == 2).sum())
+        0
+        64
+        """,
+    ),
+    Way(
+        "contiguous and channels-last averages", _ATEN, ("avg_pool",),
+        "Of contiguous images the zero point is added before rounding, of channels-last ones after it, but for the channels that fill no step.",
+        """
+        >>> codes = np.ones((1, 17, 2, 2), np.uint8)
+        >>> codes[0, :, 0, 0] = 3
+        >>> for values in (codes, np.moveaxis(np.ascontiguousarray(np.moveaxis(codes, 1, -1)), -1, 1)):
+        ...     y = rq.ops.avg_pool2d(rq.QTensor(values, rq.QParams(1.0, 1, "uint8")), 2, numerics="fbgemm")
+        ...     print(y.values[0, [0, 15, 16], 0, 0].tolist())
+        [2, 2, 2]
+        [1, 1, 2]
+        """,
+    ),
+    Way(
+        "contiguous and channels-last means", _ATEN, ("adaptive_avg_pool",),
+        "Of contiguous images the sum of the codes is scaled, of channels-last ones that of code less zero point, with one rounding in whole steps of channels.",
+        """
+        >>> codes = np.zeros((1, 9, 1, 6), np.uint8)
+        >>> codes[..., 0] = 9
+        >>> for values in (codes, np.moveaxis(np.ascontiguousarray(np.moveaxis(codes, 1, -1)), -1, 1)):
+        ...     y = rq.ops.adaptive_avg_pool2d(rq.QTensor(values, rq.QParams(1.0, 101, "uint8")), 1, numerics="fbgemm")
+        ...     print(y.values[0, [0, 7, 8], 0, 0].tolist())
+        [2, 2, 2]
+        [1, 1, 2]
+        """,
+    ),
+    Way(
+        "contiguous and channels-last concatenation", _TORCH, ("cat",),
+        "Contiguous tensors are dequantized and quantized, channels-last ones by vectors that round before they add the zero point, and a scalar tail of channels.",
+        """
+        >>> codes = np.ones((1, 9, 1, 2), np.uint8)
+        >>> for values in (codes, np.moveaxis(np.ascontiguousarray(np.moveaxis(codes, 1, -1)), -1, 1)):
+        ...     y = rq.ops.cat([rq.QTensor(values, rq.QParams(0.5, 0, "uint8"))], out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm")
+        ...     print(y.values[0, [0, 7, 8], 0, 0].tolist())
+        [2, 2, 2]
+        [1, 1, 2]
+        """,
+    ),
+    Way(
+        "steps of channels in volumes", _TORCH, ("avg_pool3d", "adaptive_avg_pool3d"),
+        "Whole steps of channels add the zero point after rounding, or in one rounding with the product; the last channels before.",
+        """
+        >>> x = rq.QTensor(np.ones((1, 17, 2, 2, 2), np.uint8), rq.QParams(1.0, 1, "uint8"))
+        >>> x.values[0, :, 0, 0, 0] = 5
+        >>> rq.ops.avg_pool3d(x, 2, numerics="fbgemm").values[0, [0, 15, 16]].ravel().tolist()
+        [1, 1, 2]
+        """,
+    ),
+    Way(
+        "steps and last channels of enlarged images", _TORCH, ("bilinear",),
+        "Of channels-last images whole steps of channels fuse one of two products into the sum, the rest the other; contiguous images fuse none.",
+        """
+        >>> image = np.uint8([[[[19], [4], [44]], [[208], [166], [233]]]])
+        >>> x = rq.QTensor(np.moveaxis(np.repeat(image, 9, axis=3), -1, 1), rq.QParams(0.1, 3, "uint8"))
+        >>> rq.ops.interpolate(x, size=(5, 7), mode="bilinear", numerics="fbgemm").values[0, [0, 7, 8], 1, 4].tolist()
+        [39, 39, 38]
+        """,
+    ),
+    Way(
+        "steps and last elements of normalization", _TORCH, ("layer_norm", "group_norm"),
+        "As in sums: whole steps of 32 add the zero point after rounding, the rest before; of groups in channels-last memory alone.",
+        """
+        >>> x, half = rq.QTensor(np.zeros((1, 33), np.uint8), rq.QParams(1.0, 0, "uint8")), np.full(33, 0.5, np.float32)
+        >>> rq.ops.layer_norm(x, 33, None, half, out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm").values[0, [0, 31, 32]].tolist()
+        [1, 1, 2]
+        """,
+    ),
+    Way(
+        "means over the last axes and over others", _TORCH, ("mean",),
+        "Over the last axes codes are summed as integers, over others as real numbers in float32.",
+        """
+        >>> codes = np.uint8([[18, 239], [18, 239]])
+        >>> for values, dim in ((codes, 1), (codes.T.copy(), 0)):
+        ...     print(rq.ops.mean(rq.QTensor(values, rq.QParams(0.1, 1, "uint8")), dim, numerics="fbgemm").values)
+        [128 128]
+        [129 129]
+        """,
+    ),
+    Way(
+        "per tensor and per channel", _PT2E, ("quantize_channel", "dequantize_channel", "fake_quantize_channel"),
+        "Two kernels each: of NaN per tensor the largest code, per channel code 0; the scale is a float32 per tensor and a float64 per channel; PT2E differs in the reciprocal of the scale.",
+        """
+        >>> pairs = [(rq.QParams(s, 0, "uint8"), rq.QParams([s], [0], "uint8", axis=0)) for s in (1.0, 0.1)]
+        >>> [rq.quantize(np.float32([[np.nan]]), qp, numerics="fbgemm").values.item() for qp in pairs[0]]
+        [255, 0]
+        >>> [rq.fake_quantize(np.float32([[1e20]]), qp, numerics="fbgemm").item() for qp in pairs[0]]
+        [255.0, 0.0]
+        >>> [rq.dequantize(rq.QTensor(np.uint8([[9]]), qp), numerics="fbgemm").item() for qp in pairs[1]]
+        [0.9000000357627869, 0.8999999761581421]
+        """,
+    ),
+    Way(
+        "depthwise kernels that saturate", ("fbgemm", "x86"), ("conv",),
+        "FBGEMM's kernels of 3x3, 5x5 and 7x7 for as many groups as channels add pairs of taps in 16 bits on every processor; of one channel sums are exact.",
+        """
+        >>> for channels in (8, 1):
+        ...     x = rq.QTensor(np.full((1, channels, 3, 3), 255, np.uint8), rq.QParams(1.0, 0, "uint8"))
+        ...     w = rq.QTensor(np.full((channels, 1, 3, 3), 127, np.int8), rq.QParams(1.0, 0, "int8"))
+        ...     y = rq.ops.conv2d(x, w, padding=1, groups=channels, out=rq.QParams(2000.0, 0, "uint8"), numerics="fbgemm")
+        ...     print(y.values[0, 0].tolist())
+        [[49, 65, 49], [81, 82, 65], [49, 49, 49]]
+        [[65, 97, 65], [97, 146, 97], [65, 97, 65]]
+        """,
+    ),
+    Way(
+        "direct transposed convolutions that saturate", ("fbgemm", "x86"), ("conv_transpose",),
+        "FBGEMM's direct kernel of transposed convolutions (kernel 2x1 to 2x6, channels in eights) adds pairs of channels in 16 bits on every processor.",
+        """
+        >>> for channels in (8, 7):
+        ...     x = rq.QTensor(np.full((1, channels, 1, 1), 255, np.uint8), rq.QParams(1.0, 0, "uint8"))
+        ...     w = rq.QTensor(np.full((channels, 8, 2, 2), 127, np.int8), rq.QParams(1.0, 0, "int8"))
+        ...     y = rq.ops.conv_transpose2d(x, w, out=rq.QParams(2000.0, 0, "uint8"), numerics="fbgemm")
+        ...     print(y.values[0, 0].tolist())
+        [[66, 66], [66, 66]]
+        [[113, 113], [113, 113]]
+        """,
+    ),
+    Way(
+        "one engine, two libraries", ("x86",), ("conv", "conv_transpose"),
+        "The x86 engine sends convolutions of at most 100 groups with symmetric weights to oneDNN where the processor has AVX512-VNNI, all else to FBGEMM.",
+        """
+        >>> for groups in (100, 101):
+        ...     x = rq.QTensor(np.ones((1, groups, 1, 1), np.uint8), rq.QParams(0.25, 0, "uint8"))
+        ...     w = rq.QTensor(np.ones((groups, 1, 1, 1), np.int8), rq.QParams(0.5, 0, "int8"))
+        ...     y = rq.ops.conv2d(x, w, groups=groups, out=rq.QParams(0.25, 101, "uint8"), numerics="x86")
+        ...     print(y.values.ravel()[0])
+        102
+        101
+        """,
+    ),
+    Way(
+        "a depthwise kernel in float64", ("qnnpack",), ("conv",),
+        "QNNPACK's kernel of 27 taps for depthwise volumes multiplies in float64, all its others in float32.",
+        """
+        >>> for conv, sides in ((rq.ops.conv2d, (3, 3)), (rq.ops.conv3d, (3, 3, 3))):
+        ...     x = rq.QTensor(np.zeros((1, 2, *sides), np.uint8), rq.QParams(1.0, 0, "uint8"))
+        ...     x.values[:, :, 0] = 5 * (np.arange(np.prod(sides[1:])).reshape(sides[1:]) == 0)
+        ...     w = rq.QTensor(np.ones((2, 1, *sides), np.int8), rq.QParams(0.1, 0, "int8"))
+        ...     print(conv(x, w, groups=2, out=rq.QParams(1.0, 0, "uint8"), numerics="qnnpack").values.ravel().tolist())
+        [0, 0]
+        [1, 1]
+        """,
+    ),
+    Way(
+        "the reference kernel for int8 activations", ("onednn", "inductor"), ("linear_int8",),
+        "oneDNN's linear layers on int8 activations end in its reference kernel, which divides by the output's scale; on uint8 ones that scale's inverse is a factor.",
+        """
+        >>> for dtype in ("uint8", "int8"):
+        ...     x, w = rq.QTensor(np.array([[91]], dtype), rq.QParams(1.0, 0, dtype)), rq.QTensor(np.int8([[1]]), rq.QParams(1.0, 0, "int8"))
+        ...     print(dtype, rq.ops.linear(x, w, out=rq.QParams(14.0, 0, dtype), numerics="inductor").values.item())
+        uint8 7
+        int8 6
+        """,
+    ),
+    Way(
+        "inputs of dynamic layers", ("onednn",), ("dynamic",),
+        "A dynamic linear layer of oneDNN quantizes its input by the reciprocal of a reciprocal of the scale's reciprocal; quantize takes one reciprocal.",
+        """
+        >>> x, w = np.float32([[-9.8, 3.9, 9.8, 6.4]]), rq.QTensor(np.int8([[1, 0, 0, 0]]), rq.QParams(1.0, 0, "int8"))
+        >>> [round(rq.ops.linear_dynamic(x, w, numerics=numerics).item(), 3) for numerics in ("fbgemm", "onednn")]
+        [-9.838, -9.762]
+        """,
+    ),
+    Way(
+        "processor levels", _PT2E, ("by_level",),
+        "Below AVX512-VNNI other kernels run: oneDNN's multiply both scales first, ATen's pools take 8 channels a step and not 16.",
+        """
+        >>> x = rq.QTensor(np.ones((1, 2, 2, 8), np.uint8), rq.QParams(1.0, 1, "uint8"))
+        >>> x.values[0, 0, 0] = 3
+        >>> image = rq.QTensor(np.moveaxis(x.values, -1, 1), x.qparams)
+        >>> [rq.ops.avg_pool2d(image, 2, numerics=numerics).values[0, 0].item() for numerics in ("fbgemm", "fbgemm@avx2")]
+        [2, 1]
+        """,
+    ),
+    Way(
+        "saturating pairs", (*_ATEN, "inductor", "onnxruntime", "openvino"), ("pairing",),
+        "Without VNNI two neighbouring products are added in 16 bits, which two depends on the library (`refquant.isa.accumulate.neighbours`).",
+        """
+        >>> x, w = rq.QTensor(np.full((1, 4), 255, np.uint8), rq.QParams(1.0, 0, "uint8")), rq.QTensor(np.int8([[127, 127, -127, -127]]), rq.QParams(1.0, 0, "int8"))
+        >>> [int(rq.ops.linear(x, w, numerics=numerics, isa=isa).item()) for numerics in ("onednn", "fbgemm") for isa in (None, "avx2")]
+        [0, -1, 0, -1]
+        """,
+    ),
+    Way(
+        "single elements", ("onnxruntime",), ("add",),
+        "The broadcaster takes a tensor of one element for a scalar and puts it second, so the two operands change places.",
+        """
+        >>> for count in (1, 2):
+        ...     a = rq.QTensor(np.full(count, 241, np.uint8), rq.QParams(0.25, 44, "uint8"))
+        ...     b = rq.QTensor(np.full(count, 100, np.uint8), rq.QParams(0.5, 206, "uint8"))
+        ...     print(rq.ops.add(a, b, out=rq.QParams(0.3, 133, "uint8"), numerics="onnxruntime").values)
+        [120]
+        [121 121]
+        """,
+    ),
+    Way(
+        "three resolvers", ("tflite_ref", "tflite_opt", "xnnpack"), (),
+        "TFLite's reference, optimized and delegated kernels requantize by integers with ties away from zero, by integers with ties up, and in float32.",
+        """
+        >>> def compute(code, weight, scale, to):
+        ...     x, w = rq.QTensor(np.int8([[[[code]]]]), rq.QParams(1.0, 0, "int8")), rq.QTensor(np.int8([[[[weight]]]]), rq.QParams(scale, 0, "int8"))
+        ...     return [rq.ops.conv2d(x, w, out=rq.QParams(to, 0, "int8"), numerics=n).values.item() for n in ("tflite_ref", "tflite_opt", "xnnpack")]
+        >>> compute(1, 39, 0.25, 0.1), compute(-57, 3, 0.3, 0.75), compute(-1, 105, 0.25, 0.7)
+        ([97, 97, 98], [-69, -68, -68], [-38, -37, -38])
+        """,
+    ),
+    Way(
+        "steps and last elements of conversions", ("tflite_opt",), ("quantize", "dequantize", "requantize"),
+        "TFLite's optimized kernels take 8 or 16 elements a step by NEON code, and leave the last ones to scalar code that rounds otherwise.",
+        """
+        >>> rq.quantize(np.full(9, 0.5, np.float32), rq.QParams(1.0, 0, "int8"), numerics="tflite_opt").values[[0, 7, 8]].tolist()
+        [0, 0, 1]
+        >>> rq.dequantize(rq.QTensor(np.full(9, -126, np.int8), rq.QParams(0.1, 1, "int8")), numerics="tflite_opt")[[0, 7, 8]].tolist()
+        [-12.700000762939453, -12.700000762939453, -12.699999809265137]
+        >>> x = rq.QTensor(np.full(17, -127, np.int8), rq.QParams(0.5, 0, "int8"))
+        >>> rq.ops.requantize(x, out=rq.QParams(2.0, 0, "int8"), numerics="tflite_opt").values[[0, 15, 16]].tolist()
+        [-31, -31, -32]
+        """,
+    ),
+    Way(
+        "steps and last elements of sums and products", ("tflite_opt",), ("add", "mul"),
+        "Steps of 16 round half up where the rest rounds half away; products are cut to 16 bits there, and their sum with the zero point wraps.",
+        """
+        >>> a, b = rq.QTensor(np.full(17, 31, np.int8), rq.QParams(0.5, 0, "int8")), rq.QTensor(np.full(17, -116, np.int8), rq.QParams(0.75, 0, "int8"))
+        >>> rq.ops.add(a, b, out=rq.QParams(1.0, 0, "int8"), numerics="tflite_opt").values[[0, 15, 16]].tolist()
+        [-72, -72, -71]
+        >>> a, b = (rq.QTensor(np.full(17, code, np.int8), rq.QParams(1.0, 0, "int8")) for code in (33, 11))
+        >>> rq.ops.mul(a, b, out=rq.QParams(0.01, 127, "int8"), numerics="tflite_opt").values[[0, 15, 16]].tolist()
+        [-128, -128, 127]
+        """,
+    ),
+    Way(
+        "steps and last channels", ("tflite_opt",), ("conv", "conv_transpose", "adaptive_avg_pool", "mean"),
+        "Depthwise and transposed convolutions take 8 channels a step and means 16, rounding half up; the last channels round half away.",
+        """
+        >>> x, w = rq.QTensor(np.full((1, 9, 1, 1), -53, np.int8), rq.QParams(1.0, 0, "int8")), rq.QTensor(np.full((9, 1, 1, 1), 7, np.int8), rq.QParams(0.5, 0, "int8"))
+        >>> rq.ops.conv2d(x, w, groups=9, out=rq.QParams(1.5, 0, "int8"), numerics="tflite_opt").values[0, [0, 7, 8]].ravel().tolist()
+        [-123, -123, -124]
+        >>> x, w = rq.QTensor(x.values[:, :1], x.qparams), rq.QTensor(w.values.reshape(1, 9, 1, 1), w.qparams)
+        >>> rq.ops.conv_transpose2d(x, w, out=rq.QParams(1.5, 0, "int8"), numerics="tflite_opt").values[0, [0, 7, 8]].ravel().tolist()
+        [-123, -123, -124]
+        >>> x = rq.QTensor(np.tile(np.int8([58, -125]), (1, 17, 1, 1)), rq.QParams(1.0, 0, "int8"))
+        >>> rq.ops.adaptive_avg_pool2d(x, 1, out=rq.QParams(2.0, 0, "int8"), numerics="tflite_opt").values[0, [0, 15, 16]].ravel().tolist()
+        [-16, -16, -17]
+        """,
+    ),
+    Way(
+        "what the delegate leaves", ("xnnpack",), ("matmul",),
+        "XNNPACK takes products of two tensors whose second has zero point 0; the others go to TFLite's own kernel.",
+        """
+        >>> x = rq.QTensor(np.int8([[34]]), rq.QParams(0.1, 0, "int8"))
+        >>> for zero in (0, 1):
+        ...     w = rq.QTensor(np.int8([[5 + zero]]), rq.QParams(0.25, zero, "int8"))
+        ...     print(rq.ops.matmul(x, w, out=rq.QParams(0.1, 0, "int8"), numerics="xnnpack").values.item())
+        42
+        43
+        """,
+    ),
+)  # fmt: skip
+
+
+def ways_of(name):
+    """Return the places where a profile, or that of which the name is a variant or a level, is not one formula: a tuple of `Way`.
+
+    Examples
+    --------
+    >>> [way.name for way in ways_of("qnnpack@avx2") if "conv" in way.sections]
+    ['a depthwise kernel in float64']
+    """
+    base = name.partition("+")[0].partition("@")[0]
+    return tuple(way for way in WAYS if base in way.profiles)
+
+
+if len({way.name for way in WAYS}) != len(WAYS):
+    raise ArgumentError("numerics: two ways share a name; rename one")
