@@ -26,7 +26,7 @@ class Way(NamedTuple):
     explanation : str
         What decides, in one sentence.
     example : str
-        A doctest with numbers, in which ``np`` and ``rq`` are known; a test runs it, and asks its calls of the engines.
+        A doctest with numbers, in which ``np`` and ``rq`` are known.
     """
 
     name: str
