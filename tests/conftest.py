@@ -33,8 +33,9 @@ class Lookout:
         self.seen = set()
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in PACKAGES:
-            self.seen.add(name.partition(".")[0])
+        package = name.partition(".")[0]
+        if package in PACKAGES and package not in sys.modules:
+            self.seen.add(package)
 
     def taken(self):
         """Return what was noted, and forget it."""

@@ -1,6 +1,7 @@
 """Files that ask for an engine are told from those that do not, and what asks without a word is found."""
 
 import ast
+import sys
 
 import pytest
 from conftest import Lookout, unsaid
@@ -28,7 +29,10 @@ def test_both_kinds_are_there():
 def test_what_asks_without_a_word_is_found(tmp_path, monkeypatch):
     lookout, silent = Lookout(), tmp_path / "test_silent.py"
     silent.write_text("from refquant.cli.main import main")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
     assert lookout.find_spec("numpy") is lookout.find_spec("torch.nn") is None and lookout.taken() == {"torch"} and lookout.taken() == set()
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    assert lookout.find_spec("torch.nn") is None and lookout.taken() == set()
     assert "asks for torch" in unsaid(silent, {"torch"}) and unsaid(silent, set()) is None
     silent.with_name("test_loud.py").write_text("import torch")
     assert unsaid(silent.with_name("test_loud.py"), {"torch"}) is None and "torch" in PACKAGES
