@@ -6,8 +6,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from refquant.core.layout import is_channels_last
-
 __all__ = ["TYPES", "to_torch", "quantized", "to_numpy", "threads", "engine"]
 
 #: PyTorch's name of each quantized dtype that it has.
@@ -29,21 +27,9 @@ def quantized(q):
     """Return a QTensor as a quantized tensor with the same codes, strides and (double) scales."""
     p = q.qparams
     if not p.per_channel:
-        return _per_tensor(q.values, p)
+        return torch._make_per_tensor_quantized_tensor(to_torch(q.values), p.scale, p.zero_point)
     scales, zeros = torch.tensor(p.scale, dtype=torch.float64), torch.tensor(p.zero_point, dtype=torch.int64)
     return torch._make_per_channel_quantized_tensor(to_torch(q.values), scales, zeros, p.axis)
-
-
-def _per_tensor(codes, p):
-    make = torch._make_per_tensor_quantized_tensor
-    dense = codes.flags.c_contiguous or (is_channels_last(codes) and np.moveaxis(codes, 1, -1).flags.c_contiguous)
-    if dense or min(codes.strides) < 0:
-        return make(to_torch(codes), p.scale, p.zero_point)
-    # PyTorch makes dense tensors alone of codes; others are views of them.
-    strides = [s // codes.itemsize for s in codes.strides]
-    span = 1 + sum((n - 1) * s for n, s in zip(codes.shape, strides))
-    memory = np.lib.stride_tricks.as_strided(codes, (span,), (codes.itemsize,), writeable=False).copy()
-    return make(torch.from_numpy(memory), p.scale, p.zero_point).as_strided(codes.shape, strides)
 
 
 def to_numpy(y):

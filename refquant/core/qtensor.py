@@ -11,8 +11,7 @@ class QTensor:
     """Integer codes with their quantization parameters.
 
     The strides of `values` are kept, and mean what they mean in PyTorch: a four-dimensional array
-    whose channels lie densest is *channels last*, and some engines round such tensors in another way; so does PyTorch
-    with views of other arrays, transposed or with gaps.
+    whose channels lie densest is *channels last*, and some engines round such tensors in another way.
 
     Parameters
     ----------

@@ -20,7 +20,6 @@ from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, si
 from refquant.ops.broadcast import broadcast_shape, scalar_side, spread
 from refquant.ops.lookup import pair_table, take_pairs
 from refquant.ops.memo import Memo
-from refquant.ops.memory_order import dense_run
 from refquant.ops.output_stage import quantized_multiplier
 from refquant.ops.range_elementwise import range_sum
 
@@ -45,36 +44,28 @@ def is_elementwise(form):
     return isinstance(form, FoldedAddForm) or (isinstance(form, AddForm) and not form.vector)
 
 
-def segments(n, vector, grain, threads, run=None):
+def segments(n, vector, grain, threads):
     """Return how a vectorized loop cuts `n` elements, in memory order: ``[(start, stop, is it a scalar tail)]``.
 
     ``at::parallel_for`` cuts more than `grain` elements into equal ranges, one a thread; in each, whole steps of `vector`
-    elements are the body and the rest is the tail; so it is in each `run` of neighbours, where not all of them are.
+    elements are the body and the rest is the tail.
 
     Examples
     --------
     >>> segments(5, 2, 0, 1)
     [(0, 4, False), (4, 5, True)]
-    >>> segments(6, 2, 0, 1, 3), segments(6, 2, 0, 1, 1)
-    ([(0, 2, False), (2, 3, True), (3, 5, False), (5, 6, True)], [(0, 6, True)])
     >>> segments(10, 4, 8, 2)
     [(0, 4, False), (4, 5, True), (5, 9, False), (9, 10, True)]
     """
     if not vector:
         return [(0, n, False)]
-    if run is not None and run < min(vector, n):
-        return [(0, n, True)]
-    run = n if run is None else run
     tasks = min(threads, -(-n // grain)) if grain and n > grain else 1
     chunk = max(1, -(-n // tasks))
     cuts = []
     for start in range(0, n, chunk):
         stop = min(start + chunk, n)
-        while start < stop:
-            end = min(stop, (start // run + 1) * run)
-            middle = start + (end - start) // vector * vector
-            cuts += [(start, middle, False), (middle, end, True)]
-            start = end
+        middle = start + (stop - start) // vector * vector
+        cuts += [(start, middle, False), (middle, stop, True)]
     return [cut for cut in cuts if cut[0] < cut[1]]
 
 
@@ -182,12 +173,11 @@ def memory_order_of_pair(a, b):
 
 
 def _segments(form, a, b, threads):
-    """Return `segments`; PyTorch's loop is scalar where neighbours in the output's memory are none in that of a or b."""
+    """Return `segments`; PyTorch's loop is scalar throughout where the memory formats of a and b differ."""
     vector, grain = getattr(form, "vector", 0), getattr(form, "grain", 0)
-    if not (vector and grain):
-        return segments(a.size, vector, grain, threads)
-    last = is_channels_last(a.values)
-    return segments(a.size, vector, grain, threads, min(dense_run(a.values, last), dense_run(b.values, last)))
+    if vector and grain and is_channels_last(a.values) != is_channels_last(b.values):
+        return [(0, a.size, True)]
+    return segments(a.size, vector, grain, threads)
 
 
 def bind_add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["memory_order", "restored", "around_axis", "dense_run"]
+__all__ = ["memory_order", "restored", "around_axis"]
 
 
 def memory_order(x):
@@ -44,34 +44,3 @@ def restored(y, axes):
 def around_axis(shape, axes, axis):
     """Return how many elements lie side by side for one index of `axis`, in an array whose axes lie in the order `axes`."""
     return 1 if axis is None else math.prod(shape[i] for i in axes[axes.index(axis) + 1 :])
-
-
-def dense_run(x, last):
-    """Return how many elements a loop of PyTorch's TensorIterator takes in one go from `x`, where it writes a dense array.
-
-    The loop goes in the order of the output's memory and merges axes as long as steps of the input are as long as the output's. Only a run that lies
-    dense is taken by vectors; where neighbours do not, a run is one element.
-
-    Parameters
-    ----------
-    x : ndarray
-    last : bool
-        Whether the output lies channels last.
-
-    Examples
-    --------
-    >>> x = np.zeros((2, 3, 4), np.uint8)
-    >>> [dense_run(a, False) for a in (x, x[:, :, :3], x[:, :2], x[:, :, ::2], x.transpose(0, 2, 1))]
-    [24, 3, 8, 1, 1]
-    """
-    axes = (0, *range(2, x.ndim), 1) if last else range(x.ndim)
-    run, held = 1, False
-    for axis in reversed(axes):
-        if x.shape[axis] == 1:
-            continue
-        # One element that stands for a whole run, as broadcasting has it, is taken by vectors, too.
-        held |= run == 1 and x.strides[axis] == 0
-        if x.strides[axis] != (0 if held else run * x.itemsize):
-            break
-        run *= x.shape[axis]
-    return run

@@ -19,7 +19,6 @@ from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, si
 from refquant.ops.fixed_unary import fixed_function
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.memo import Memo
-from refquant.ops.memory_order import dense_run
 from refquant.ops.range_elementwise import range_function
 from refquant.ops.unary_functions import ATEN, FLOAT, UNARY, float_gelu
 
@@ -97,7 +96,7 @@ def _style(form, profile, name, x, out, place):
     return "qnnpack"
 
 
-# qelu.cpp makes its output contiguous whatever the input is.
+# qelu.cpp makes its output contiguous whatever the input is; vector loops need strides that agree, so a channels-last input is all tail.
 _CONTIGUOUS_OUTPUT = ("elu", "celu")
 
 
@@ -124,12 +123,10 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     if style == "qnnpack":
         table = code_table(lambda c: _qnnpack(name, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
-    last, run = is_channels_last(x.values), None
-    if form.style in ("aten", "qnnpack"):
-        last = last and name not in _CONTIGUOUS_OUTPUT
-        run = dense_run(x.values, last)
-    compute = lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner, last, run)  # noqa: E731
-    return QTensor(compute(np.ascontiguousarray(x.values)) if run is not None and not last else _laid_out_as(x.values, compute), out)
+    if form.style in ("aten", "qnnpack") and name in _CONTIGUOUS_OUTPUT and is_channels_last(x.values):
+        table = code_table(lambda c: _aten(profile, name, ATEN[name][True], True, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
+        return QTensor(take_codes(table, np.ascontiguousarray(x.values)), out)
+    return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner, is_channels_last(x.values))), out)
 
 
 def _laid_out_as(values, function):
@@ -149,7 +146,7 @@ def _functions(form, profile, name, size, last):
     return _BY_REALS.get(form.style, ATEN)[name], vector, form.grain
 
 
-def _by_segments(form, profile, name, parameter, q, out, threads, inner, last, run):
+def _by_segments(form, profile, name, parameter, q, out, threads, inner, last):
     flat = inner.reshape(-1)
     y = np.empty(flat.size, out.storage)
     tables = {}
@@ -159,7 +156,7 @@ def _by_segments(form, profile, name, parameter, q, out, threads, inner, last, r
         compute = _by_reals if form.style in _BY_REALS else _aten
         return code_table(lambda c: compute(profile, name, functions[tail], tail, parameter, q, out, c), q.storage, out.storage)
 
-    for start, stop, tail in segments(flat.size, vector, grain, threads, run):
+    for start, stop, tail in segments(flat.size, vector, grain, threads):
         if tail not in tables:
             tables[tail] = _MEMO.get((profile, functions[tail]), (name, parameter, tail, q, out), lambda tail=tail: table(tail))
         y[start:stop] = take_codes(tables[tail], flat[start:stop])

@@ -70,12 +70,6 @@ ELEMENTWISE = (
         problem=of("leaky_relu", x=codes([1] * 65, 0.5), out=_HALF), expect=_first_for_all, expected_by="to be all equal",
     ),
     Finding(
-        name="a-transposed-tensor-rounds-another-way", engine="fbgemm",
-        title="A transposed tensor gives other codes than its contiguous copy",
-        text="Neighbours in the output's memory are none in the view's, so PyTorch's loop takes the elements one by one, by the formula of the scalar tail; of a slice each row has a tail.",
-        problem=of("leaky_relu", x=QTensor(np.ones((64, 2), np.uint8).T, QParams(0.5, 0, "uint8")), out=_HALF), expect=_in_order, expected_by="as of a contiguous copy",
-    ),
-    Finding(
         name="qnnpack-adds-half-away", engine="qnnpack",
         title="QNNPACK rounds the half of a sum away from zero, ATen to even",
         text="Its integer shift with a correction for the sign rounds half away; 1/2 becomes 1 where every other engine of PyTorch gives 0.",
