@@ -82,6 +82,15 @@ def test_training_rounds_weights_of_layers_that_a_regular_expression_leaves_out(
         workflow.prepare_qat_fx(interop.from_torch(module, (batches[0],)), alone, (batches[0],))
 
 
+def test_a_type_left_out_of_fused_layers_in_training_is_refused_by_both():
+    from torch.ao import quantization as tq
+
+    from refquant import workflow
+
+    mappings = (m.get_default_qat_qconfig_mapping("fbgemm").set_object_type(nn.Conv2d, None) for m in (workflow, tq))
+    assert compare_network("small", "fbgemm", small(), mappings=tuple(mappings), qat=True).refused
+
+
 def test_there_are_enough_networks():
     assert len(NETWORKS) >= 50 and len(set(NETWORKS)) == len(NETWORKS)
 

@@ -193,6 +193,12 @@ def _swapped_by(prepared, mapping):
                 f"prepare_qat_fx: {node.name!r} has a QConfig by a regular expression or by order alone, under which PyTorch rounds its values but leaves its weight;"
                 f" name it: set_module_name({node.path!r}, ...)"
             )
+        first = (prepared.backend_config.fused_parts(node.target) or ("",))[0]
+        if node.target in _SWAPPED - set(_FLOAT) and qconfigs[node.name] is not None and mapping.object_types.get(first, ...) is None:
+            raise UnsupportedError(
+                f"prepare_qat_fx: {node.name!r} is a {node.target}, which the rule for {first!r} does not reach, though it reaches the layer inside, and PyTorch breaks off there;"
+                f" leave it float as a whole: set_module_name({node.path!r}, None) instead of set_object_type({first!r}, None)"
+            )
     return {n.path: qconfigs[n.name] for n in model.nodes if n.is_module}
 
 
