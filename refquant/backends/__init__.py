@@ -17,7 +17,7 @@ from typing import NamedTuple
 from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, BackendMissing, choose
 
-__all__ = ["Engine", "ENGINES", "HELD", "names", "find", "load", "installed"]
+__all__ = ["Engine", "ENGINES", "HELD", "REFERENCES", "names", "find", "load", "installed"]
 
 
 class Engine(NamedTuple):
@@ -72,6 +72,11 @@ ENGINES = (
     Engine("openvino", ("onnx", "openvino"), "pip install 'refquant[openvino]'", "refquant.backends.openvino_runner", "OpenVinoRunner"),
 )  # fmt: skip
 
+#: No engine but a reference implementation, which `find` and `load` know by its profile's name; it is asked for functions of real numbers alone.
+REFERENCES = (
+    Engine("onnx_reference", ("onnx",), "pip install onnx", "refquant.backends.onnx_reference_runner", "OnnxReferenceRunner"),
+)  # fmt: skip
+
 if len({engine.name for engine in ENGINES}) != len(ENGINES):
     raise ArgumentError("backends: two engines share a name; rename one")
 
@@ -85,7 +90,8 @@ def find(name):
     """Return the `Engine` of a name, or raise an `ArgumentError` with the nearest ones; ``onednn@avx2`` is oneDNN held to AVX2."""
     if "@" in name:
         return _held(*name.split("@", 1))
-    return {engine.name: engine for engine in ENGINES}[choose("backends", "engine", name, names())]
+    known = {engine.name: engine for engine in REFERENCES}
+    return known[name] if name in known else {engine.name: engine for engine in ENGINES}[choose("backends", "engine", name, names())]
 
 
 def _held(name, level):

@@ -19,7 +19,7 @@ def main(argv=None):
     """Sweep, print a line a function and engine, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m refquant.backends.libm_counts", description=__doc__.splitlines()[0])
     parser.add_argument("--op", action="append", help="this function alone, or operator with its function ('linear tanh'); may be repeated")
-    parser.add_argument("--engine", action="append", choices=backends.names(), help="this engine alone; may be repeated")
+    parser.add_argument("--engine", action="append", choices=(*backends.names(), *(engine.name for engine in backends.REFERENCES)), help="this engine alone; may be repeated")
     parser.add_argument("--sets", type=int, help="sets of parameters; as recorded unless given, and then nothing is held against the record")
     arguments = parser.parse_args(argv)
     status = 0

@@ -5,7 +5,7 @@ import numpy as np
 from refquant.core.fma import fma32
 from refquant.core.rounding import Round, round_real
 
-__all__ = ["onednn_exp", "onednn_swish", "onednn_gelu"]
+__all__ = ["onednn_exp", "onednn_logistic", "onednn_swish", "onednn_elu", "onednn_gelu"]
 
 _F = np.float32
 _PER_LN2, _LN2, _LEAST, _GREATEST = (np.uint32(bits).view(_F) for bits in (0x3FB8AA3B, 0x3F317218, 0xC2AEAC50, 0x42B17218))
@@ -44,12 +44,46 @@ def onednn_exp(x):
         return p * np.where(x < _LEAST, _F(0), power) * _F(2)
 
 
-def onednn_swish(x):
-    """Return ``x · logistic(x)``; the logistic function of a positive number is one minus that of its negative.
+def onednn_logistic(x):
+    """Return ``1 / (1 + exp(-x))`` of float32 numbers; of a positive one it is one minus that of its negative.
 
     Source
     ------
-    oneDNN, src/cpu/x64/injectors/jit_uni_eltwise_injector.cpp, ``logistic_compute_vector_fwd``, ``swish_compute_vector_fwd``.
+    oneDNN, src/cpu/x64/injectors/jit_uni_eltwise_injector.cpp, ``logistic_compute_vector_fwd``.
+
+    Examples
+    --------
+    >>> onednn_logistic(np.float32([-200.0, 0.0, 2.0])).tolist()
+    [0.0, 0.5, 0.8807970881462097]
+    """
+    x = np.asarray(x, _F)
+    y = onednn_exp(-np.abs(x))
+    y = y / (y + _F(1))
+    return np.where(np.signbit(x), y, _F(1) - y)[()]
+
+
+def onednn_elu(x, alpha=1.0):
+    """Return x where it is positive, else ``(exp(x) - 1) · alpha``, of float32 numbers.
+
+    Source
+    ------
+    oneDNN, src/cpu/x64/injectors/jit_uni_eltwise_injector.cpp, ``elu_compute_vector_fwd``.
+
+    Examples
+    --------
+    >>> onednn_elu(np.float32([-200.0, -1.0, 2.0])).tolist()
+    [-1.0, -0.6321205496788025, 2.0]
+    """
+    x = np.asarray(x, _F)
+    return np.where(x > 0, x, (onednn_exp(x) - _F(1)) * _F(alpha))[()]
+
+
+def onednn_swish(x):
+    """Return ``x · logistic(x)`` of float32 numbers.
+
+    Source
+    ------
+    oneDNN, src/cpu/x64/injectors/jit_uni_eltwise_injector.cpp, ``swish_compute_vector_fwd``.
 
     Examples
     --------
@@ -57,9 +91,7 @@ def onednn_swish(x):
     [-0.0, 0.0, 1.7615941762924194]
     """
     x = np.asarray(x, _F)
-    y = onednn_exp(-np.abs(x))
-    y = y / (y + _F(1))
-    return np.where(np.signbit(x), y, _F(1) - y) * x
+    return onednn_logistic(x) * x
 
 
 def onednn_gelu(x):

@@ -78,7 +78,7 @@ NOT_OFFERED = (
     Note("hardsigmoid", _TFLITE, "TFLite has no hard sigmoid; a converter writes HARD_SWISH or float operators"),
 )
 
-#: Differing outputs of `refquant.verify.libm_sweep` with its defaults, on torch 2.13.0, onnxruntime 1.32.0 and LiteRT 2.1: (operator, engine): (differing, outputs).
+#: Differing outputs of `refquant.verify.libm_sweep` with its defaults, on torch 2.13.0, onnx 1.23, onnxruntime 1.32.0, OpenVINO 2026.4 and LiteRT 2.1: (operator, engine): (differing, outputs).
 LIBM_COUNTS = {
     ("sigmoid", "fbgemm"): (0, 2_457_600),
     ("tanh", "fbgemm"): (0, 1_228_800),
@@ -112,21 +112,29 @@ LIBM_COUNTS = {
     ("linear gelu", "inductor"): (0, 2_457_600),
     ("linear swish", "inductor"): (0, 2_457_600),
     ("conv2d swish", "inductor"): (0, 2_457_600),
+    ("celu", "fbgemm"): (0, 307_200),
+    ("sigmoid", "onnx_reference"): (0, 122_880),
+    ("tanh", "onnx_reference"): (0, 122_880),
+    ("elu", "onnx_reference"): (0, 122_880),
+    ("gelu", "onnx_reference"): (0, 122_880),
     ("softmax", "fbgemm"): (0, 1_208_104),
+    ("softmax", "inductor"): (0, 113_157),
+    ("softmax", "onnx_reference"): (0, 58_620),
+    ("softmax", "openvino"): (0, 16_654),
     ("softmax", "qnnpack"): (0, 1_208_104),
     ("softmax", "onnxruntime"): (0, 1_208_104),
     ("softmax", "tflite_opt"): (0, 299_847),
     ("softmax", "xnnpack"): (0, 299_847),
 }
 
-#: Sets of parameters in the sweep of a function of one code, where an engine is asked by a model for each and fewer must do.
-LIBM_SETS = {"openvino": 60, "inductor": 1000, "tflite_ref": 1000, "tflite_opt": 1000, "xnnpack": 1000}
+#: Sets of parameters in the sweep of an engine's functions of one code, or of one operator on it, where each set takes a model of its own and fewer must do.
+LIBM_SETS = {("celu", "fbgemm"): 1000, ("softmax", "openvino"): 60, ("softmax", "onnx_reference"): 400, ("softmax", "inductor"): 400, "openvino": 60, "onnx_reference": 400, "inductor": 1000, "tflite_ref": 1000, "tflite_opt": 1000, "xnnpack": 1000}
 
 
 def _counted(engine, ops=tuple(_SMOOTH.split())):
     """The counts of an engine, as a note states them: of functions of one code, or of others that are named."""
     parts = [f"{op} {differing:,} of {outputs:,}" for (op, name), (differing, outputs) in LIBM_COUNTS.items() if name == engine and op in ops]
-    domain = f" of all 256 codes under {LIBM_SETS.get(engine, 4000):,} sets of parameters" if set(ops) <= set(_SMOOTH.split()) else ""
+    domain = f" of all 256 codes under {LIBM_SETS.get((ops[0], engine), LIBM_SETS.get(engine, 4000)):,} sets of parameters" if set(ops) <= {*_SMOOTH.split(), "celu"} else ""
     return f"outputs that differ in a sweep{domain}: " + ", ".join(parts)
 
 
@@ -148,12 +156,12 @@ CONDITIONS = (
     Note("mean batch_norm avg_pool2d adaptive_avg_pool2d softmax", "inductor", "as the exported graph computes them, between dequantize and quantize; TorchInductor's generated C++ adds and divides in an order of its own, which graphs have as real='inductor' (refquant pt2e --operators)"),
     Note("interpolate avg_pool3d adaptive_avg_pool3d celu threshold", "inductor", "as the exported graph computes them, between dequantize and quantize; TorchInductor's generated C++ is not asked"),
     Note("mean adaptive_avg_pool2d adaptive_avg_pool3d", "inductor", "on one thread; means over axes that lie side by side in memory"),
-    Note("softmax", "inductor", "ATen's AVX-512 build; libm: as under fbgemm"),
+    Note("softmax", "inductor", f"ATen's AVX-512 build, or by the profile on that level the one for AVX2; libm: as under fbgemm; {_counted_softmax('inductor')}"),
     Note("interpolate", "inductor", "lines between points: images of at most 128 rows and columns together, or channels-last ones of four channels and more"),
     Note("prelu", "onnx onnx_reference", "as dequantize, PRelu, quantize"),
     Note("mean avg_pool3d adaptive_avg_pool3d", "onnx", "as dequantize, the mean in float64 rounded once, quantize"),
     Note("avg_pool2d avg_pool3d", "onnx_reference", "padding does not count"),
-    Note("softmax", "onnx onnx_reference", "as dequantize, softmax in float64 rounded once, quantize; libm decides the last bit"),
+    Note("softmax", "onnx onnx_reference", f"as dequantize, softmax in float64 rounded once, quantize; libm: the text leaves the last bit open, and onnx.reference takes NumPy's float32 exponential; {_counted_softmax('onnx_reference')}"),
     Note("interpolate", "onnx onnx_reference", "as dequantize, Resize to a size in float64, rounded once, quantize; half_pixel, align_corners, and asymmetric for the nearest point"),
     Note("prelu mean", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
     Note("matmul", "onnxruntime", "QLinearMatMul, and MatMulIntegerToFloat where there is no out; on a CPU with AVX512-VNNI, on another as linear on that level"),
@@ -184,14 +192,15 @@ CONDITIONS = (
     Note("tanh gelu", "onnxruntime", f"between DequantizeLinear and QuantizeLinear, by MLAS's tanh and erf on a CPU with FMA; {_counted('onnxruntime', ('tanh', 'gelu'))}"),
     Note("elu", "onnxruntime", f"between DequantizeLinear and QuantizeLinear, by Eigen's exponential, on one thread; libm: the last elements, which fill no vector of four, are glibc's expf; {_counted('onnxruntime', ('elu',))}"),
     Note("hardsigmoid hardswish", "onnxruntime", "between DequantizeLinear and QuantizeLinear, which do not fuse"),
-    Note(_FUNCTIONS, "onnx onnx_reference", "as dequantize, the function in float64 rounded once, quantize; libm decides the last bit"),
+    Note("hardsigmoid hardswish leaky_relu", "onnx onnx_reference", "as dequantize, the function, quantize"),
+    Note(_SMOOTH, "onnx onnx_reference", f"as dequantize, the function in float64 rounded once, quantize; libm: the text leaves the last bit open, and onnx.reference takes NumPy's float32 functions; {_counted('onnx_reference')}"),
     Note("sigmoid elu gelu", "inductor", f"between dequantize and quantize, by SLEEF's exponential and oneDNN's gelu, as eager PyTorch computes the exported graph; gelu on AVX-512 as its source has it, held on AVX2 alone; libm: the scalar loop alone, that is the last elements, which fill no step of 16: sigmoid by glibc's expf, the others in float64, rounded once, where ATen takes the C library's function; {_counted('inductor', ('sigmoid', 'elu', 'gelu'))}"),
     Note("tanh", "inductor", f"libm: dequantize, the function in float64 rounded once, quantize, where ATen takes MKL's; {_counted('inductor', ('tanh',))}"),
     Note("avg_pool3d", _TORCH, "ATen's AVX-512 build, whose kernel takes 16 channels at a step; that for AVX2, by the profile on that level, takes 8"),
     Note("mean adaptive_avg_pool3d layer_norm group_norm instance_norm interpolate batch_norm", _TORCH, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("threshold", _ATEN, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("mean", _TORCH, "over axes that lie side by side in memory; other than the last ones not the densest"),
-    Note("celu", _ATEN, "libm: as elu"),
+    Note("celu", _ATEN, f"libm: as elu; {_counted('fbgemm', ('celu',))}"),
     Note("softmax", _TORCH, f"ATen's AVX-512 build, or by the profile on that level the one for AVX2; libm: beside the densest axis the last entries, which fill no vector, are glibc's expf; {_counted_softmax('fbgemm')}"),
     Note("linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", _ATEN, "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says"),
     Note("linear_dynamic", "inductor", "quantized_decomposed.choose_qparams and onednn.qlinear_pointwise, as the exported graph calls them"),
@@ -222,10 +231,10 @@ CONDITIONS = (
     Note("interpolate", "openvino", f"{_OPENVINO}; Resize with modes half_pixel, align_corners, and asymmetric for the nearest point"),
     Note("clamp hardtanh", "openvino", "what is meant, for a lower limit of 2**31 steps and more: the engine wraps it to int32, so that it limits nothing or little"),
     Note("choose_qparams quantize_dynamic", "openvino", "DynamicQuantizeLinear as its ONNX reader writes it, in float32; scales that are normal numbers"),
-    Note("softmax", "openvino", f"{_OPENVINO}; libm: the exponential and the sum in float64, rounded once, where its JIT code approximates"),
+    Note("softmax", "openvino", f"{_OPENVINO}, by oneDNN's exponential and sums; those of AVX-512 as their source has them, held on AVX2 alone; {_counted_softmax('openvino')}"),
     Note("add mul cat hardsigmoid hardswish leaky_relu fake_quantize requantize relu6 clamp hardtanh prelu", "openvino", _OPENVINO),
     Note("mean", "openvino", f"{_OPENVINO}; what is meant, over the last of three axes where the first is longer than the second: the engine leaves code 0 there unless the zero point is 0"),
-    Note(_SMOOTH, "openvino", f"{_OPENVINO}; libm: the function in float64, rounded once, where its JIT code approximates; {_counted('openvino')}"),
+    Note(_SMOOTH, "openvino", f"{_OPENVINO}, by oneDNN's vectorized functions; gelu on AVX-512 as its source has it, held on AVX2 alone; {_counted('openvino')}"),
     Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX2 or AVX-512, where NEON code runs through NEON_2_SSE"),
 )
 

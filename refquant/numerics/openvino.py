@@ -3,7 +3,7 @@
 from refquant.numerics.forms import DequantizeForm, Pairing
 from refquant.numerics.profile import Numerics
 from refquant.numerics.special_forms import DynamicForm
-from refquant.numerics.range_forms import RangeForm, RangeProductForm
+from refquant.numerics.range_forms import RangeForm, RangeProductForm, RangeSoftmaxForm
 
 __all__ = ["OPENVINO"]
 
@@ -43,7 +43,9 @@ OPENVINO = Numerics(
     cat=_RANGE,
     clamp=_RANGE,
     prelu=_RANGE,
-    softmax=_RANGE,
+    # oneDNN's jit_uni_softmax.cpp, whose vectors have 16 lanes with AVX-512.
+    softmax=RangeSoftmaxForm(shift="product", contraction="none", reduced=True, vector=16),
+    by_level=((("avx2", "avx_vnni", "avx_vnni_int8"), {"softmax": {"vector": 8}}),),
     dynamic=DynamicForm(parameters="span", reduced="refused", linear_input="quantize"),
     mean=_POOL,
     bilinear=_POOL,

@@ -8,7 +8,7 @@ from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, Ge
 from refquant.numerics.coverage import absence
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, Form, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
-from refquant.numerics.range_forms import RangeForm, RangeProductForm
+from refquant.numerics.range_forms import RangeForm, RangeProductForm, RangeSoftmaxForm
 from refquant.numerics.record import Record, record
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, RowDynamicForm, ScalarForm, SoftmaxForm, SummedPoolForm
 
@@ -97,7 +97,7 @@ class Numerics(Record):
     batch_norm : BatchNormForm, RealsForm or None
     layer_norm, group_norm : NormForm or None
     mean : MeanForm, FixedMeanForm, RealsForm, RangeForm or None
-    softmax : SoftmaxForm, RangeForm or None
+    softmax : SoftmaxForm, RangeSoftmaxForm or None
     bilinear : BilinearForm, CodeBilinearForm, RealsForm, RangeForm or None
     avg_pool3d, adaptive_avg_pool3d : BoxPoolForm, SummedPoolForm, RealsForm, RangeForm or None
     embedding : EmbeddingForm or None
@@ -293,7 +293,7 @@ def section_types():
         "layer_norm": (NormForm,),
         "group_norm": (NormForm,),
         "mean": (MeanForm, FixedMeanForm, RealsForm, RangeForm),
-        "softmax": (SoftmaxForm, RangeForm),
+        "softmax": (SoftmaxForm, RangeSoftmaxForm),
         "bilinear": (BilinearForm, CodeBilinearForm, RealsForm, RangeForm),
         "avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm, RangeForm),
         "adaptive_avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm, RangeForm),

@@ -5,7 +5,7 @@ from typing import Literal
 from refquant.numerics.forms import Form
 from refquant.numerics.record import record
 
-__all__ = ["RangeForm", "RangeProductForm"]
+__all__ = ["RangeForm", "RangeSoftmaxForm", "RangeProductForm"]
 
 
 @record
@@ -27,6 +27,19 @@ class RangeForm(Form):
     shift: Literal["product", "quotient"]
     contraction: Literal["none", "fma"]
     reduced: bool
+
+
+@record
+class RangeSoftmaxForm(RangeForm):
+    """Softmax in float32 whose output is a FakeQuantize, by the fields of `RangeForm`, see `refquant.core.onednn_softmax`.
+
+    Attributes
+    ----------
+    vector
+        Float32 lanes of the sum over an axis that lies densest.
+    """
+
+    vector: int
 
 
 @record

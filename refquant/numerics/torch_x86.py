@@ -212,6 +212,7 @@ _INDUCTOR_LEVELS = (
         "conv": Dispatch(rule="onednn_volume", vnni=False, yes=_INDUCTOR_OLDER_CONV, no=_INDUCTOR_PRODUCT),
         "conv_real": Dispatch(rule="onednn_volume", vnni=False, yes=_INDUCTOR_OLDER_REAL, no=_INDUCTOR_REAL),
     }),
+    (("avx2", "avx_vnni", "avx_vnni_int8"), {"softmax": {"vector": 8}}),
 )  # fmt: skip
 
 INDUCTOR = Numerics(

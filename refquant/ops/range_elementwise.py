@@ -6,9 +6,9 @@
     choice         (a − za) · sa or (b − zb) · sb
     concatenation  a − za                                                 into the range divided by sa
     leaky ReLU     of a, into the range divided by sa, where za is 0; else of (a − za) · sa
-    functions      of (a − za) · sa
+    functions      of (a − za) · sa, as oneDNN's vector code computes them
     PReLU          (a − za) · sa, below 0 times (w − zw) · sw
-    softmax        of (a − za) · sa, in float64, rounded once
+    softmax        of (a − za) · sa, as oneDNN's vector code computes it
     lines          of (a − za) · sa, columns first, two roundings a pair
     limits         codes between f(low / sa + za) and f(high / sa + za) without what is behind their points
     pools, means   f(f(sum) / n)                                          into the range divided by sa, −za in its shift
@@ -19,6 +19,9 @@ A ReLU in front of a range that begins at 0 is dropped. Codes are raw, each step
 import numpy as np
 
 from refquant.core.fma import fma32
+from refquant.core.onednn_eltwise import onednn_elu, onednn_logistic
+from refquant.core.onednn_softmax import onednn_softmax
+from refquant.core.onednn_tanh import onednn_tanh
 from refquant.core.range_steps import range_codes, range_of, steps_of
 from refquant.core.rounding import Round, round_real
 
@@ -97,17 +100,21 @@ def range_function(form, name, function, parameter, q, out, codes):
     if name == "leaky_relu" and not q.zero_point:
         return _codes(form, function(_centred(codes, q), parameter), out, _F(q.scale))
     x = _real(codes, q)
-    return _codes(form, _FUNCTIONS[name](x) if name in _FUNCTIONS else function(x, parameter), out, _F(1))
+    with np.errstate(all="ignore"):
+        return _codes(form, _FUNCTIONS.get(name, function)(x, parameter), out, _F(1))
 
 
 def _between(x, low, high):
     return np.minimum(np.maximum(x, _F(low)), _F(high))
 
 
-#: Functions that OpenVINO computes in another order than PyTorch.
+#: Functions as OpenVINO computes them: oneDNN's, or steps of its own.
 _FUNCTIONS = {
-    "hardswish": lambda x: x * (_between(x + _F(3), 0, 6) / _F(6)),
-    "hardsigmoid": lambda x: _between(x * (_F(1) / _F(6)) + _F(0.5), 0, 1),
+    "hardswish": lambda x, p: x * (_between(x + _F(3), 0, 6) / _F(6)),
+    "hardsigmoid": lambda x, p: _between(x * (_F(1) / _F(6)) + _F(0.5), 0, 1),
+    "sigmoid": lambda x, p: onednn_logistic(x),
+    "tanh": lambda x, p: onednn_tanh(x),
+    "elu": lambda x, p: onednn_elu(x, p),
 }
 
 
@@ -120,9 +127,7 @@ def range_prelu(form, q, slopes, out, codes, weight):
 
 def range_softmax(form, q, out, codes, dim):
     """Return the codes of a softmax."""
-    x = _real(codes, q)
-    wide = np.exp((x - x.max(dim, keepdims=True)).astype(np.float64))
-    return _codes(form, (wide / wide.sum(dim, keepdims=True)).astype(_F), out, _F(1))
+    return _codes(form, onednn_softmax(_real(codes, q), dim, lanes=max(form.vector, 1)), out, _F(1))
 
 
 def range_bilinear(form, q, codes, rows, columns):

@@ -12,7 +12,7 @@ from refquant.core.rounding import Round, round_real
 from refquant.core.sleef import sleef_exp
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
-from refquant.numerics.range_forms import RangeForm
+from refquant.numerics.range_forms import RangeSoftmaxForm
 from refquant.ops.arguments import axis_of, check_eight_bit, check_out, check_qtensor
 from refquant.ops.dequantize import dequantize
 from refquant.ops.fixed_softmax import softmax_by_gemmlowp, softmax_by_table
@@ -135,7 +135,7 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
         raise ShapeError(f"{place}: x has shape {x.shape}; it must not be empty")
     n, inner = x.shape[dim], int(np.prod(x.shape[dim + 1 :]))
     codes = np.ascontiguousarray(x.values).reshape(-1, n, inner)
-    if isinstance(form, RangeForm):
+    if isinstance(form, RangeSoftmaxForm):
         return QTensor(range_softmax(form, x.qparams, out, np.ascontiguousarray(x.values), dim).astype(out.storage), out)
     if form.style in ("gemmlowp", "lookup", "mlas"):
         rows = np.moveaxis(codes, 1, 2).reshape(-1, n)

@@ -108,7 +108,7 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     form = profile.section("unary", name)
     check_out(out, place)
     if isinstance(form, RangeForm):
-        function = UNARY[name][name == "gelu"]
+        function = float_gelu(profile.isa) if name == "gelu" else UNARY[name][0]
         table = code_table(lambda c: range_function(form, name, function, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     if isinstance(form, FixedUnaryForm):

@@ -99,9 +99,9 @@ def libm_sweep(runner, op, *, sets=None, seed=0):
     (24576, 0)
     """
     if op in UNARY_OPERATORS:
-        return unary_sweep(runner, op, sets=sets or LIBM_SETS.get(runner.name, SWEEP_SETS), seed=seed)
+        return unary_sweep(runner, op, sets=sets or LIBM_SETS.get((op, runner.name), LIBM_SETS.get(runner.name, SWEEP_SETS)), seed=seed)
     product, _, function = op.partition(" ")
-    problems = softmax_problems(sets=sets or SOFTMAX_SETS, seed=seed) if op == "softmax" else post_problems(product, function, sets=sets or POST_SETS, seed=seed)
+    problems = softmax_problems(sets=sets or LIBM_SETS.get((op, runner.name), SOFTMAX_SETS), seed=seed) if op == "softmax" else post_problems(product, function, sets=sets or POST_SETS, seed=seed)
     row = Row(op, runner.name)
     for i, problem in enumerate(problems):
         trial = try_problem(runner, problem, f"sweep of {op}, problem {i}, seed {seed}")

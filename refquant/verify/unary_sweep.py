@@ -16,7 +16,7 @@ from refquant.verify.problem import Problem
 __all__ = ["UNARY_OPERATORS", "SWEEP_SETS", "unary_problems", "unary_sweep"]
 
 #: The functions, and whether their output's parameters may be left to the engine.
-UNARY_OPERATORS = {"sigmoid": True, "tanh": True, "hardsigmoid": True, "hardswish": False, "elu": False, "leaky_relu": False, "gelu": True}
+UNARY_OPERATORS = {"sigmoid": True, "tanh": True, "hardsigmoid": True, "hardswish": False, "elu": False, "celu": False, "leaky_relu": False, "gelu": True}
 
 #: Sets of parameters behind the counts of `refquant.numerics.coverage`.
 SWEEP_SETS = 4000
@@ -50,7 +50,8 @@ def unary_problems(op, *, sets=SWEEP_SETS, seed=0):
         codes = np.arange(kind.qmin, kind.qmax + 1).astype(kind.storage)
         tail = i // 2 % -(-codes.size // _TAIL) * _TAIL
         pieces = codes, codes[tail : tail + _TAIL]
-        for chosen in ({}, {"out": out}) if fixed else ({"out": out},):
+        more = {"alpha": float(rng.uniform(0.25, 4))} if op == "celu" else {}
+        for chosen in ({}, {"out": out}) if fixed else ({"out": out, **more},):
             yield from (Problem(op, {"x": QTensor(piece, parameters), **chosen}) for piece in pieces)
 
 

@@ -128,6 +128,7 @@ WORDS["RangeForm"] = {
     "contraction": {"none": "rounds every step", "fma": "fuses the product with the shift"},
     "reduced": {True: "leaves a shift of zero out", False: "adds a shift of zero too"},
 }
+WORDS["RangeSoftmaxForm"] = WORDS["RangeForm"]
 WORDS["RangeProductForm"] = {
     "zero_point": {"sum": "adds the zero point to the scaled sum", "range": "takes the zero point from the ends of the range"},
     "bias": {"sum": "adds the bias to the sum", "shift": "adds the bias to the shift"},
@@ -145,6 +146,7 @@ _NUMBERS = {
 #: What an engine does whose form is of another type.
 SCHEMES = {
     "RangeForm": "quantizes by the ends of the range, as a FakeQuantize does (OpenVINO)",
+    "RangeSoftmaxForm": "takes softmax of real numbers and quantizes it by the ends of the range (OpenVINO)",
     "RangeProductForm": "quantizes sums by the ends of the range, divided by the scales (OpenVINO)",
     "ProductForm": "multiplies codes less their zero points, and scales once",
     "FlushedQuantizeForm": "quantizes with subnormal numbers as zero (XNNPACK)",
