@@ -113,7 +113,7 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
     Along the densest axis bit-exact: SLEEF's exponential, the sum in the order of PyTorch's vectors, a product with its inverse. Along another
     the same but for the last entries, which fill no vector: there glibc's ``expf`` is taken. QNNPACK's table for uint8 with a scale of 1/256 and zero point 0: exact, but that the C library's
     exponential decides a table entry beside a tie. TensorFlow Lite's reference kernel: exact, integers alone; its optimized one and ONNX Runtime's
-    QLinearSoftmax: the same reservation about a table.
+    QLinearSoftmax: the same reservation about a table. OpenVINO: bit-exact, by oneDNN's kernels (`refquant.core.onednn_softmax`).
 
     Source
     ------

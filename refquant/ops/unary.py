@@ -193,7 +193,7 @@ def sigmoid(x, *, out=None, numerics="fbgemm", threads=1):
     PyTorch's vector loops are bit-exact, by SLEEF's functions (`refquant.core.sleef`) and for inductor's gelu oneDNN's, and so is the scalar loop of
     sigmoid where the C library is glibc. Of the other scalar loops, and for inductor's tanh, the function is taken in float64 and rounded
     once; the C library's or MKL's last bit may differ, which moves a code only where the result lies within an ulp of a tie. ONNX Runtime's own
-    functions (`refquant.core.mlas`, `refquant.core.eigen`) are bit-exact.
+    functions (`refquant.core.mlas`, `refquant.core.eigen`) are bit-exact, and so are OpenVINO's, which are oneDNN's (`refquant.core.onednn_eltwise`).
 
     Examples
     --------
