@@ -234,6 +234,15 @@ WAYS = (
         """,
     ),
     Way(
+        "lanes of a softmax", ("openvino",), ("by_level",),
+        "The sum along the densest axis has as many running sums as a vector has lanes: 16 with AVX-512, 8 with AVX2.",
+        """
+        >>> x, out = rq.QTensor(np.arange(24, dtype=np.uint8), rq.QParams(0.25, 0, "uint8")), rq.QParams(0.00020165086607448757, 0, "uint8")
+        >>> [rq.ops.softmax(x, out=out, numerics=numerics).values[0].item() for numerics in ("openvino", "openvino@avx2")]
+        [3, 4]
+        """,
+    ),
+    Way(
         "saturating pairs", (*_ATEN, "inductor", "onnxruntime", "openvino"), ("pairing",),
         "Without VNNI two neighbouring products are added in 16 bits, which two depends on the library (`refquant.isa.accumulate.neighbours`).",
         """
