@@ -30,6 +30,7 @@ class QTensor:
 
     Examples
     --------
+    >>> import numpy as np
     >>> q = QTensor(np.array([[0, 3]], np.uint8), QParams(0.5, 1, "uint8"))
     >>> q.shape, q.dtype
     ((1, 2), 'uint8')
