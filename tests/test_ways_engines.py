@@ -1,5 +1,6 @@
 """The calls that examples of ways make, asked of the engines themselves."""
 
+from inspect import signature
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +12,6 @@ from refquant.core.qtensor import QTensor
 from refquant.numerics import WAYS
 from refquant.verify import Problem, oracle
 from test_ways import run
-
-#: The names of an operator's arguments, as far as examples give them by position.
-NAMES = {"add": "ab", "mul": "ab", "matmul": "ab", "quantize": ("x", "qparams"), "fake_quantize": ("x", "qparams"), "dequantize": ("q",), "linear": "xw", "linear_dynamic": "xw"}
-NAMES |= {op: ("x", "kernel_size") for op in ("avg_pool2d", "avg_pool3d")} | {"adaptive_avg_pool2d": ("x", "output_size"), "cat": ("tensors",), "mean": ("x", "dim")}
-NAMES |= {op: "xw" for op in ("conv2d", "conv3d", "conv_transpose2d")} | {"layer_norm": ("x", "normalized_shape", "weight", "bias")}
 
 
 class Asked:
@@ -33,7 +29,9 @@ class Asked:
             result = getattr(rq.ops, op)(*given, numerics=numerics, **({"isa": isa} if isa else {}), **arguments)
             base = numerics.partition("@")[0]
             if base in self.runners and not isa:
-                self._ask(self.runners[base], Problem(op, {**dict(zip(NAMES.get(op, ("x",)), given)), **arguments}))
+                bound = signature(getattr(rq.ops, op)).bind(*given, **arguments)
+                bound.apply_defaults()
+                self._ask(self.runners[base], Problem(op, {name: value for name, value in bound.arguments.items() if name not in ("numerics", "isa")}))
             return result
 
         return call
