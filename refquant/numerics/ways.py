@@ -122,7 +122,7 @@ WAYS = (
         "As in sums: whole steps of 32 add the zero point after rounding, the rest before; of groups in channels-last memory alone.",
         """
         >>> x, half = rq.QTensor(np.zeros((1, 33), np.uint8), rq.QParams(1.0, 0, "uint8")), np.full(33, 0.5, np.float32)
-        >>> rq.ops.layer_norm(x, 33, None, half, out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm").values[0, [0, 31, 32]].tolist()
+        >>> rq.ops.layer_norm(x, (33,), None, half, out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm").values[0, [0, 31, 32]].tolist()
         [1, 1, 2]
         """,
     ),
