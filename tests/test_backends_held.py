@@ -11,9 +11,9 @@ from refquant.backends.held_frames import read_frame, write_frame
 from refquant.backends.held_worker import serve
 from refquant.errors import ArgumentError, BackendMissing
 from refquant.isa import cpu
-from refquant.verify import Problem, Runner, Status, build, campaign, oracle, try_case
+from refquant.verify import Problem, Runner, Status, build, campaign, held, oracle, try_case
 from refquant.verify.case import Case
-from refquant.verify.held import followed, refuse, switches
+from refquant.verify.held import followed, profile_here, refuse, switches
 
 ENGINES = ("onednn@sse41", "onednn@avx2", "onednn@avx512_vbmi", "fbgemm@avx2", "fbgemm@avx512", "x86@avx2")
 PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d")
@@ -69,12 +69,21 @@ def test_a_worker_lives_over_many_questions_and_an_error_does_not_end_it(engine)
 
 def test_only_what_can_be_held_is_found():
     assert backends.find("x86@avx512").arguments == ("x86", "avx512")
-    with pytest.raises(ArgumentError, match="'onnxruntime' is not known.*'onednn', 'fbgemm', 'x86'"):
-        backends.find("onnxruntime@avx2")
+    other = "avx512" if profile_here("onnxruntime") != "onnxruntime@avx512" else "avx2"
+    with pytest.raises(ArgumentError, match=f"onnxruntime runs as {profile_here('onnxruntime')} .* as onednn, fbgemm, x86 can"):
+        backends.find(f"onnxruntime@{other}")
     with pytest.raises(ArgumentError, match="did you mean 'avx2'"):
         backends.find("onednn@avx3")
     with pytest.raises(BackendMissing, match="fbgemm has no kernels for sse41"):
         switches("fbgemm", "sse41")
+
+
+def test_a_case_that_names_the_level_of_this_processor_is_asked_of_the_engine(monkeypatch):
+    monkeypatch.setattr(held, "level_here", lambda: "avx2")
+    assert backends.find("openvino@avx2") == backends.find("openvino")
+    monkeypatch.setattr(held, "level_here", lambda: None)
+    with pytest.raises(ArgumentError, match="openvino runs as openvino on this processor"):
+        backends.find("openvino@avx2")
 
 
 def test_a_level_beyond_the_processor_is_said(monkeypatch):

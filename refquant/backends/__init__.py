@@ -4,7 +4,8 @@
 >>> backends.names()
 ('fbgemm', 'onednn', 'x86', 'qnnpack', 'inductor', 'onnxruntime', 'tflite_ref', 'tflite_opt', 'xnnpack', 'openvino')
 
-An engine that obeys an environment variable can be held to another processor level, see `refquant.backends.held_runner`:
+An engine that obeys an environment variable can be held to another processor level, see `refquant.backends.held_runner`; of any other engine only
+the level on which it runs here can be asked for, as failures on such a processor name it:
 
 >>> backends.find("onednn@avx2").arguments
 ('onednn', 'avx2')
@@ -95,7 +96,17 @@ def find(name):
 
 
 def _held(name, level):
-    engine, arguments = find(name), (choose("backends", "engine that can be held to a level", name, HELD), check_level(level, f"engine {name}"))
+    from refquant.verify.held import profile_here
+
+    engine, arguments = find(name), (name, check_level(level, f"engine {name}"))
+    if name not in HELD:
+        here = profile_here(name)
+        if here == f"{name}@{level}":
+            return engine
+        raise ArgumentError(
+            f"engine {name}@{level}: {name} runs as {here} on this processor and cannot be held to another level, as {', '.join(HELD)} can; "
+            "leave the level out, or ask on a processor of that level"
+        )
     return engine._replace(name=f"{name}@{level}", module="refquant.backends.held_runner", maker="HeldRunner", arguments=arguments)
 
 

@@ -121,7 +121,7 @@ def _refuse(problem):
     if problem.op == "interpolate" and problem["mode"] == "nearest-exact":
         return "Resize has no mode that takes the nearest centre as PyTorch does"
     if problem.op == "mean" and _left_empty(problem):
-        return "a mean over the last of three axes, the first longer than the second: the engine leaves the further rows empty"
+        return "a mean over the last of three axes, the first longer than the second, or over the last two, not kept: the engine leaves the further rows empty"
     if problem.op in ("clamp", "hardtanh") and not _ordered(problem):
         return "Clip wants a lower limit that is not above the upper one"
     if problem.op in ("clamp", "hardtanh") and _lower(problem) / problem["x"].qparams.scale >= _WRAPS:
@@ -136,7 +136,10 @@ def _lower(problem):
 
 def _left_empty(problem):
     x = problem["x"]
-    return x.ndim == 3 and x.shape[0] > x.shape[1] and x.qparams.zero_point != 0 and [d % 3 for d in np.atleast_1d(problem["dim"])] == [2]
+    if x.ndim != 3 or x.qparams.zero_point == 0:
+        return False
+    axes = sorted(d % 3 for d in np.atleast_1d(problem["dim"]))
+    return axes == [2] and x.shape[0] > x.shape[1] or axes == [1, 2] and x.shape[0] > 1 and not problem.get("keepdim")
 
 
 def _ordered(problem):

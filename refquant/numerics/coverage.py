@@ -233,7 +233,7 @@ CONDITIONS = (
     Note("choose_qparams quantize_dynamic", "openvino", "DynamicQuantizeLinear as its ONNX reader writes it, in float32; scales that are normal numbers"),
     Note("softmax", "openvino", f"{_OPENVINO}, by oneDNN's exponential and sums; those of AVX-512 as their source has them, held on AVX2 alone; {_counted_softmax('openvino')}"),
     Note("add mul cat hardsigmoid hardswish leaky_relu fake_quantize requantize relu6 clamp hardtanh prelu", "openvino", _OPENVINO),
-    Note("mean", "openvino", f"{_OPENVINO}; what is meant, over the last of three axes where the first is longer than the second: the engine leaves code 0 there unless the zero point is 0"),
+    Note("mean", "openvino", f"{_OPENVINO}; what is meant: over the last of three axes, where the first is longer than the second, and over the last two, unless they are kept, the engine leaves rows empty if there is a zero point"),
     Note(_SMOOTH, "openvino", f"{_OPENVINO}, by oneDNN's vectorized functions; gelu on AVX-512 as its source has it, held on AVX2 alone; {_counted('openvino')}"),
     Note("add mul dequantize quantize", "tflite_opt", "x86-64 with AVX2 or AVX-512, where NEON code runs through NEON_2_SSE"),
 )

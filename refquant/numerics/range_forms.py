@@ -55,7 +55,8 @@ class RangeProductForm(Form):
         Of activations: ``sum``: taken off the integer accumulator; ``range``: the accumulator is raw, and f(zx · Σw) is added to the range, or
         taken off the accumulator as a float.
     bias
-        ``sum``: added to f(acc·S); ``shift``: f(b·step) is added to the shift, and f(S·step) is one factor. With a ReLU in between always the former.
+        ``sum``: added to f(acc·S); ``shift``: f(b·step) is added to the shift, and f(S·step) is one factor. With a ReLU in between always the former; without one that of
+        a single output is taken off the range, before it is divided by S.
     contraction
         Of step and shift where neither depends on the channel: ``fma`` or ``none``.
     plain

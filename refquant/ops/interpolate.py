@@ -140,7 +140,7 @@ def _copies(form, mode, last):
     """Whether an image of the same size is copied, whatever factor was asked for."""
     if isinstance(form, RealsForm):
         return mode != "nearest-exact"
-    return mode != "bilinear" or not last or isinstance(form, RangeForm)
+    return mode != "bilinear" or not last or isinstance(form, (RangeForm, CodeBilinearForm))
 
 
 def _check_offered(form, mode, factors, profile, place):

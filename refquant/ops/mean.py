@@ -82,8 +82,9 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
         return QTensor(_shaped(_fixed(form, x, out, axes, count), x, axes, keepdim), out)
     if isinstance(form, RangeForm):
         total = x.values.sum(tuple(axes), keepdims=True, dtype=np.int64)
-        # A matrix's mean stays by itself, between a subtraction and a quantization.
-        y = range_mean(form, q, out, total, np.array(count)) if x.ndim > 2 else range_reduced(profile.quantize, q, out, total, np.array(count))
+        # With what comes out as a list of numbers no quantization is fused: such a mean stands between a subtraction and a quantization.
+        fused = keepdim and x.ndim > 1 or x.ndim - len(axes) > 1
+        y = range_mean(form, q, out, total, np.array(count)) if fused else range_reduced(profile.quantize, q, out, total, np.array(count))
         return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)).astype(out.storage), out)
     if own:
         raise UnsupportedError(f"{place}: {profile.engine} averages into the parameters of its input; leave out=None and requantize afterwards")

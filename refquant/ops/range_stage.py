@@ -87,8 +87,6 @@ def range_stage(form, x, w, out, bias, activation, place, *, groups=1, stride=()
     choose(place, "activation", activation, [None, "relu"])
     real = bool(stride) and sums_in_float(form, x, w.shape, groups)
     _check(x, w, place, groups, stride, real)
-    if not stride and w.shape[0] == 1 and bias is not None and not x.zero_point:
-        raise UnsupportedError(f"{place}: how OpenVINO enters the bias of a single output without a zero point of x is not known; use two outputs")
     scale = np.atleast_1d(_F(x.scale) * np.asarray(w.qparams.scale).astype(_F))
     scale = scale[:1] if np.all(scale == scale[0]) else scale
     if bias is not None and bias.dtype == np.int32:
@@ -124,11 +122,11 @@ def _check(x, w, place, groups, stride, real):
 
 
 def _parts(layer):
-    if layer.bias is None and not (layer.relu and layer.term is not None):
-        return _without_bias(layer)
-    if layer.relu or (layer.form.bias == "sum" and not layer.real) or layer.bias is None:
+    if layer.relu and (layer.bias is not None or layer.term is not None):
         return _sum(layer)
-    return _bias_in_shift(layer)
+    if layer.bias is None or layer.bias.size == 1:
+        return _in_range(layer)
+    return _sum(layer) if layer.form.bias == "sum" and not layer.real else _bias_in_shift(layer)
 
 
 def _off(layer):
@@ -149,8 +147,10 @@ def _vectors(layer, steps):
     return step[:1] if np.all(step == step[0]) else step, shift
 
 
-def _without_bias(layer):
-    low, high = np.atleast_1d(layer.low / layer.scale), np.atleast_1d(layer.high / layer.scale)
+def _in_range(layer):
+    """Without a bias, and with that of a single output, which moves the range as a zero point does."""
+    bias = _F(0) if layer.bias is None else layer.bias
+    low, high = np.atleast_1d((layer.low - bias) / layer.scale), np.atleast_1d((layer.high - bias) / layer.scale)
     if layer.term is not None:
         low, high = low + layer.term, high + layer.term
     steps = steps_of(low, high, "quotient")
@@ -187,12 +187,10 @@ def _bias_in_shift(layer):
     steps = steps_of(layer.low, layer.high, "quotient")
     # The range moves with the scale and the bias; its ends only limit codes.
     apart = layer.real or layer.term is not None
-    own = layer.scale if layer.bias.size == 1 or (apart and layer.scale.size > 1) else np.ones(1, _F)
+    own = layer.scale if apart and layer.scale.size > 1 else np.ones(1, _F)
     shifted = Steps((layer.low - layer.bias) / own, (layer.high - layer.bias) / own, steps.step * own, steps.shift + layer.bias * steps.step)
     step, shift = _vectors(layer, shifted)
     parts = _off(layer)
-    if layer.bias.size == 1:
-        return _to_grid(layer, {**parts, "s2": 1}, step, shift), shifted
     if own.size > 1:
         return {**parts, "flags": parts["flags"] | E.BIAS, "s2": step, "b": shift}, shifted
     if shift.size == 1:
