@@ -1,10 +1,10 @@
-"""The C library's float32 exponential, as scalar loops of engines on Linux call it: in float64, by 32 powers of two and a cubic."""
+"""The C library's float32 exponential, exp(x) − 1 and hyperbolic tangent, as scalar loops and tables of engines on Linux call them."""
 
 import numpy as np
 
 from refquant.core.rounding import Round, round_real
 
-__all__ = ["glibc_exp"]
+__all__ = ["glibc_exp", "glibc_expm1", "glibc_tanh"]
 
 _F = np.float32
 _STEPS = 32
@@ -49,3 +49,102 @@ def glibc_exp(x):
         n = np.nan_to_num(k).astype(np.int64)
         y = (_CUBIC * r + _SQUARE) * (r * r) + (_LINEAR * r + 1)
         return np.asarray(y * np.ldexp(_POWERS[n % _STEPS], n // _STEPS)).astype(_F)[()]
+
+
+_LN2_HIGH, _LN2_LOW, _PER_LN2_SHORT = _F(0.693138122558594), _F(9.05800061445916e-06), _F(1.4426950216293335)
+_QUINTIC = tuple(_F(c) for c in (-2.0109921195e-07, 4.0082177293e-06, -7.9365076090e-05, 1.5873016091e-03, -3.3333335072e-02, 1.0))
+_HALF_LN2, _THREE_HALVES_LN2, _OVERFLOW, _LAST = np.array([0x3EB17218, 0x3F851592, 0x42B17218, 0x42B17217], np.uint32).view(_F)
+
+
+def _steps(x):
+    """Split x into k · ln 2 and what is left, as (k, rest, what the rest lacks)."""
+    large = np.abs(x) >= _THREE_HALVES_LN2
+    k = np.where(large, np.trunc(_PER_LN2_SHORT * x + np.copysign(_F(0.5), x)), np.copysign(_F(1), x)).astype(_F)
+    high, low = x - k * _LN2_HIGH, k * _LN2_LOW
+    rest = high - low
+    return k, rest, (high - rest) - low
+
+
+def _joined(k, x, e):
+    """``2**k · (1 + x − e) − 1``, in the order that loses least for each k."""
+    n = k.astype(np.int32)
+    part = np.ldexp(_F(1), -n).astype(_F)
+    below = np.ldexp(np.where(k < 23, (_F(1) - part) - (e - x), (x - (e + part)) + _F(1)), n)
+    far = np.ldexp(_F(1) - (e - x), n) - _F(1)
+    one = np.where(x < _F(-0.25), _F(-2) * (e - (x + _F(0.5))), _F(1) + _F(2) * (x - e))
+    return np.select([k == -1, k == 1, (k <= -2) | (k > 56)], [_F(0.5) * (x - e) - _F(0.5), one, far], below)
+
+
+def glibc_expm1(x):
+    """Return ``exp(x) − 1`` of float32 numbers: ``expm1f`` of glibc up to 2.40, a quotient of polynomials on what k · ln 2 leaves.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+
+    Returns
+    -------
+    ndarray of float32
+
+    Exactness
+    ---------
+    Bit-exact: each step is one float32 operation.
+
+    Source
+    ------
+    glibc 2.36, sysdeps/ieee754/flt-32/s_expm1f.c.
+
+    Examples
+    --------
+    >>> glibc_expm1(np.float32([0.0, 1.0, -1.0, 100.0])).tolist()
+    [0.0, 1.718281865119934, -0.6321205496788025, inf]
+    """
+    x = np.asarray(x, _F)
+    with np.errstate(all="ignore"):
+        inside = np.clip(np.nan_to_num(x), _F(-20), _LAST)
+        k, rest, lack = _steps(inside)
+        near = np.abs(inside) <= _HALF_LN2
+        k, r, c = np.where(near, _F(0), k), np.where(near, inside, rest), np.where(near, _F(0), lack)
+        half = _F(0.5) * r
+        square = r * half
+        p = _QUINTIC[0]
+        for q in _QUINTIC[1:]:
+            p = q + square * p
+        t = _F(3) - p * half
+        e = square * ((p - t) / (_F(6) - r * t))
+        y = np.where(near, r - (r * e - square), _joined(k, r, (r * (e - c) - c) - square))
+        y = np.where(np.abs(x) < _F(2.0**-25), x, y)
+        return np.where(np.isnan(x), x, np.select([x >= _OVERFLOW, x <= _F(-18.714973)], [_F(np.inf), _F(-1)], y)).astype(_F)
+
+
+def glibc_tanh(x):
+    """Return the hyperbolic tangent of float32 numbers: ``tanhf`` of glibc up to 2.40, by `glibc_expm1`.
+
+    Parameters
+    ----------
+    x : ndarray of float32
+
+    Returns
+    -------
+    ndarray of float32
+
+    Exactness
+    ---------
+    Bit-exact.
+
+    Source
+    ------
+    glibc 2.36, sysdeps/ieee754/flt-32/s_tanhf.c.
+
+    Examples
+    --------
+    >>> glibc_tanh(np.float32([0.0, 0.5, -1.0, 30.0])).tolist()
+    [0.0, 0.46211716532707214, -0.7615941762924194, 1.0]
+    """
+    x = np.asarray(x, _F)
+    size = np.abs(x)
+    with np.errstate(all="ignore"):
+        t, small = glibc_expm1(_F(2) * size), glibc_expm1(_F(-2) * size)
+        y = np.select([size >= _F(22), size >= _F(1)], [_F(1), _F(1) - _F(2) / (t + _F(2))], -small / (small + _F(2)))
+        y = np.where(size < _F(2.0**-55), size * (_F(1) + size), y)
+        return np.where(np.isnan(x), x, np.copysign(y, x)).astype(_F)

@@ -6,6 +6,7 @@ Numbers are gemmlowp's fixed points, int32 with so many bits before the point: d
 import numpy as np
 
 from refquant.core.epilogue import gemmlowp_multiply
+from refquant.core.glibc import glibc_exp
 from refquant.core.rounding import Round, round_shift
 from refquant.errors import UnsupportedError
 from refquant.ops.output_stage import quantized_multiplier
@@ -78,7 +79,7 @@ def softmax_by_table(codes, scale):
 
     Source: tensorflow/lite/kernels/internal/optimized/optimized_ops.h, PopulateSoftmaxLookupTable, Softmax of int8.
     """
-    table = np.exp((-_F(scale) * np.arange(256).astype(_F)).astype(np.float64)).astype(_F)
+    table = glibc_exp(-_F(scale) * np.arange(256).astype(_F))
     e = table[codes.max(1, keepdims=True).astype(np.int64) - codes]
     inverse = _F(1) / (np.add.accumulate(e, axis=1, dtype=_F)[:, -1:] * _F(1 / 256))
     return np.trunc(e * inverse + _F(0.5)).astype(np.int64) - 128

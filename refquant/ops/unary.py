@@ -20,7 +20,7 @@ from refquant.ops.fixed_unary import fixed_function
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.memo import Memo
 from refquant.ops.range_elementwise import range_function
-from refquant.ops.unary_functions import ATEN, FLOAT, UNARY, float_gelu
+from refquant.ops.unary_functions import ATEN, FLOAT, TABLES, UNARY, float_gelu
 
 __all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "threshold"]
 
@@ -114,7 +114,7 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     if isinstance(form, FixedUnaryForm):
         if name == "elu" and parameter != 1:
             raise UnsupportedError(f"{place}: alpha={parameter!r}, but {profile.engine} has alpha=1 alone; leave it out")
-        function = UNARY[name][name == "gelu" or (name == "sigmoid" and form.logistic == "float64")]
+        function = UNARY[name][1] if name == "sigmoid" and form.logistic == "float64" else TABLES.get(name)
         table = code_table(lambda c: fixed_function(form, name, function, parameter, x.qparams, out, c, place), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
     style = _style(form, profile, name, x, out, place)

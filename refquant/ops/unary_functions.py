@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from refquant.core.glibc import glibc_exp
+from refquant.core.glibc import glibc_exp, glibc_expm1, glibc_tanh
+from refquant.core.glibc_erfc import glibc_erfc
 from refquant.core.onednn_eltwise import onednn_gelu
 from refquant.core.onednn_erf import onednn_gelu_avx512
 from refquant.core.sleef import aten_erf, sleef_exp, sleef_expm1, sleef_tanh
 
-__all__ = ["UNARY", "ATEN", "FLOAT", "float_gelu"]
+__all__ = ["UNARY", "ATEN", "FLOAT", "TABLES", "float_gelu"]
 
 _F = np.float32
 
@@ -68,7 +69,7 @@ UNARY = {
     ),
 }
 
-_ELU = _elu_by(sleef_expm1), _elu
+_ELU = _elu_by(sleef_expm1), _elu_by(glibc_expm1)
 
 
 def _vector_sigmoid(x, p):
@@ -79,11 +80,11 @@ def _vector_gelu(x, p):
     return (x * _F(0.5)) * (_F(1) + aten_erf(x * _F(np.sqrt(0.5))))
 
 
-#: As `UNARY`, of ATen's quantized kernels: SLEEF's functions in the vector loop; in the scalar one the C library's, here its expf, and all others in float64 rounded once.
+#: As `UNARY`, of ATen's quantized kernels: SLEEF's functions in the vector loop; in the scalar one the C library's, but gelu's, which is that in float64, rounded once.
 #: Source: PyTorch 2.13, aten/src/ATen/native/quantized/cpu/kernels/QuantizedOpKernels.cpp; of elu what the engine gives beside ties.
 ATEN = UNARY | {
     "sigmoid": (_vector_sigmoid, lambda x, p: (1.0 / (1.0 + glibc_exp(-x).astype(np.float64))).astype(_F)),
-    "tanh": (lambda x, p: sleef_tanh(x), lambda x, p: _tanh(x)),
+    "tanh": (lambda x, p: sleef_tanh(x), lambda x, p: glibc_tanh(x)),
     "elu": _ELU,
     "celu": tuple(map(_celu_by, _ELU)),
     "gelu": (_vector_gelu, lambda x, p: _gelu64(x)),
@@ -97,6 +98,16 @@ FLOAT = UNARY | {
     "celu": tuple(map(_celu_by, _ELU)),
     "gelu": (_vector_gelu, lambda x, p: (x * _F(0.5)) * (_F(1) + _erf(x * _F(np.sqrt(0.5))))),
 }
+
+#: name: function of (float32 array, parameter), as TensorFlow Lite makes its tables: by the C library.
+#: Source: TensorFlow Lite kernels/activations.cc, internal/reference/gelu.h.
+TABLES = {
+    "sigmoid": lambda x, p: _F(1) / (_F(1) + glibc_exp(-x)),
+    "tanh": lambda x, p: glibc_tanh(x),
+    "elu": lambda x, p: np.where(x > 0, x, glibc_expm1(np.minimum(x, _F(0)))),
+    "gelu": lambda x, p: _F(0.5) * x * glibc_erfc(x * _F(-np.sqrt(0.5))),
+}
+
 
 def _older_gelu(x, p):
     return onednn_gelu(x)
