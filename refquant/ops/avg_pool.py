@@ -161,11 +161,11 @@ _FORMULAS = {
 }
 
 
-def _pool(x, out, numerics, section, op, bounds):
+def _pool(x, out, numerics, section, op, bounds, aten=False):
     profile = profiles.get(numerics)
     place = f"{op}[{profile.name}]"
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
-    form = profile.section(section, op)
+    form = _aten_form(profile, section) if aten else profile.section(section, op)
     last = is_channels_last(x.values)
     if isinstance(form, RealsForm):
         return _through_reals(form, x, check_out(x.qparams if out is None else out, place), profile, bounds(place), section, place)
@@ -230,7 +230,7 @@ def avg_pool2d(
         return (r0, r1), (c0, c1), divisor if own is None else np.full_like(divisor, own), g, count_include_pad and own is None
 
     profile = profiles.get(numerics)
-    return _pool(x, out, _by_aten(profile) if ceil_mode and _by_area(profile) else profile, "avg_pool", "avg_pool2d", bounds)
+    return _pool(x, out, profile, "avg_pool", "avg_pool2d", bounds, aten=ceil_mode and _by_area(profile))
 
 
 def _by_area(profile):
@@ -238,10 +238,10 @@ def _by_area(profile):
     return getattr(profile.avg_pool, "contiguous", None) == "global_area"
 
 
-def _by_aten(profile):
-    """Return a profile whose average pools are ATen's own."""
-    pools = profiles.get("fbgemm")
-    return profile.replace(avg_pool=pools.avg_pool.replace(vector=profile.avg_pool3d.vector), adaptive_avg_pool=pools.adaptive_avg_pool)
+def _aten_form(profile, section):
+    """Return the form of ATen's own average pool."""
+    form = getattr(profiles.get("fbgemm"), section)
+    return form.replace(vector=getattr(profile.avg_pool3d, "vector", form.vector)) if section == "avg_pool" else form
 
 
 def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
@@ -271,7 +271,7 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
         if x.ndim != 4:
             raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W)")
         size = sides(output_size, "output_size", 2, place, least=1)
-        if getattr(profiles.get(numerics).adaptive_avg_pool, "contiguous", "global") in GLOBAL_ALONE and size != (1, 1):
+        if not aten and getattr(profile.adaptive_avg_pool, "contiguous", "global") in GLOBAL_ALONE and size != (1, 1):
             raise UnsupportedError(f"{place}: output_size={output_size} but this engine pools globally only; use output_size=1")
         if 0 in x.shape[2:]:
             raise ShapeError(f"{place}: x has shape {x.shape}; its height and width must not be 0")
@@ -279,14 +279,13 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
         rows, columns = (adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size))
         return rows, columns, (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
 
-    profile = profiles.get(numerics)
+    profile, aten = profiles.get(numerics), False
     if _by_area(profile) and x.ndim == 4 and 0 not in x.shape[2:]:
         size = sides(output_size, "output_size", 2, f"adaptive_avg_pool2d[{profile.name}]", least=1)
         if size != (1, 1) and not any(n % o for n, o in zip(x.shape[2:], size)):
             return avg_pool2d(x, tuple(n // o for n, o in zip(x.shape[2:], size)), out=out, numerics=profile)
-        profile = profile if size == (1, 1) else _by_aten(profile)
-        numerics = profile
-    return _pool(x, out, profile, "adaptive_avg_pool", "adaptive_avg_pool2d", bounds)
+        aten = size != (1, 1)
+    return _pool(x, out, profile, "adaptive_avg_pool", "adaptive_avg_pool2d", bounds, aten)
 
 
 def global_avg_pool2d(x, *, out=None, numerics="fbgemm"):

@@ -26,6 +26,7 @@ def bilinear(x, rows, columns):
 
     Examples
     --------
+    >>> from refquant.ops.real.line import Line
     >>> x = np.float32([[[[0, 1], [2, 3]]]])
     >>> bilinear(x, *[Line(2, 3, None, True, "fma")] * 2)[0, 0].tolist()
     [[0.0, 0.5, 1.0], [1.0, 1.5, 2.0], [2.0, 2.5, 3.0]]
