@@ -165,3 +165,16 @@ def test_a_zero_point_just_below_a_half_rounds_up(engine, zero_point, step):
     x = rq.QTensor(np.arange(-128, 128).astype(np.int8).reshape(1, 16, 4, 4), rq.QParams(float(scale), zero_point, "int8"))
     problem = Problem("adaptive_avg_pool2d", {"x": x, "output_size": 1, "out": rq.QParams(float(out.view(np.float32)), 0, "int8")})
     assert np.array_equal(engine.run(problem), oracle(problem, "tflite_opt"))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["tflite_ref", "tflite_opt"], indirect=True)
+@pytest.mark.parametrize("ratio", [100, 255, 1000])
+def test_sums_far_outside(engine, ratio):
+    """The optimized kernel keeps 16 bits of a sum of codes; its last elements, which fill no vector, and the reference kernel keep all."""
+    rng = np.random.default_rng(ratio)
+    a, b = rng.integers(-128, 128, (2, 45)).astype(np.int8)
+    problem = Problem("add", {"a": rq.QTensor(a, rq.QParams(ratio / 2, 3, "int8")), "b": rq.QTensor(b, rq.QParams(0.25, -7, "int8")), "out": rq.QParams(0.5, 89, "int8")})
+    theirs = engine.run(problem)
+    assert np.array_equal(theirs, oracle(problem, engine.profile))
+    assert np.array_equal(theirs, oracle(problem, "tflite_ref")) == (engine.name == "tflite_ref" or ratio == 100)

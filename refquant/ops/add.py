@@ -140,7 +140,9 @@ def _sum_gemmlowp(form, qa, qb, out, codes_a, codes_b, activation, tail):
     mult, exponent = quantized_multiplier(twice / (2.0**20 * so))
     if neon:
         high = round_shift((terms[0] + terms[1]) * np.int64(mult), 31, Round.HALF_UP)
-        return _clamped(round_shift(high, -exponent, Round.HALF_AWAY), out, activation)
+        # vmovn_s32 and vaddq_s16 keep the low 16 bits.
+        codes = (round_shift(high, -exponent, Round.HALF_AWAY) + out.zero_point).astype(np.int16)
+        return _clamped(codes.astype(np.int64) - out.zero_point, out, activation)
     return _clamped(gemmlowp_multiply(terms[0] + terms[1], mult, exponent), out, activation)
 
 

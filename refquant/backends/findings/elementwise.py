@@ -129,4 +129,11 @@ ELEMENTWISE = (
         text="Sixteen sums at a time merge the shift into the multiplication and round it half up.",
         problem=case("add/tflite_opt/n16/neartie/seed=68/int8"), expect=by("tflite_ref"), expected_by="as in the reference kernel",
     ),
+    Finding(
+        name="sums-wrap-at-16-bits", engine="tflite_opt",
+        title="TFLite's optimized ADD turns a sum far below the output's range into its highest code",
+        text="Sixteen sums at a time keep their low 16 bits before they are limited to a code: an input of 300 times the output's scale gets there.",
+        problem=of("add", a=codes([-128] * 16, 300.0, 0, "int8"), b=codes([0] * 16, 1.0, 0, "int8"), out=QParams(1.0, 0, "int8")),
+        expect=by("tflite_ref"), expected_by="as in the reference kernel",
+    ),
 )  # fmt: skip
