@@ -4,7 +4,7 @@ import json
 
 from refquant.cli.console import Progress, paint, table
 from refquant.core.files import check_writable, write_whole
-from refquant.verify.power import BUDGET, UNDECIDED, operators, separate_faults, separate_profiles
+from refquant.verify.power import BUDGET, SAME_BITS, operators, separate_faults, separate_profiles
 
 __all__ = ["show_power"]
 
@@ -40,9 +40,9 @@ def show_power(ops=None, budget=BUDGET, seed=0, path=None):
         print(paint(f"not told apart within {budget:,} outputs ({s.cases} cases): {s.op}, {s.what}", "red"))
     verdict = f"{len(rows) - len(missed):,} of {len(rows):,} told apart by the cases that {budget:,} outputs of an operator take"
     print(paint(verdict, "red" if missed else "green"))
-    skipped = [op for op in UNDECIDED if not ops or op in ops]
-    if skipped:
-        print(f"not asked: {', '.join(skipped)}, whose ties lie where a mathematical library puts them")
+    for op, one, others, why in SAME_BITS:
+        if not ops or op in ops:
+            print(f"{op} of {one} and {', '.join(others)}: two forms, the same bits: {why}")
     if path:
         write_whole(path, (json.dumps({"budget": budget, "seed": seed, "separations": [s._asdict() for s in rows]}, indent=1) + "\n").encode())
     return 1 if missed else 0

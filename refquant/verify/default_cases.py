@@ -81,13 +81,13 @@ STREAMS = {
     **{
         op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
         for op, strategies, fixed in (
-            ("sigmoid", "random", ", , int8, channels_last"), ("tanh", "random", ", , int8, channels_last"),
-            ("hardsigmoid", "telling telling neartie random", ", , int8, channels_last, threads, int8 threads"), ("elu", "random neartie", ""),
+            ("sigmoid", "telling telling random", ", , int8, channels_last, threads"), ("tanh", "telling telling random", ", , int8, channels_last, threads"),
+            ("hardsigmoid", "telling telling neartie edges random", ", , int8, channels_last, threads, int8 threads"), ("elu", "telling telling random neartie", ""),
             ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale"),
             ("leaky_relu", "neartie neartie random", ""),
         )
     },
-    "gelu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last, threads"),
+    "gelu": _stream(_ELEMENTWISE, _LARGE, "telling telling random", ", int8, channels_last, threads"),
     "max_pool2d": _stream(
         "n1c3h9w11-k2 n2c17h8w8-k3s2p1 n1c16h7w7-k3x2s1x2p1 n1c5h13w13-k3d2s2 n3c32h10w10-k2s2", "n2c64h28w28-k3s1p1", "random saturate",
         ", channels_last, ceil, int8, int8 channels_last ceil, int8 channels_last",

@@ -7,6 +7,7 @@ from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales, tie_ratio
+from refquant.verify.function_ties import SOLVED, scale_beside_a_tie
 from refquant.verify.powers import power_of_two
 from refquant.verify.problem import Problem
 
@@ -210,6 +211,10 @@ def _ties(scale, step, zero, dtype):
     return int(np.count_nonzero((distance < 2.0**-14) & (distance > 0)))
 
 
+#: Output scales that functions have where none is asked for.
+_FIXED_STEP = {"sigmoid": 1 / 256, "tanh": 1 / 128, "hardsigmoid": 1 / 256}
+
+
 def build_unary(case, rng):
     """Return the problem of a case of a function of one code: every code comes up where there is room."""
     shape, dtype = shape_of(case), dtype_of(case)
@@ -222,7 +227,7 @@ def build_unary(case, rng):
         # Where the function is the identity (or, of hardsigmoid, x / 6) ties of the output are multiples of the input's scale.
         step = 6 / 256 if case.op == "hardsigmoid" else out.scale
         scale = solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step)
-    if case.strategy == "telling":
+    if case.strategy == "telling" and case.op == "hardsigmoid":
         step = 6 * out.scale if case.has("rescale") else step
         scale = max((solve_scales(rng, tie_ratio(rng, rng.integers(1, 4)), step) for _ in range(16)), key=lambda s: _ties(s, step, zero, dtype))
     arguments = {"x": QTensor(laid_out(case, codes), QParams(scale, zero, dtype))}
@@ -234,4 +239,20 @@ def build_unary(case, rng):
             arguments["alpha"] = 1.0
     if case.has("threads"):
         arguments["threads"] = 3
+    # The telling cases of hardsigmoid are other ties.
+    if case.op in SOLVED and case.strategy == ("edges" if case.op == "hardsigmoid" else "telling"):
+        arguments["x"] = _on_a_tie(case, rng, arguments)
     return Problem(case.op, arguments)
+
+
+def _on_a_tie(case, rng, arguments):
+    """Return the input with one code in the vector and in the tail, and a scale for which the function of that code is all but on a tie."""
+    x, out = arguments["x"], arguments.get("out")
+    codes, zero = x.values.copy(order="K"), x.qparams.zero_point
+    below = codes[codes < zero] if case.op in ("elu", "celu") else codes[codes != zero]
+    if not below.size:
+        return x
+    chosen = below[rng.integers(below.size)]
+    codes[(0,) * codes.ndim] = codes[(-1,) * codes.ndim] = chosen
+    step = _FIXED_STEP.get(case.op) if out is None else out.scale
+    return QTensor(codes, QParams(scale_beside_a_tie(rng, case.op, int(chosen) - int(zero), step, arguments.get("alpha", 1.0)), zero, x.dtype))

@@ -8,6 +8,7 @@ from refquant.core.qtensor import QTensor
 from refquant.verify.draws import draw_codes, draw_scale, draw_zero, pick, solve_scales, tie_ratio
 from refquant.verify.elementwise_data import dtype_of, laid_out, output_of, shape_of
 from refquant.verify.powers import power_of_two
+from refquant.verify.function_ties import softmax_beside_a_tie
 from refquant.verify.problem import Problem
 
 __all__ = ["build_batch_norm", "build_layer_norm", "build_channel_norm", "build_softmax"]
@@ -89,4 +90,16 @@ def build_softmax(case, rng):
     if case.has("rescale"):
         kind = int_type(x.dtype)
         arguments["out"] = QParams(draw_scale(rng, 2.0**-9, 2.0**-6), int(rng.integers(kind.qmin, kind.qmax + 1)), x.dtype)
+    if case.strategy == "telling":
+        arguments["x"] = _on_a_tie(rng, x, arguments)
     return Problem("softmax", arguments)
+
+
+def _on_a_tie(rng, x, arguments):
+    """Return the input with two codes in each row, the larger one once, and a scale for which its softmax is all but on a tie."""
+    kind, dim = int_type(x.dtype), arguments["dim"] % x.ndim
+    high, low = sorted((int(code) for code in rng.choice(np.arange(kind.qmin, kind.qmax + 1), 2, replace=False)), reverse=True)
+    codes = np.full(x.shape, low, x.values.dtype)
+    np.moveaxis(codes, dim, 0)[rng.integers(x.shape[dim])] = high
+    step = arguments["out"].scale if "out" in arguments else 1 / 256
+    return QTensor(codes, QParams(softmax_beside_a_tie(rng, high - low, x.shape[dim] - 1, step), x.qparams.zero_point, x.dtype))

@@ -58,7 +58,7 @@ def build_quantize_dynamic(case, rng):
 
 def _usual(case):
     """Return the case with a strategy that integer products know."""
-    return case.replace(strategy="random") if case.strategy == "edges" else case
+    return case.replace(strategy="random") if case.strategy in ("edges", "telling") else case
 
 
 def build_linear_dynamic(case, rng):
@@ -91,8 +91,11 @@ def build_conv_dynamic(case, rng):
     x, w = _ranged(case, rng, base["x"].shape), base["w"]
     spread = np.sqrt(np.prod(w.shape[1:])) * 60.0
     scales = power_of_two(rng.uniform(-1, 1, np.shape(w.qparams.scale))) / spread
+    if case.strategy == "telling":
+        # Every sum is then a multiple of a power of two, and many lie on a tie.
+        scales = power_of_two(np.rint(np.log2(scales)))
     w = QTensor(w.values, QParams(scales if w.qparams.per_channel else float(scales), w.qparams.zero_point, w.dtype, w.qparams.axis))
-    bias = None if base["bias"] is None else (rng.standard_normal(w.shape[0]) * 20 * draw_scale(rng)).astype(np.float32)
+    bias = None if base["bias"] is None or case.strategy == "telling" else (rng.standard_normal(w.shape[0]) * 20 * draw_scale(rng)).astype(np.float32)
     geometry = {name: base[name] for name in ("stride", "padding", "dilation", "groups")}
     return Problem(case.op, {"x": x, "w": w, "bias": bias, **geometry, **_reduced(case)})
 
@@ -134,6 +137,14 @@ def build_scalar(case, rng):
     return Problem(case.op, {"x": x, "number": number, "activation": "relu" if case.has("relu") else None})
 
 
+def _telling_limit(limit, scale):
+    """Return a number beside a limit whose code is another one by a quotient than by a reciprocal; the limit where there is none."""
+    f = np.float32
+    beside = f(limit) + np.arange(-40, 41, dtype=f) * np.spacing(f(limit))
+    apart = beside[np.rint(beside / f(scale)) != np.rint(beside * (f(1) / f(scale)))]
+    return float(apart[0]) if apart.size else limit
+
+
 def build_limits(case, rng):
     """Return the problem of a case of ``relu6``, ``clamp``, ``hardtanh`` or ``threshold``: limits on ties of the grid, and infinite ones."""
     dtype = dtype_of(case)
@@ -148,7 +159,9 @@ def build_limits(case, rng):
     x = QTensor(laid_out(case, codes), QParams(scale, zero, dtype))
     steps = np.sort(rng.integers(kind.qmin - 20, kind.qmax + 21, 2)) - zero + rng.choice([0.5, 0.5, 0.0, 0.25], 2)
     limits = [float(v) for v in _nudged(rng, (steps * np.float64(np.float32(scale))).astype(np.float32))]
-    if rng.random() < 0.2:
+    if case.strategy == "telling":
+        limits = [_telling_limit(limit, scale) for limit in limits]
+    elif rng.random() < 0.2:
         limits[int(rng.integers(2))] = pick(rng, (np.inf, -np.inf, 3e38, -3e38, 2.5e9 * scale))
     if case.op == "relu6":
         return Problem("relu6", {"x": x})
@@ -157,7 +170,7 @@ def build_limits(case, rng):
         threads = {"threads": 3} if case.has("threads") else {}
         return Problem("threshold", {"x": x, "threshold": finite[0], "value": pick(rng, finite), **threads})
     if case.op == "hardtanh":
-        given = {} if rng.random() < 0.4 else {"min_val": min(limits), "max_val": max(limits)}
+        given = {} if rng.random() < 0.4 and case.strategy != "telling" else {"min_val": min(limits), "max_val": max(limits)}
         return Problem("hardtanh", {"x": x, **given})
     given = {"min": limits[0], "max": limits[1]}
     if rng.random() < 0.3:

@@ -20,8 +20,8 @@ _ROWS = "m7n16 m1n4 m33n64 m5n100 m3n8 m20n36 m64n128 m11n20"
 _BAGS = "m9n16-b5l40 m1n4-b1l3 m30n64-b17l100 m12n100-b3l9 m5n8-b30l20 m40n36-b12l200 m7n20-b6l1 m50n128-b9l90 m10n4-b40l900"
 
 
-def _limits(threads=""):
-    return make_stream(ELEMENTWISE, LARGE, "edges edges random", ", int8, channels_last, int8 channels_last" + threads)
+def _limits(threads="", telling=""):
+    return make_stream(ELEMENTWISE, LARGE, telling + "edges edges random", ", int8, channels_last, int8 channels_last" + threads)
 
 
 SPECIAL_STREAMS = {
@@ -30,9 +30,9 @@ SPECIAL_STREAMS = {
         "m5k64n17 m1k2n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333", "neartie random edges saturate",
         "per_channel, nobias, per_channel relu, relu, per_channel nobias, asymmetric, narrow, narrow per_channel, symmetric, symmetric per_channel nobias, symmetric relu",
     ),
-    "conv1d_dynamic": make_stream(_CONV1D, "n4c32w256-oc64k3p1", "neartie random edges", _DYNAMIC_CONV),
-    "conv2d_dynamic": make_stream(_CONV2D, "n2c16h28w28-oc64k3p1", "neartie random edges", _DYNAMIC_CONV),
-    "conv3d_dynamic": make_stream(_CONV3D, "n1c16t6h14w14-oc32k3p1", "neartie random edges", _DYNAMIC_CONV),
+    "conv1d_dynamic": make_stream(_CONV1D + " n1c101w5-oc101k3g101 n1c102w3-oc102k1g102", "n4c32w256-oc64k3p1", "telling telling telling neartie random edges", _DYNAMIC_CONV),
+    "conv2d_dynamic": make_stream(_CONV2D + " n1c101h3w3-oc101k1g101 n1c102h2w2-oc102k1g102", "n2c16h28w28-oc64k3p1", "telling telling telling neartie random edges", _DYNAMIC_CONV),
+    "conv3d_dynamic": make_stream(_CONV3D + " n1c101t2h2w3-oc101k1g101 n1c102t1h2w2-oc102k1g102", "n1c16t6h14w14-oc32k3p1", "telling telling telling neartie random edges", _DYNAMIC_CONV),
     "conv_integer": make_stream(
         f"{_CONV1D} {_CONV2D} {_CONV3D}", "n2c16h28w28-oc64k3p1", "random pairs saturate wrap", ", asymmetric, int8, uint8 asymmetric, int8 asymmetric", "n1c9000h3w4-oc5k3"
     ),
@@ -42,7 +42,7 @@ SPECIAL_STREAMS = {
     ),
     "gemm": make_stream(
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m64k31n100 m33k65n18", "m199k100n333 m256k64n128",
-        "neartie saturate neartie pairs random edges wrap", "per_channel, nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias, asymmetric, uint8, float, int8", "m3k81000n6",
+        "neartie offset saturate neartie pairs random edges wrap offset", "per_channel, nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias, asymmetric, uint8, float, int8", "m3k81000n6",
     ),
     "attention": make_stream(
         "n2t5c16-g2o8 n1t1c16-g3o5 n2t33c24-g3o16 n3t9c7-g1o2 n1t2c130-g4o4 n1t7c20-g2o33", "n1t160c32-g2o64", "random neartie saturate pairs",
@@ -59,11 +59,11 @@ SPECIAL_STREAMS = {
     "mul_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),
     "relu6": _limits(),
     "clamp": _limits(),
-    "hardtanh": _limits(),
+    "hardtanh": _limits(telling="telling "),
     "threshold": _limits(", threads, int8 threads"),
-    "celu": make_stream(ELEMENTWISE, LARGE, "random", "rescale, int8 rescale, channels_last rescale, threads rescale"),
+    "celu": make_stream(ELEMENTWISE, LARGE, "telling telling random", "rescale, int8 rescale, channels_last rescale, threads rescale"),
     "prelu": make_stream(_ACTIVATIONS, "n2c32h28w28 n4c19h20w20", "neartie neartie random", ", int8, channels_last, alone, int8 alone, int8 channels_last"),
-    "softmax": make_stream(_ACTIVATIONS, "n64c1000 n4c19h20w20", "random", ", rescale, int8, first, int8 rescale, first rescale"),
+    "softmax": make_stream(_ACTIVATIONS, "n64c1000 n4c19h20w20", "telling telling telling random", ", rescale, int8, first, int8 rescale, first rescale"),
     "max_pool1d": make_stream("n1c3w17-k2 n2c17w8-k3s2p1 n1c5w13-k3d2s2 n3c32w10-k2s1", "n2c64w300-k3s1p1", "random saturate", ", ceil, int8, int8 ceil"),
     "max_pool3d": make_stream(_VOLUMES, "n2c32t6h14w14-k3s1p1", "random saturate", ", channels_last, ceil, int8, int8 channels_last ceil"),
     "avg_pool3d": make_stream(

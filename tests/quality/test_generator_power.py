@@ -42,6 +42,24 @@ def test_equal_computations_are_never_told_apart(monkeypatch):
     assert found.outputs is None and found.cases > 1
 
 
+def test_a_pair_that_is_never_told_apart_gives_status_1(monkeypatch, capsys):
+    from refquant import numerics
+
+    twin = numerics.get("onnx").replace(name="twin")
+    monkeypatch.setattr(power, "_pairs", lambda op: [(numerics.get("onnx"), twin)])
+    assert main(["verify", "--power", "--op", "dequantize", "--outputs", "2000"]) == 1
+    assert "not told apart within 2,000 outputs" in capsys.readouterr().out
+
+
+def test_forms_of_two_classes_differ():
+    from refquant import numerics
+
+    rows = power.form_differences(numerics.get("fbgemm"), numerics.get("onnxruntime"), "add")
+    assert rows == [("add", "form", "AddForm", "FoldedAddForm")]
+    pairs = sum(len(power._pairs(op)) for op in operators())
+    assert pairs > 1500
+
+
 def test_a_fault_that_shows_nowhere_is_reported(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(power, "_shows", lambda fault, problem, profile: False)
     path = tmp_path / "power.json"
