@@ -22,7 +22,12 @@ def _erf64(x):
 
 def _wide(function):
     """Evaluate in float64 and round once to float32."""
-    return lambda x: function(x.astype(np.float64)).astype(_F)
+
+    def once(x):
+        with np.errstate(over="ignore", under="ignore"):
+            return function(x.astype(np.float64)).astype(_F)
+
+    return once
 
 
 _exp, _expm1, _tanh, _erf = (_wide(f) for f in (np.exp, np.expm1, np.tanh, _erf64))
