@@ -178,7 +178,7 @@ QNNPACK = Numerics(
     # q8dwconv/mp8x27-sse2.c alone multiplies in double.
     conv=Dispatch(rule="depthwise_volume", vnni=False, yes=_QNNPACK_PRODUCT.replace(arithmetic="float64"), no=_QNNPACK_PRODUCT),
     conv_transpose=TransposedForm.like(_QNNPACK_PRODUCT),
-    **{**_SHARED, "dynamic": _DYNAMIC.replace(reduced="ignored"), "mean": _SPECIAL["mean"].replace(images="global"), "softmax": _SPECIAL["softmax"].replace(style="table"), "add": FixedAddForm(bits=21, rounding="half_away"), "by_level": tuple((levels, {"avg_pool3d": changes["avg_pool3d"]}) for levels, changes in _ATEN_LEVELS), "unary": _UNARY.replace(style="qnnpack"), "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
+    **{**_SHARED, "dynamic": _DYNAMIC.replace(reduced="ignored"), "mean": _SPECIAL["mean"].replace(images="global"), "softmax": _SPECIAL["softmax"].replace(style="table"), "add": FixedAddForm(bits=21, rounding="half_away"), "by_level": tuple((levels, {name: changes[name] for name in ("avg_pool3d", "softmax")}) for levels, changes in _ATEN_LEVELS), "unary": _UNARY.replace(style="qnnpack"), "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
 )
 
 # onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.
