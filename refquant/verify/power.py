@@ -21,7 +21,6 @@ BUDGET = 50000
 #: Pairs of profiles whose forms differ and whose bits do not: (operator, one profile, others, why). A test holds every line against default cases.
 SAME_BITS = (
     ("linear_dynamic", "onnxruntime", ("onnx", "onnx_reference"), "the scale of zeros alone does not matter: all their sums are 0"),
-    ("tanh", "xnnpack", ("inductor", "onnx", "onnx_reference"), "one number in float64, rounded once, in steps of 1/128 around 0"),
     ("prelu", "onnxruntime", ("onnx", "onnx_reference"), "what has no sum has no order"),
 )
 
