@@ -179,7 +179,7 @@ CONDITIONS = (
     Note("softmax", "onnxruntime", f"QLinearSoftmax, whose table is the C library's exponential in float64, which Python calls too; {_counted_softmax('onnxruntime')}"),
     Note("interpolate", "onnxruntime", "Resize of codes, with modes half_pixel, align_corners, and asymmetric for the nearest point; it cuts off what lies behind the point"),
     Note("adaptive_avg_pool3d", "onnxruntime", "the global pool alone; ONNX has no other"),
-    Note("elu leaky_relu gelu", "qnnpack", "ATen's own kernel, as under fbgemm; sigmoid, tanh, hardsigmoid and hardswish are QNNPACK's tables for uint8 and ATen's for int8"),
+    Note("elu leaky_relu gelu", "qnnpack", "ATen's own kernel, as under fbgemm; sigmoid, tanh, hardsigmoid and hardswish are QNNPACK's tables for uint8 and ATen's for int8; libm: that of tanh by glibc's tanhf, as it is up to 2.40"),
     Note("linear", "onednn", f"the post-operation tanh rests on libm: a result beside a rounding boundary may come out one code off; its float32 outputs are refused; gelu on AVX-512 as its source has it, held on AVX2 alone; {_counted('onednn', ('linear tanh',))}"),
     Note("linear", "inductor", f"the post-operation tanh rests on libm: a result beside a rounding boundary may come out one code off; its float32 outputs are refused; gelu on AVX-512 as its source has it, held on AVX2 alone; {_counted('inductor', _POSTS)} on AVX2"),
     Note("conv2d", "inductor", f"the post-operation swish: {_counted('inductor', ('conv2d swish',))} on AVX2"),

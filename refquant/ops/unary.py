@@ -81,7 +81,8 @@ def _qnnpack(name, q, out, codes):
     if name == "sigmoid":
         real, scale = _F(256) / (_F(1) + glibc_exp(-x)), 1.0
     else:
-        real, scale = UNARY[name][0](x, None), out.scale
+        function = TABLES[name] if name == "tanh" else UNARY[name][0]
+        real, scale = function(x, None), out.scale
     return quantize_real(real, scale, out.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
 
 
