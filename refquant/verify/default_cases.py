@@ -82,7 +82,7 @@ STREAMS = {
         op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
         for op, strategies, fixed in (
             ("sigmoid", "telling telling random", ", , int8, channels_last, threads"), ("tanh", "telling telling random", ", , int8, channels_last, threads"),
-            ("hardsigmoid", "telling telling neartie edges random", ", , int8, channels_last, threads, int8 threads"), ("elu", "telling telling random neartie", ""),
+            ("hardsigmoid", "telling telling neartie edges", ", , int8, channels_last, threads, int8 threads"), ("elu", "telling telling random neartie", ""),
             ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale"),
             ("leaky_relu", "neartie neartie random", ""),
         )
