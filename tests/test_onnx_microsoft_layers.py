@@ -184,8 +184,8 @@ def test_a_forgotten_zero_point_of_a_block_is_found(monkeypatch):
 
     rng = np.random.default_rng(8)
     data, scales, zeros = codes(rng, (9, 40), "uint8"), rng.uniform(0.1, 1, (9, 3)).astype(F), codes(rng, (9, 3), "uint8")
-    unpacked = microsoft_blocks._unpacked
-    monkeypatch.setattr(microsoft_blocks, "_unpacked", lambda v, bits: unpacked(v, bits) * np.uint8(v.shape[-1] > 3))
+    unpacked = microsoft_blocks.unpacked
+    monkeypatch.setattr(microsoft_blocks, "unpacked", lambda v, bits: unpacked(v, bits) * np.uint8(v.shape[-1] > 3))
     assert gathered(data, np.arange(9), scales, zeros, block_size=16, bits=8)[0] > 100
 
 

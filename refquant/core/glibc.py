@@ -97,7 +97,7 @@ def glibc_expm1(x):
     Examples
     --------
     >>> glibc_expm1(np.float32([0.0, 1.0, -1.0, 100.0])).tolist()
-    [0.0, 1.718281865119934, -0.6321205496788025, inf]
+    [0.0, 1.7182817459106445, -0.6321205496788025, inf]
     """
     x = np.asarray(x, _F)
     with np.errstate(all="ignore"):

@@ -68,7 +68,7 @@ def glibc_erfc(x):
     Examples
     --------
     >>> glibc_erfc(np.float32([0.0, 0.5, -1.0, 30.0])).tolist()
-    [1.0, 0.4795001149177551, 1.8427007198333740, 0.0]
+    [1.0, 0.4795001149177551, 1.842700719833374, 0.0]
     """
     x = np.ascontiguousarray(x, _F)
     size = np.abs(x)
