@@ -242,7 +242,7 @@ def test_from_torch_understands_the_usual_spellings():
         (lambda: converted(lambda m, x: m.c(x), c=nn.Conv2d(3, 4, 2, padding="same")), UnsupportedError, "even window"),
         (lambda: converted(lambda m, x: m.c(x), c=nn.Conv2d(3, 4, 2).double()), ArgumentError, "float64 but must be float32"),
         (lambda: converted(lambda m, x: m.n(x), n=nn.BatchNorm2d(3, track_running_stats=False)), UnsupportedError, "no running statistics"),
-        (lambda: converted(lambda m, x: x if x.sum() > 0 else -x), UnsupportedError, "cannot trace Net"),
+        (lambda: converted(lambda m, x: x if x.sum() > 0 else -x), UnsupportedError, "cannot trace ForwardModule"),
         (lambda: converted(lambda m, x: F.dropout(x, training=True)), UnsupportedError, "draws random numbers"),
         (lambda: converted(lambda m, x: {"y": m.r(x)}, r=nn.ReLU()), UnsupportedError, "return a tensor or a tuple"),
         (lambda: torch_fx.prepared_module("digits_resnet", "x86", []), ArgumentError, "calibration is empty"),
