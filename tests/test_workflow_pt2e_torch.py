@@ -286,7 +286,7 @@ def test_what_an_exported_program_may_not_have():
         interop.from_export(torch.export.export(ForwardModule(lambda m, v: torch.sin(v)), (x,)))
     with pytest.raises(UnsupportedError, match="reads the constant 1"):
         interop.from_export(torch.export.export(ForwardModule(lambda m, v: v + 1), (x,)))
-    with pytest.raises(ArgumentError, match="program is a Net"):
+    with pytest.raises(ArgumentError, match="program is a ForwardModule"):
         interop.from_export(ForwardModule(lambda m, v: v))
 
 
