@@ -83,3 +83,21 @@ def test_an_unfused_graph_of_onnx_runtime_is_the_variant(op):
         np.testing.assert_array_equal(oracle(problem, "onnxruntime+unfused"), small.finish(bits))
         outputs, fused = outputs + bits.size, fused + np.count_nonzero(oracle(problem, "onnxruntime") != bits)
     assert outputs > 100_000 and fused > 100
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["openvino"], indirect=True)
+def test_beside_a_quantization_openvino_dequantizes_by_the_variant(engine):
+    from refquant.backends.joined_models import join_models
+
+    other = build("relu/openvino/n1c3h4w4/random/seed=0")
+    outputs = alone = 0
+    for case in islice(case_stream("dequantize", "openvino", seed=9), 40):
+        problem = build(case)
+        if engine.supports(problem) is not None:
+            continue
+        joined, feeds = join_models([engine._models[p.op](p) for p in (problem, other)])
+        bits = engine.compile(joined, INFERENCE_NUM_THREADS=1, INFERENCE_PRECISION_HINT="f32")(feeds)[0].copy()
+        assert bits.tobytes() == np.ascontiguousarray(oracle(problem, "openvino+low_precision")).tobytes(), case
+        outputs, alone = outputs + bits.size, alone + np.count_nonzero(oracle(problem, "openvino") != bits)
+    assert outputs > 20_000 and alone > 1000

@@ -1,10 +1,12 @@
 """OpenVINO's CPU plugin as a runner. Imports onnx and openvino when a runner is made."""
 
+from contextlib import suppress
+
 import numpy as np
 
 from refquant.backends.machine import cpu_features, cpu_model, profile_here
 from refquant.backends.signal_stack import signal_stack_kept
-from refquant.errors import BackendMissing
+from refquant.errors import ArgumentError, BackendMissing
 
 __all__ = ["OpenVinoRunner"]
 
@@ -16,6 +18,7 @@ _NODES = {"linear": "FullyConnected", **dict.fromkeys(("conv1d", "conv2d", "conv
 _COPYING = ("relu", "max_pool1d", "max_pool2d", "max_pool3d")
 # Steps of a lower limit from which on, with a zero point, it is no int32.
 _WRAPS = 2.0**31 - 512
+_OPTIONS = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
 
 
 class OpenVinoRunner:
@@ -61,6 +64,26 @@ class OpenVinoRunner:
         small, compiled = self._compiled(problem)
         return small.finish(compiled(list(small.feeds.values()))[0].copy())
 
+    def together(self, problems):
+        """Return a runner for these problems, all compiled as branches of one model.
+
+        The branches share neither inputs nor constants, so each is fused as in a model of its own; compiling takes a quarter of the time.
+
+        Parameters
+        ----------
+        problems : list of Problem
+            Of one operator: beside a FakeQuantize anywhere in a model, DequantizeLinear is computed otherwise than without.
+
+        Raises
+        ------
+        ArgumentError
+            Problems of several operators.
+        """
+        ops = sorted({problem.op for problem in problems})
+        if len(ops) > 1:
+            raise ArgumentError(f"together: must be problems of one operator but are of {', '.join(ops)}; ask each operator's apart")
+        return _Together(self, problems)
+
     def node_precision(self, problem):
         """Return the precision in which the plugin runs a product's node, as its runtime graph says: ``I8`` and ``i8`` are integers.
 
@@ -90,7 +113,30 @@ class OpenVinoRunner:
 
     def _compiled(self, problem):
         small = self._models[problem.op](problem)
-        return small, self.compile(small.model, INFERENCE_NUM_THREADS=1, INFERENCE_PRECISION_HINT="f32")
+        return small, self.compile(small.model, **_OPTIONS)
+
+
+class _Together:
+    """Answers problems that were asked in one model; any other as the runner itself."""
+
+    def __init__(self, runner, problems):
+        from refquant.backends.joined_models import join_models
+
+        self.name, self.profile = runner.name, runner.profile
+        self.describe, self.supports, self._alone = runner.describe, runner.supports, runner.run
+        asked = [problem for problem in problems if runner.supports(problem) is None]
+        models = [runner._models[problem.op](problem) for problem in asked]
+        self.compiled, answers = None, []
+        with suppress(RuntimeError):  # each is asked alone then, which tells whose it was
+            if asked:
+                joined, feeds = join_models(models)
+                self.compiled = runner.compile(joined, **_OPTIONS)
+                answers = [small.finish(answer.copy()) for small, answer in zip(models, self.compiled(feeds).to_tuple())]
+        self._answers = {id(problem): (problem, answer) for problem, answer in zip(asked, answers)}
+
+    def run(self, problem):
+        asked, answer = self._answers.get(id(problem), (None, None))
+        return answer if asked is problem else self._alone(problem)
 
 
 def _refuse(problem):

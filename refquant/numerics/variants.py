@@ -77,6 +77,15 @@ VARIANTS = (
         """,
     ),
     Variant(
+        "low_precision", ("openvino",), "graph", {"dequantize": {"formula": "sub_mul"}, "dequantize_channel": {"formula": "sub_mul"}},
+        "A DequantizeLinear without a QuantizeLinear behind it, in a model that has one anywhere: the low precision transformations run, and leave a difference and a product apart, which without them are one fused step.",
+        """
+        >>> q = rq.QTensor(np.array([3, 4], np.uint8), rq.QParams(0.1, 3, "uint8"))
+        >>> [rq.dequantize(q, numerics=name).tolist() for name in ("openvino", "openvino+low_precision")]
+        [[-7.450580596923828e-09, 0.09999999403953552], [0.0, 0.10000000149011612]]
+        """,
+    ),
+    Variant(
         "before_2_13", ("fbgemm", "onednn", "x86", "qnnpack"), "version", {"quantize": {"zero_point": "after"}},
         "quantize_per_tensor of PyTorch before 2.13, as its source has it: rounded before the zero point is added, as fake quantization does; huge values aside.",
         """

@@ -8,10 +8,9 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import choose
 from refquant.numerics.coverage import LIBM_SETS
-from refquant.verify.campaign import Row, try_problem
-from refquant.verify.compare import Outcome, Status
 from refquant.verify.draws import draw_scale
 from refquant.verify.problem import Problem
+from refquant.verify.problem_sweep import problem_sweep
 from refquant.verify.unary_sweep import SWEEP_SETS, UNARY_OPERATORS, unary_sweep
 
 __all__ = ["POST_SETS", "SOFTMAX_SETS", "libm_sweep", "post_problems", "softmax_problems"]
@@ -102,8 +101,4 @@ def libm_sweep(runner, op, *, sets=None, seed=0):
         return unary_sweep(runner, op, sets=sets or LIBM_SETS.get((op, runner.name), LIBM_SETS.get(runner.name, SWEEP_SETS)), seed=seed)
     product, _, function = op.partition(" ")
     problems = softmax_problems(sets=sets or LIBM_SETS.get((op, runner.name), SOFTMAX_SETS), seed=seed) if op == "softmax" else post_problems(product, function, sets=sets or POST_SETS, seed=seed)
-    row = Row(op, runner.name)
-    for i, problem in enumerate(problems):
-        trial = try_problem(runner, problem, f"sweep of {op}, problem {i}, seed {seed}")
-        row.add(trial._replace(outcome=Outcome(Status.EXACT)) if trial.outcome.status is Status.UNTRUSTED else trial)
-    return row
+    return problem_sweep(runner, op, problems, f"sweep of {op}, problem {{}}, seed {seed}")

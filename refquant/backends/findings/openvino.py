@@ -9,6 +9,13 @@ __all__ = ["OPENVINO"]
 
 OPENVINO = (
     Finding(
+        name="a-dequantized-zero-point-is-not-zero", engine="openvino",
+        title="OpenVINO dequantizes the zero point to a number beside 0, unless the model has a QuantizeLinear anywhere",
+        text="Without one, code * scale - zero_point * scale is a fused step after zero_point * scale was rounded; with one, even in another branch, the low precision transformations run "
+        "and keep (code - zero_point) * scale: the profile openvino+low_precision.",
+        problem=of("dequantize", q=codes([3, 4], 0.1, 3)), expect=by("onnx"), expected_by="by ONNX's formula",
+    ),
+    Finding(
         name="padding-is-code-zero", engine="openvino",
         title="In OpenVINO's average pool, padding that counts is code 0 and not the number 0",
         text="The zero point moves into the output's range, and padding does not move with it: each padded place counts as minus zero_point steps. "
