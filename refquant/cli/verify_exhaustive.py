@@ -103,6 +103,8 @@ def _print_group(what, engine, detail, pieces, found):
     libm = what == "unary" and any(text.startswith("libm") for text in conditions(found[0]["op"], engine))
     verdict = "EXACT" if not differing else "EXPLAINED (libm)" if libm else "DIFFERENT"
     part = "" if len(found) == len(pieces) else f", {len(found)} of {len(pieces)} pieces"
+    again = sum(piece.get("again", 0) for piece in found)
+    part += f", {again:,} asked again alone" if again else ""
     colour = "green" if not differing else "yellow" if libm else "red"
     print(_ROW.format(what, engine, detail, f"{outputs:,}", f"{differing:,}", f"{sum(p['seconds'] for p in found):.1f}", paint(verdict, colour) + part), flush=True)
     for text in [text for piece in found for text in piece["first"]][:_SHOWN]:

@@ -53,6 +53,8 @@ class Row:
         Cases that were unsupported, by reason; untrusted ones as `UNTRUSTED_REASON`.
     explained : dict of str to int
         Cases that a defect or another kernel of the engine explains, by the variant that gives the engine's bits.
+    again : int
+        Cases that differed among others in one model, so that they were asked again alone; what that gave counts.
     """
 
     op: str
@@ -63,6 +65,7 @@ class Row:
     failures: list = field(default_factory=list)
     reasons: dict = field(default_factory=dict)
     explained: dict = field(default_factory=dict)
+    again: int = 0
 
     @property
     def status(self):

@@ -29,6 +29,13 @@ OPENVINO = (
         problem=of("clamp", x=codes([1, 10]), min=0.0, max=2.7), expect=by("onnx"), expected_by="of the nearest code",
     ),
     Event(
+        name="a-kernel-of-another-zero-point", engine="openvino", defect=True, level="avx2",
+        title="In one model OpenVINO takes the kernel of one dequantization for another with another zero point",
+        text="Kernels are kept by a 64-bit hash of what they compute, constants among it, and whoever has the same hash gets them without a further comparison. The hash is weak: 256 codes of int8 "
+        "with scale 1/16 and zero points -20 and 85 have the same, so the code 85 of the second tensor, which is 0, becomes 6.5625. Shown on CPUs without AVX512-VNNI.",
+        live="openvino_events:kernel_of_another", oracle=lambda: [6.5625, 6.625], expect=lambda: [0, 0.0625], expected_by="of the zero point 85",
+    ),
+    Event(
         name="a-huge-lower-limit-limits-nothing", engine="openvino", defect=True,
         title="A lower limit of 2**31 steps wraps in OpenVINO and limits nothing",
         text="It becomes an int32 together with the zero point, without a look at its size: everything should be the largest code, and stays as it was.",

@@ -1,4 +1,4 @@
-"""What OpenVINO's CPU plugin leaves empty or packs too narrowly. Imports onnx and openvino when called."""
+"""What OpenVINO's CPU plugin leaves empty, packs too narrowly or mixes up. Imports onnx and openvino when called."""
 
 import numpy as np
 
@@ -7,13 +7,20 @@ from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.verify.problem import Problem
 
-__all__ = ["huge_lower_limit", "mean_of_long_stack", "wide_sums_of_groups"]
+__all__ = ["huge_lower_limit", "kernel_of_another", "mean_of_long_stack", "wide_sums_of_groups"]
 
 
 def huge_lower_limit():
     """Return what a lower limit of 2**31 steps makes of code 5."""
     x = QTensor(np.array([5], np.uint8), QParams(1.0, 1, "uint8"))
     return backends.load("openvino").run(Problem("clamp", {"x": x, "min": 2.0**31, "max": None})).tolist()
+
+
+def kernel_of_another():
+    """Return what codes 85 and 86 of the second of two tensors in one model are dequantized to, with zero points -20 and 85."""
+    codes = np.arange(-128, 128).astype(np.int8)
+    problems = [Problem("dequantize", {"q": QTensor(codes, QParams(1 / 16, zero, "int8"))}) for zero in (-20, 85)]
+    return backends.load("openvino").together(problems).run(problems[1])[[128 + 85, 128 + 86]].tolist()
 
 
 def mean_of_long_stack():

@@ -4,6 +4,8 @@
     Compared with the oracle.
 ``first``
     The first few that differ, as texts.
+``again``
+    Problems that differed among others in one model and were asked again alone; left out where there are none.
 ``reason``
     Why nothing was compared; empty where something was.
 """

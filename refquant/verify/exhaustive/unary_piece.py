@@ -18,4 +18,6 @@ def unary_piece(runner, task, *, sets=SWEEP_SETS):
     row = unary_sweep(runner, task["op"], sets=sets)
     piece = {**begin_piece(task), "outputs": row.outputs, "differing": row.differing}
     piece["first"] = [f"{trial.case}: {trial.outcome.detail.splitlines()[-1].strip()}" for trial in row.failures[:3]]
+    if row.again:
+        piece["again"] = row.again
     return piece if row.outputs else {**piece, "reason": next(iter(row.reasons), "nothing to compare")}
