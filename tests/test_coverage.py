@@ -1,15 +1,17 @@
-"""Every quantized operator of PyTorch and of ONNX Runtime is classified: computed by refquant, or with the reason why not."""
+"""Every quantized operator of PyTorch, ONNX Runtime, LiteRT and OpenVINO is classified: computed by refquant, or with the reason why not."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from refquant import ops
-from refquant.backends import onnxruntime_coverage, torch_coverage
+from refquant.backends import litert_coverage, onnxruntime_coverage, openvino_coverage, torch_coverage
 
 TABLES = (
     SimpleNamespace(package="torch", module=torch_coverage, theirs=torch_coverage.schemas, one="prelu"),
     SimpleNamespace(package="onnxruntime", module=onnxruntime_coverage, theirs=onnxruntime_coverage.quantized_operators, one="ms.QGemm"),
+    SimpleNamespace(package="ai_edge_litert", module=litert_coverage, theirs=litert_coverage.kernels, one="SUB"),
+    SimpleNamespace(package="openvino", module=openvino_coverage, theirs=openvino_coverage.transformations, one="RecurrentCell"),
 )
 of_each = pytest.mark.parametrize("table", TABLES, ids=lambda t: t.package)
 

@@ -8,12 +8,22 @@ import pytest
 from refquant import numerics
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.numerics.forms import form_choices
-from refquant.numerics.profile import Numerics, section_types
+from refquant.numerics.profile import Dispatch, Numerics, section_types
 from refquant.ops.support import Support, support
 from refquant.verify import STREAMS, build, case_stream, mutants, oracle
+from refquant.verify.mutants import sections_of
 
 BASE = "onnxruntime"
-MINE = numerics.get(BASE).replace(name="mine", rounding="half_away", engine="an accelerator of mine", source="its manual")
+#: What is changed; ties go away from zero where nothing stands here, which they do in TensorFlow Lite already, and a range has no such field.
+CHANGES = {**dict.fromkeys(("tflite_ref", "tflite_opt", "xnnpack"), {"rounding": "half_up"}), "openvino": {"contraction": "fma", "shift": "quotient"}}
+
+
+def own(base):
+    """A changed profile under a name of its own."""
+    return numerics.get(base).replace(name="mine", engine="an accelerator of mine", source="its manual", **CHANGES.get(base, {"rounding": "half_away"}))
+
+
+MINE = own(BASE)
 FORMS = [
     (profile, section, form)
     for profile in numerics.PROFILES
@@ -21,14 +31,13 @@ FORMS = [
     for form in [getattr(profile, section)]
     if form is not None and hasattr(form, "replace")
 ]
-#: One form of each class, with the profile and the section that it stands in.
-CLASSES = {type(form): (profile, section, form) for profile, section, form in reversed(FORMS)}
+BASES = numerics.names()
 
 
-def answers(op, profile, base=BASE, reference=False):
+def answers(op, profile, base=BASE, reference=False, count=24):
     """Return what a profile computes for default cases of another; unsupported ones are left out."""
     out = []
-    for case in islice(case_stream(op, base), 24):
+    for case in islice(case_stream(op, base), count):
         if case.strategy == "wrap":
             continue
         try:
@@ -38,15 +47,25 @@ def answers(op, profile, base=BASE, reference=False):
     return out
 
 
-def described(op):
-    return support(op, BASE)[0] in (Support.EXACT, Support.SAME)
+def described(op, base=BASE):
+    return support(op, base)[0] in (Support.EXACT, Support.SAME)
 
 
-@pytest.mark.parametrize("op", [op for op in STREAMS if described(op)])
-def test_a_profile_of_ones_own_runs_through_every_operator(op):
-    comp, ref = answers(op, MINE), answers(op, BASE)
+@pytest.mark.parametrize("base, op", [(base, op) for base in BASES for op in STREAMS if described(op, base)])
+def test_a_profile_of_ones_own_runs_through_every_operator(base, op):
+    comp, ref = answers(op, own(base), base, count=5), answers(op, base, base, count=5)
     assert len(comp) == len(ref) >= 1
     assert all(c.dtype == r.dtype and c.shape == r.shape for c, r in zip(comp, ref))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_base_has_operators_and_its_changed_field_changes_bits(base):
+    assert len(BASES) == 12 and own(base).differences(numerics.get(base))
+    ops = [op for op in STREAMS if described(op, base)]
+    assert len(ops) > 25 and {"quantize", "linear", "conv2d", "add"} <= set(ops)
+    sections = {row[0] for row in own(base).differences(numerics.get(base))}
+    changed = (zip(answers(op, own(base), base), answers(op, base, base)) for op in ops if sections & set(sections_of(op)))
+    assert any((mine != theirs).any() for pairs in changed for mine, theirs in pairs)
 
 
 @pytest.mark.parametrize("op", [op for op in ("quantize", "linear", "conv1d", "conv2d", "add", "mul", "avg_pool2d", "cat") if described(op)])
@@ -68,31 +87,78 @@ def test_every_changed_field_is_computed(op):
             pass
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_a_wrong_value_of_every_field_is_refused_with_the_valid_ones(cls):
-    profile, section, form = CLASSES[cls]
-    for field, allowed in form_choices(cls).items():
-        if isinstance(allowed, tuple):
-            names = [str(getattr(value, "value", value)) for value in allowed]
-            wrong = (names[0] + "x", 17, None)
-        else:
-            wrong = {int: (-1, 2.5, "many", True), bool: (1, "yes", None)}.get(allowed, ("nonsense", 3))
-            names = {int: ["integer"], bool: ["True or False"]}.get(allowed, [])
-        for value in wrong:
+def leaves(section, form):
+    """Yield the forms of a section that are no choice between two, each with what makes it of the whole."""
+    if not isinstance(form, Dispatch):
+        yield form, lambda changes: {section: changes}
+        return
+    for side in ("yes", "no"):
+        for leaf, _ in leaves(section, getattr(form, side)):
+            yield leaf, lambda changes, side=side, leaf=leaf: {section: {side: leaf.replace(**changes)}}
+
+
+#: Whatever class stands in whatever section of whatever profile: (profile, section, form, changes of the form as changes of the profile).
+PLACES = {
+    (section, type(leaf), isinstance(form, Dispatch)): (profile, section, leaf, whole)
+    for profile, section, form in reversed(FORMS)
+    for leaf, whole in leaves(section, form)
+}
+every_place = pytest.mark.parametrize("place", PLACES.values(), ids=lambda place: f"{place[0].name}-{place[1]}-{type(place[2]).__name__}")
+
+
+def wrong_values(allowed):
+    """Return (values that a field does not take, what the error must name)."""
+    if isinstance(allowed, tuple):
+        names = [str(getattr(value, "value", value)) for value in allowed]
+        return (names[0] + "x", 17, None), names
+    return {int: ((-1, 2.5, "many", True, None), ["integer"]), bool: ((1, "yes", None), ["True or False"])}[allowed]
+
+
+@every_place
+def test_a_wrong_value_of_every_field_is_refused_with_the_valid_ones(place):
+    profile, section, form, whole = place
+    for field, allowed in form_choices(type(form)).items():
+        values, names = wrong_values(allowed)
+        for value in values:
             with pytest.raises(ArgumentError) as error:
-                profile.replace(**{section: {field: value}})
+                profile.replace(**whole({field: value}))
             assert field in str(error.value) and all(name in str(error.value) for name in names), str(error.value)
+        # The same fields with their own value, and with every valid one, are taken.
+        for value in allowed if isinstance(allowed, tuple) else (getattr(form, field),):
+            assert profile.replace(**whole({field: value}))
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_a_wrong_or_missing_field_of_a_form_is_refused(cls):
-    profile, section, form = CLASSES[cls]
+@every_place
+def test_a_wrong_or_missing_field_of_a_form_is_refused(place):
+    profile, section, form, whole = place
     names = [field.name for field in fields(form)]
+    for name in names:
+        with pytest.raises(ArgumentError) as error:
+            profile.replace(**whole({name + "z": 1}))
+        assert f"did you mean {name!r}" in str(error.value) and all(other in str(error.value) for other in names)
+        with pytest.raises(TypeError, match=name) as missing:
+            type(form)(**{other: getattr(form, other) for other in names if other != name})
+        assert all(other in str(missing.value) for other in names)
+
+
+def test_no_section_and_no_class_is_left_out():
+    """All sections of some profile, and all classes that may stand in one."""
+    assert {section for section, *_ in PLACES} == set(section_types())
+    classes = {cls for types in section_types().values() for cls in types if cls is not Dispatch}
+    assert {cls for cls in classes if not any(issubclass(there, cls) for _, there, _ in PLACES)} == set()
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Dispatch)])
+def test_a_wrong_field_of_a_choice_is_refused(field):
+    profile, section, form = next(place for place in FORMS if isinstance(place[2], Dispatch))
+    names = {"rule": ("x86", "depthwise_volume"), "vnni": ("True or False",)}.get(field, ("ProductForm",))
     with pytest.raises(ArgumentError) as error:
-        profile.replace(**{section: {names[0] + "z": 1}})
-    assert f"did you mean {names[0]!r}" in str(error.value) and all(name in str(error.value) for name in names)
-    with pytest.raises(TypeError, match=names[0]):  # Python's own message names the field
-        cls(**{name: getattr(form, name) for name in names[1:]})
+        profile.replace(**{section: {field: "nonsense"}})
+    assert field in str(error.value) and all(name in str(error.value) for name in names)
+    with pytest.raises(ArgumentError, match=f"did you mean {field!r}"):
+        profile.replace(**{section: {field + "z": 1}})
+    with pytest.raises(TypeError, match=field):
+        Dispatch(**{name: getattr(form, name) for name in ("rule", "vnni", "yes", "no") if name != field})
 
 
 @pytest.mark.parametrize("section", section_types())
