@@ -1,5 +1,7 @@
 """Pools under QNNPACK beside PyTorch: which windows its kernels take, which go to ATen's own, and what lies outside of the image."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
@@ -7,20 +9,24 @@ torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 import refquant as rq  # noqa: E402
+from refquant.backends import load  # noqa: E402
 from refquant.backends.machine import profile_here  # noqa: E402
 from refquant.backends.torch_tensors import engine  # noqa: E402
 from refquant.core.layout import to_channels_last  # noqa: E402
-from refquant.ops import avg_pool, max_pool  # noqa: E402
+from refquant.ops import max_pool  # noqa: E402
+from refquant.verify import Status, case_stream, try_case  # noqa: E402
 
-QPARAMS = rq.QParams(0.0371, 131, "uint8")
+QPARAMS = {"uint8": rq.QParams(0.0371, 131, "uint8"), "int8": rq.QParams(0.0371, 3, "int8")}
+DEFECT = profile_here("qnnpack").replace("qnnpack", "qnnpack+nearest_pixels")
 
 
-def pair(channels, last):
-    x = np.random.default_rng(channels).integers(0, 256, (3, channels, 12, 12)).astype(np.uint8)
-    theirs = torch._make_per_tensor_quantized_tensor(torch.from_numpy(x), QPARAMS.scale, QPARAMS.zero_point)
+def pair(channels, last, dtype="uint8", sides=(12, 12)):
+    q = QPARAMS[dtype]
+    x = np.random.default_rng(channels).integers(q.qmin, q.qmax + 1, (3, channels, *sides)).astype(dtype)
+    theirs = torch._make_per_tensor_quantized_tensor(torch.from_numpy(x), q.scale, q.zero_point)
     if last:
-        return rq.QTensor(to_channels_last(x), QPARAMS), theirs.contiguous(memory_format=torch.channels_last)
-    return rq.QTensor(x, QPARAMS), theirs
+        return rq.QTensor(to_channels_last(x), q), theirs.contiguous(memory_format=torch.channels_last)
+    return rq.QTensor(x, q), theirs
 
 
 def differing(ours, function, *arguments):
@@ -28,41 +34,80 @@ def differing(ours, function, *arguments):
         return int((ours.values != function(*arguments).int_repr().numpy()).sum())
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("channels", [8, 21])
-@pytest.mark.parametrize("arguments", [(2, 2, 0, True), (3, 2, 1, True, True), (3, 2, 1, True, False), (5, 3, 0, True, True, 7), (2, 2), (3, 1, 1, False, False)])
-def test_windows(arguments, channels, last):
-    x, theirs = pair(channels, last)
+@pytest.mark.parametrize("arguments", [(2, 2, 0, True), (3, 2, 1, True, True), (3, 2, 1, True, False), (5, 3, 0, True, True, 7), (2, 2), (3, 1, 1, False, False), (3, 2, 1, False, True, 7), ((3, 2), (4, 5), (1, 0))])
+def test_windows(arguments, channels, last, dtype):
+    x, theirs = pair(channels, last, dtype)
     ours = rq.ops.avg_pool2d(x, *arguments, numerics=profile_here("qnnpack"))
     assert differing(ours, torch.nn.functional.avg_pool2d, theirs, *arguments) == 0
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("channels", [8, 21])
-@pytest.mark.parametrize("size", [1, 2, 5, 6, 7, (4, 5), (3, 6), (6, 1), 12])
-def test_parts(size, channels, last):
-    x, theirs = pair(channels, last)
+@pytest.mark.parametrize("size", [1, 2, 5, 6, 7, (4, 5), (3, 6), (6, 1), 12, 17])
+def test_parts(size, channels, last, dtype):
+    x, theirs = pair(channels, last, dtype)
     ours = rq.ops.adaptive_avg_pool2d(x, size, numerics=profile_here("qnnpack"))
     assert differing(ours, torch.nn.functional.adaptive_avg_pool2d, theirs, size) == 0
 
 
-def test_qnnpacks_kernel_for_all_windows_would_differ(monkeypatch):
-    monkeypatch.setattr(avg_pool, "_aten_form", lambda profile, section: getattr(profile, section))
-    x, theirs = pair(8, False)
-    assert differing(rq.ops.avg_pool2d(x, 2, 2, 0, True, numerics=profile_here("qnnpack")), torch.nn.functional.avg_pool2d, theirs, 2, 2, 0, True)
+@pytest.mark.parametrize("side", ["yes", "no"])
+@pytest.mark.parametrize("dtype, ceil", [("uint8", False), ("uint8", True), ("int8", False)])
+def test_one_kernel_for_all_windows_would_differ(side, dtype, ceil):
+    """Planted: a profile that has one of the two forms alone."""
+    profile = rq.numerics.get(profile_here("qnnpack"))
+    one, wrong = profile.replace(avg_pool=getattr(profile.avg_pool, side)), (side == "yes") != (dtype == "uint8" and not ceil)
+    x, theirs = pair(8, False, dtype)
+    found = differing(rq.ops.avg_pool2d(x, 2, 2, 0, ceil, numerics=one), torch.nn.functional.avg_pool2d, theirs, 2, 2, 0, ceil)
+    assert bool(found) == wrong
 
 
+MAXIMA = [(2, 1, 1, 2), (3, 1, 1, 2), (2, 1, 1, 3), (3, 2, 1, 2), ((2, 3), 1, (1, 0), (2, 1)), (2, 1, 1, 2, True), (3, 1, 1, 1), (2, 1, 0, 2), (3, (4, 5), 1), ((5, 4), 3, (2, 1), (1, 2))]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("channels", [1, 8])
-@pytest.mark.parametrize("arguments", [(2, 1, 1, 2), (3, 1, 1, 2), (2, 1, 1, 3), (3, 2, 1, 2), ((2, 3), 1, (1, 0), (2, 1)), (2, 1, 1, 2, True), (3, 1, 1, 1), (2, 1, 0, 2)])
-def test_maxima(arguments, channels, last):
-    x, theirs = pair(channels, last)
+@pytest.mark.parametrize("arguments", MAXIMA)
+def test_maxima(arguments, channels, last, dtype):
+    """The variant is what the engine does, the profile the same but for uint8 with both padding and dilation and without ceil_mode."""
+    x, theirs = pair(channels, last, dtype)
     for function in (rq.ops.max_pool2d, max_pool.max_pool2d_reference):
-        ours = function(x, *arguments, numerics=profile_here("qnnpack"))
-        assert differing(ours, torch.nn.functional.max_pool2d, theirs, *arguments) == 0
+        assert differing(function(x, *arguments, numerics=DEFECT), torch.nn.functional.max_pool2d, theirs, *arguments) == 0
+        meant = function(x, *arguments, numerics=profile_here("qnnpack"))
+        same = differing(meant, torch.nn.functional.max_pool2d, theirs, *arguments) == 0
+        padding, dilation, ceil = (*arguments[2:], 1, False)[:3] if len(arguments) == 3 else (*arguments[2:], False)[:3]
+        outside = dtype == "uint8" and not ceil and any(p and d > 1 for p, d in zip(np.broadcast_to(padding, 2), np.broadcast_to(dilation, 2)))
+        assert same == (not outside)
+        np.testing.assert_array_equal(meant.values, function(x, *arguments, numerics="fbgemm").values)
 
 
-def test_maxima_without_repeated_edges_would_differ(monkeypatch):
-    monkeypatch.setattr(max_pool, "_with_edges_repeated", lambda g, values: (g, values))
-    x, theirs = pair(8, False)
-    assert differing(rq.ops.max_pool2d(x, 2, 1, 1, 2, numerics=profile_here("qnnpack")), torch.nn.functional.max_pool2d, theirs, 2, 1, 1, 2)
+@pytest.mark.parametrize("arguments", [(2, 1, 1, 2), (3, 2, 1, 2), (2, 1, 0, 3), (3, 2, 1), (2, 1, 1, 2, True)])
+def test_maxima_of_sequences(arguments):
+    q, x = QPARAMS["uint8"], np.random.default_rng(4).integers(0, 256, (3, 5, 12)).astype(np.uint8)
+    theirs = torch._make_per_tensor_quantized_tensor(torch.from_numpy(x), q.scale, q.zero_point)
+    ours = rq.ops.max_pool1d(rq.QTensor(x, q), *arguments, numerics=DEFECT)
+    assert differing(ours, torch.nn.functional.max_pool1d, theirs, *arguments) == 0
+
+
+@pytest.mark.parametrize("op", ["max_pool1d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"])
+def test_default_cases_draw_what_decides(op):
+    """Both kernels, and the defect where there is one, within the first 120 cases."""
+    runner = load("qnnpack")
+    trials = [try_case(runner, case) for case in islice(case_stream(op, runner.profile, seed=3), 120)]
+    assert not any(t.outcome.status is Status.DIFFERENT for t in trials)
+    explained = {t.outcome.detail for t in trials if t.outcome.status is Status.EXPLAINED}
+    assert explained == ({DEFECT} if op.startswith("max") else set())
+    told = [t.case for t in trials if t.outcome.status is Status.EXACT]
+    assert any(c.has("int8") for c in told) and any(not c.has("int8") for c in told)
+    if op == "adaptive_avg_pool2d":
+        assert any(c["o"] not in (1, (1, 1)) and even(c) for c in told) and any(not even(c) and not c.has("int8") for c in told)
+    else:
+        assert any(c.has("ceil") and not c.has("int8") for c in told)
+
+
+def even(case):
+    return not any(n % o for n, o in zip((case["h"], case["w"]), np.broadcast_to(case["o"], 2)))

@@ -14,6 +14,7 @@ _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 _DYNAMIC = ("linear_dynamic", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic")
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
+_MAXIMA = ("max_pool1d", "max_pool2d")
 # Kernels of ATen that take as many channels at a step as the build for a processor has lanes.
 _BY_LANES = (*_POOLS, "avg_pool3d", "softmax")
 # Functions whose output parameters the caller cannot choose.
@@ -123,7 +124,7 @@ def _refuse_form(problem, engine, dynamic_input):
     if problem.op in _PRODUCTS:
         reason = _refuse_transposed(problem, engine) if problem.op in _TRANSPOSED else None
         return reason or _refuse_post(problem, engine) or _refuse_product(problem, engine, dynamic_input)
-    if engine == "qnnpack" and problem.op in ("add", *_POOLS):
+    if engine == "qnnpack" and problem.op in ("add", "avg_pool2d", *_MAXIMA):
         reason = _refuse_qnnpack(problem)
         if reason:
             return reason
@@ -162,15 +163,11 @@ def _refuse_qnnpack_limits(problem):
 
 
 def _refuse_qnnpack(problem):
-    if any(q.dtype != "uint8" for q in problem.quantized()):
-        return "QNNPACK's own kernel takes quint8 only; ATen computes the rest, as under fbgemm"
+    if any(q.dtype != "uint8" for q in problem.quantized()) or problem.get("ceil_mode"):
+        return None
     if problem.get("activation") == "relu" and problem["out"].zero_point == 255:
         return "QNNPACK refuses an empty range of codes"
-    if problem.get("kernel_size") in (1, (1, 1)):
-        return "QNNPACK refuses windows of one element"
-    if problem.get("ceil_mode"):
-        return "ATen pools where ceil_mode is asked for, as under fbgemm"
-    return None
+    return "QNNPACK refuses windows of one element" if set(np.atleast_1d(problem.get("kernel_size", 2)).tolist()) == {1} else None
 
 
 def _refuse_dynamic(problem, engine):

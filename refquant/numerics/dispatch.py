@@ -1,8 +1,8 @@
-"""Rules by which an engine chooses between two forms when it packs the weights of a convolution."""
+"""Rules by which an engine chooses between two forms: when it packs the weights of a convolution, or at the call of a sum or pool."""
 
 from refquant.numerics.profile import Dispatch
 
-__all__ = ["resolve", "uses_onednn", "uses_onednn_reference", "is_depthwise_volume", "uses_depthwise_volume"]
+__all__ = ["resolve", "resolve_call", "uses_onednn", "uses_onednn_reference", "is_depthwise_volume", "uses_depthwise_volume", "goes_to_qnnpack"]
 
 
 def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=None):
@@ -107,3 +107,34 @@ def uses_depthwise_volume(*, x_shape, w_shape, groups):
     True
     """
     return tuple(w_shape[2:]) == (3, 3, 3) and groups > 1 and groups == x_shape[1] == w_shape[0]
+
+
+def resolve_call(form, *, dtype, even=True):
+    """Return the form that a sum or pool is computed by: `form` itself, or what the rule of a `Dispatch` chooses.
+
+    Parameters
+    ----------
+    form : Form
+    dtype : str
+        Of the codes.
+    even : bool
+        Of a pool: whether no window may hang over the image (``ceil_mode``) and adaptive windows are parts of one size.
+    """
+    while isinstance(form, Dispatch):
+        form = form.yes if goes_to_qnnpack(dtype=dtype, even=even) else form.no
+    return form
+
+
+def goes_to_qnnpack(*, dtype, even=True):
+    """Whether PyTorch gives a sum or pool to QNNPACK where that is the engine: of uint8, without ``ceil_mode``, and adaptive ones whose parts are all of one size.
+
+    Source
+    ------
+    PyTorch 2.13, aten/src/ATen/native/quantized/cpu: qadd.cpp, Pooling.cpp, AveragePool2d.cpp, AdaptiveAveragePooling.cpp.
+
+    Examples
+    --------
+    >>> goes_to_qnnpack(dtype="uint8", even=True), goes_to_qnnpack(dtype="int8", even=True)
+    (True, False)
+    """
+    return dtype == "uint8" and even

@@ -14,7 +14,7 @@ from refquant.numerics.record import Record, record
 
 __all__ = [
     "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "TransposedForm", "RealForm",
-    "UnaryForm", "PostForm", "PoolForm", "CatForm", "Pairing", "GLOBAL_ALONE", "form_choices",
+    "UnaryForm", "PostForm", "MaxPoolForm", "PoolForm", "CatForm", "Pairing", "GLOBAL_ALONE", "form_choices",
 ]  # fmt: skip
 
 
@@ -240,6 +240,19 @@ class PostForm(Form):
 
 
 @record
+class MaxPoolForm(Form):
+    """Maximum over windows of images and sequences.
+
+    Attributes
+    ----------
+    outside
+        What a tap outside of the image is: ``ignored``; ``nearest``: the nearest pixel, which lies in the window too unless there are both padding and dilation.
+    """
+
+    outside: Literal["ignored", "nearest"]
+
+
+@record
 class PoolForm(Form):
     """Average pooling; `A` is the sum over the window of (q − z), `n` its size.
 
@@ -253,7 +266,8 @@ class PoolForm(Form):
         ``adaptive_vector``: the same with fma(A, f(1/f(1/m)), z) in the blocks;
         ``raw_mean``: round(sum(q) · k), k = 1 divided by each side of the window in turn;
         ``global``: clip(round(A · f(sx / f(sy·n))) + z);
-        ``global_area``: the same with the whole kernel's area as n, whatever part of it lies on the image and whatever divisor is asked for;
+        ``global_area``: the same with the whole kernel's area as n, whatever part of it lies on the image and whatever divisor is asked for,
+        of adaptive windows their own;
         ``sequential``: dequantized values summed in float32 in order, divided by n, quantized as round(v / sy + z), but ``global`` for one
         window that is the whole image without padding; where padding counts, n is the whole kernel's area, also at an edge that ceil_mode
         lets it hang over;

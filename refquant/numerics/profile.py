@@ -7,17 +7,20 @@ from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.coverage import absence
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
-from refquant.numerics.forms import CatForm, DequantizeForm, Form, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
+from refquant.numerics.forms import CatForm, DequantizeForm, Form, MaxPoolForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm, RangeSoftmaxForm
 from refquant.numerics.record import Record, record
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, RowDynamicForm, ScalarForm, SoftmaxForm, SummedPoolForm
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
+_PRODUCT_RULES = ("x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups", "symmetric")
+_CALL_RULES = ("qnnpack",)
+
 
 @record
 class Dispatch(Form):
-    """Two forms and the rule that chooses between them at weight packing.
+    """Two forms and the rule that chooses between them: of products at weight packing, of sums and pools by the call.
 
     Attributes
     ----------
@@ -25,7 +28,8 @@ class Dispatch(Form):
         ``x86``: PyTorch's ``should_use_onednn_quant``; ``x86_held``: the same where the libraries, but not PyTorch, are held to a lower
         level by their environment variables; ``depthwise_volume``: QNNPACK's kernel of 27 taps; ``onednn_reference``: oneDNN's kernel for
         what its fast ones do not take; ``onednn_volume`` and ``onednn_groups``: its older kernels for
-        depthwise volumes, and for groups in fours; ``symmetric``: XNNPACK's delegate, which takes a second factor without a zero point. See `refquant.numerics.dispatch`.
+        depthwise volumes, and for groups in fours; ``symmetric``: XNNPACK's delegate, which takes a second factor without a zero point. Of sums and
+        pools: ``qnnpack``: what PyTorch gives to QNNPACK. See `refquant.numerics.dispatch`.
     vnni
         Whether the CPU that is modelled has AVX512-VNNI, which ``x86`` asks for; where a processor level is given, ``x86`` asks that.
     yes, no
@@ -38,7 +42,7 @@ class Dispatch(Form):
     no: ProductForm
 
     def __post_init__(self):
-        choose("Dispatch", "rule", self.rule, ["x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups", "symmetric"])
+        choose("Dispatch", "rule", self.rule, [*_PRODUCT_RULES, *_CALL_RULES])
         if not isinstance(self.vnni, bool):
             raise ArgumentError(f"Dispatch: vnni={self.vnni!r} must be True or False")
         for side in ("yes", "no"):
@@ -80,11 +84,13 @@ class Numerics(Record):
     conv_real : RealForm, Dispatch or None
     conv_transpose : TransposedForm, Dispatch, RangeProductForm or None
     post : PostForm or None
-    add : AddForm, FoldedAddForm, FixedAddForm or GemmlowpAddForm
+    add : AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm or Dispatch
     mul : ProductForm or AddForm
         Of the products of centred codes, or by way of real numbers.
     unary : UnaryForm or None
-    avg_pool, adaptive_avg_pool : PoolForm, RealsForm or None
+    max_pool : MaxPoolForm or Dispatch
+        May be left out: padding does not count.
+    avg_pool, adaptive_avg_pool : PoolForm, Dispatch, RangeForm, RealsForm or None
     cat : CatForm
     dynamic : DynamicForm, RowDynamicForm or None
         This and what follows may be left out where a profile is written down: few engines have it.
@@ -135,6 +141,7 @@ class Numerics(Record):
     avg_pool: PoolForm
     adaptive_avg_pool: PoolForm
     cat: CatForm
+    max_pool: MaxPoolForm = MaxPoolForm(outside="ignored")
     linear_int8: ProductForm | None = None
     matmul: ProductForm = None
     dynamic: DynamicForm = None
@@ -164,6 +171,8 @@ class Numerics(Record):
             if value is not None and not isinstance(value, types):
                 names = " or ".join(t.__name__ for t in types)
                 raise ArgumentError(f"Numerics[{self.name}]: section {section} must be a {names} or None, not {value!r}")
+            if isinstance(value, Dispatch):
+                _check_dispatch(value, types, _CALL_RULES if section == "add" or section.endswith("_pool") else _PRODUCT_RULES, f"Numerics[{self.name}]: section {section}")
 
     def replace(self, **changes):
         """Return a changed profile.
@@ -278,11 +287,12 @@ def section_types():
         "conv_real": (RealForm, Dispatch),
         "conv_transpose": (TransposedForm, Dispatch, RangeProductForm),
         "post": (PostForm,),
-        "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm),
+        "add": (AddForm, FoldedAddForm, FixedAddForm, GemmlowpAddForm, RangeForm, Dispatch),
         "mul": (ProductForm, AddForm, RangeForm),
         "unary": (UnaryForm, RangeForm, FixedUnaryForm),
-        "avg_pool": (PoolForm, RangeForm, RealsForm),
-        "adaptive_avg_pool": (PoolForm, RangeForm, RealsForm),
+        "max_pool": (MaxPoolForm, Dispatch),
+        "avg_pool": (PoolForm, Dispatch, RangeForm, RealsForm),
+        "adaptive_avg_pool": (PoolForm, Dispatch, RangeForm, RealsForm),
         "cat": (CatForm, RangeForm),
         "dynamic": (DynamicForm, RowDynamicForm),
         "clamp": (QuantizeForm, RangeForm),
@@ -299,6 +309,15 @@ def section_types():
         "adaptive_avg_pool3d": (BoxPoolForm, SummedPoolForm, RealsForm, RangeForm),
         "embedding": (EmbeddingForm,),
     }
+
+
+def _check_dispatch(form, types, rules, place):
+    choose(place, "rule", form.rule, rules)
+    for side in (form.yes, form.no):
+        if not isinstance(side, types):
+            raise ArgumentError(f"{place} must choose between {' or '.join(t.__name__ for t in types)}, not {side!r}")
+        if isinstance(side, Dispatch):
+            _check_dispatch(side, types, rules, place)
 
 
 def _changed(profile, section, value):

@@ -141,7 +141,8 @@ class MeanForm(Form):
         Over the last axes of a contiguous tensor: ``raw``: round(f(sum q) / f(n)), zero points left in;
         ``centred``: round(f(sum q − n·z) / f(n)) + z.
     images
-        Over the two axes of images of uint8: ``inner``, as above; ``global``: clip(round(A · f(s / f(s·n))) + z), A = sum(q − z).
+        Over the two axes of images of uint8: ``inner``, as above; ``global``: clip(round(A · f(s / f(s·n))) + z), A = sum(q − z), where the axes
+        are called (2, 3), as above where they are called otherwise, such as (-2, -1).
     vector
         Float32 lanes of sums over other axes, which are dequantized, summed in float32, divided and quantized.
     """

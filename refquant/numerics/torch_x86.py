@@ -166,7 +166,10 @@ _QNNPACK_PRODUCT = ProductForm(
     accumulator="exact", arithmetic="float32", multiplier="(xw)*(1/y)", x_scale="direct", w_scale="direct", y_scale="direct",
     bias="int32_reciprocal", zero_point="after", rounding="half_even", overflow="indefinite", relu="code",
 )  # fmt: skip
-_QNNPACK_POOL = PoolForm(contiguous="global", channels_last="global", vector=0, rounding="half_even")
+_QNNPACK_POOL = PoolForm(contiguous="global_area", channels_last="global_area", vector=0, rounding="half_even")
+_QNNPACK_POOLS = {name: Dispatch(rule="qnnpack", vnni=False, yes=_QNNPACK_POOL, no=form) for name, form in (("avg_pool", _AVG_POOL), ("adaptive_avg_pool", _ADAPTIVE))}
+# As _ATEN_LEVELS, for what is left to ATen.
+_QNNPACK_LEVELS = tuple((levels, {**changes, "avg_pool": {"no": _AVG_POOL.replace(**changes["avg_pool"])}}) for levels, changes in _ATEN_LEVELS)
 
 QNNPACK = Numerics(
     name="qnnpack",
@@ -178,7 +181,7 @@ QNNPACK = Numerics(
     # q8dwconv/mp8x27-sse2.c alone multiplies in double.
     conv=Dispatch(rule="depthwise_volume", vnni=False, yes=_QNNPACK_PRODUCT.replace(arithmetic="float64"), no=_QNNPACK_PRODUCT),
     conv_transpose=TransposedForm.like(_QNNPACK_PRODUCT),
-    **{**_SHARED, "dynamic": _DYNAMIC.replace(reduced="ignored"), "mean": _SPECIAL["mean"].replace(images="global"), "softmax": _SPECIAL["softmax"].replace(style="table"), "add": FixedAddForm(bits=21, rounding="half_away"), "by_level": tuple((levels, {name: changes[name] for name in ("avg_pool3d", "softmax")}) for levels, changes in _ATEN_LEVELS), "unary": _UNARY.replace(style="qnnpack"), "avg_pool": _QNNPACK_POOL.replace(contiguous="global_area", channels_last="global_area"), "adaptive_avg_pool": _QNNPACK_POOL},
+    **{**_SHARED, "dynamic": _DYNAMIC.replace(reduced="ignored"), "mean": _SPECIAL["mean"].replace(images="global"), "softmax": _SPECIAL["softmax"].replace(style="table"), "add": Dispatch(rule="qnnpack", vnni=False, yes=FixedAddForm(bits=21, rounding="half_away"), no=_ADD), "by_level": _QNNPACK_LEVELS, "unary": _UNARY.replace(style="qnnpack"), **_QNNPACK_POOLS},
 )
 
 # onednn.qlinear_pointwise and qconv_pointwise take the scales as they are.

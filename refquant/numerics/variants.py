@@ -8,7 +8,9 @@ same engine does on one and the same machine, so that `refquant.verify` takes th
 from typing import NamedTuple
 
 from refquant.errors import ArgumentError, choose
+from refquant.numerics.forms import MaxPoolForm
 from refquant.numerics.onnx import ONNX
+from refquant.numerics.profile import Dispatch
 from refquant.numerics.special_forms import RealsForm
 from refquant.numerics.torch_x86 import FBGEMM, ONEDNN
 
@@ -140,6 +142,16 @@ VARIANTS = (
         ...     print([rq.ops.linear(x, packed, out=rq.QParams(scale, 3, "uint8"), numerics=name).values.item() for scale in (10.0, 40.0)])
         [53, 15]
         [53, 53]
+        """,
+    ),
+    Variant(
+        "nearest_pixels", ("qnnpack",), "defect",
+        {"max_pool": Dispatch(rule="qnnpack", vnni=False, yes=MaxPoolForm(outside="nearest"), no=MaxPoolForm(outside="ignored"))},
+        "A max pool of uint8 with both padding and dilation takes the nearest pixel for a tap outside of the image, which need not lie in the window; not with ceil_mode, which is ATen's.",
+        """
+        >>> x = rq.QTensor(np.array([[[9, 1, 2, 3]]], np.uint8), rq.QParams(1.0, 0, "uint8"))
+        >>> [rq.ops.max_pool1d(x, 2, 1, 1, 2, numerics=name).values.ravel().tolist() for name in ("qnnpack", "qnnpack+nearest_pixels")]
+        [[1, 9, 3, 2], [9, 9, 3, 3]]
         """,
     ),
     Variant(

@@ -39,7 +39,7 @@ class Way(NamedTuple):
 WAYS = (
     Way(
         "vector body and scalar tail", _TORCH, ("add", "unary"),
-        "ATen's elementwise kernels take 64 codes a step and add the zero point after rounding; the last numel % 64 codes add it before. Under qnnpack the functions alone are ATen's.",
+        "ATen's elementwise kernels take 64 codes a step and add the zero point after rounding; the last numel % 64 codes add it before. Under qnnpack sums of uint8 are not ATen's.",
         """
         >>> x = rq.QTensor(np.full(65, 1, np.uint8), rq.QParams(0.25, 0, "uint8"))
         >>> rq.ops.add(x, x, out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm").values[[0, 63, 64]].tolist()
@@ -83,6 +83,27 @@ WAYS = (
         ...     print(y.values[0, [0, 7, 8], 0, 0].tolist())
         [2, 2, 2]
         [1, 1, 2]
+        """,
+    ),
+    Way(
+        "sums and averages by two libraries", ("qnnpack",), ("add", "avg_pool", "adaptive_avg_pool"),
+        "PyTorch gives QNNPACK sums of uint8, and averages of uint8 over windows of one size; those of int8, and averages with ceil_mode or over parts of several sizes are ATen's, as under fbgemm.",
+        """
+        >>> codes = np.ones((1, 1, 2, 2), np.uint8)
+        >>> codes[0, 0, 0, 0] = 3
+        >>> x = rq.QTensor(codes, rq.QParams(1.0, 1, "uint8"))
+        >>> [rq.ops.avg_pool2d(x, 2, ceil_mode=ceil, numerics="qnnpack").values.item() for ceil in (False, True)]
+        [1, 2]
+        >>> for dtype in ("uint8", "int8"):
+        ...     x = rq.QTensor(np.arange(1, 5).astype(dtype).reshape(1, 1, 1, 4), rq.QParams(1.0, 1, dtype))
+        ...     print(rq.ops.adaptive_avg_pool2d(x, (1, 2), numerics="qnnpack").values.ravel())
+        [1 3]
+        [2 4]
+        >>> for dtype in ("uint8", "int8"):
+        ...     x = rq.QTensor(np.full(64, 1, dtype), rq.QParams(0.25, 0, dtype))
+        ...     print(rq.ops.add(x, x, out=rq.QParams(1.0, 0, dtype), numerics="qnnpack").values[0])
+        1
+        0
         """,
     ),
     Way(
@@ -135,6 +156,15 @@ WAYS = (
         ...     print(rq.ops.mean(rq.QTensor(values, rq.QParams(0.1, 1, "uint8")), dim, numerics="fbgemm").values)
         [128 128]
         [129 129]
+        """,
+    ),
+    Way(
+        "names of the axes of images", ("qnnpack",), ("mean",),
+        "A mean over the axes (2, 3) of uint8 is QNNPACK's, with the zero point after the rounding; over the same axes called (-2, -1), and of int8, it is ATen's.",
+        """
+        >>> x = rq.QTensor(np.uint8([[[[1, 2]]]]), rq.QParams(1.0, 1, "uint8"))
+        >>> [rq.ops.mean(x, dim, numerics="qnnpack").values.item() for dim in ((2, 3), (-2, -1))]
+        [1, 2]
         """,
     ),
     Way(

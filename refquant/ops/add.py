@@ -15,6 +15,7 @@ from refquant.core.wrap import saturate
 from refquant.errors import UnsupportedError, choose
 from refquant.kernels import elementwise as kernels
 from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
+from refquant.numerics.dispatch import resolve_call
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.broadcast import broadcast_shape, scalar_side, spread
@@ -33,7 +34,7 @@ def _plan(a, b, out, profile, activation, threads):
     for name, q in (("a", a), ("b", b)):
         check_eight_bit(check_qtensor(q, name, place), name, place)
     check_out(out, place)
-    form = profile.section("add", "add")
+    form = resolve_call(profile.section("add", "add"), dtype=a.dtype)
     if a.shape != b.shape and broadcast_shape(place, a=a, b=b) and not is_elementwise(form):
         raise UnsupportedError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
     return form

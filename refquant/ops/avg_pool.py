@@ -12,6 +12,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
 from refquant.kernels.pool import sum_windows
+from refquant.numerics.dispatch import resolve_call
 from refquant.numerics.forms import GLOBAL_ALONE
 from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
@@ -25,7 +26,7 @@ __all__ = ["avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool2d", "bind_globa
 
 _F = np.float32
 # A code depends on the sum of its window alone, but for the last channels, fewer than a vector.
-_OF_THE_SUM = ("scaled", "vector", "adaptive_vector", "raw_mean", "global", "raw_integer")
+_OF_THE_SUM = ("scaled", "vector", "adaptive_vector", "raw_mean", "global", "global_area", "raw_integer")
 _MOST_PIXELS = 64
 _OWN_OUTPUT = ("global", "sequential", "spec", "range", "mean_centred", "mean_raw", "mean_float")
 
@@ -161,21 +162,26 @@ _FORMULAS = {
 }
 
 
-def _pool(x, out, numerics, section, op, bounds, aten=False):
+def _pool(x, out, numerics, section, op, bounds, ceil_mode=False):
+    """Pool over the windows that `bounds` returns; adaptive ones are parts of one size where none overlaps the next."""
     profile = profiles.get(numerics)
     place = f"{op}[{profile.name}]"
     check_eight_bit(check_qtensor(x, "x", place), "x", place)
-    form = _aten_form(profile, section) if aten else profile.section(section, op)
+    form, windows = profile.section(section, op), bounds(place)
+    even = not ceil_mode if section == "avg_pool" else all(np.array_equal(first[1:], last[:-1]) for first, last in windows[:2])
+    form = resolve_call(form, dtype=x.dtype, even=even)
     last = is_channels_last(x.values)
     if isinstance(form, RealsForm):
-        return _through_reals(form, x, check_out(x.qparams if out is None else out, place), profile, bounds(place), section, place)
+        return _through_reals(form, x, check_out(x.qparams if out is None else out, place), profile, windows, section, place)
     formula = "range" if isinstance(form, RangeForm) else form.channels_last if last else form.contiguous
+    if section == "adaptive_avg_pool" and formula in (*GLOBAL_ALONE, "range") and windows[2].size != 1:
+        raise UnsupportedError(f"{place}: output_size={windows[2].shape} but this engine pools globally only; use output_size=1")
     if out is None:
         out = x.qparams
     elif formula not in _OWN_OUTPUT and check_out(out, place) != x.qparams:
         raise UnsupportedError(f"{place}: {profile.engine} pools into the parameters of its input; leave out=None and requantize afterwards")
     check_out(out, place)
-    codes = _FORMULAS[formula](_Windows(x, out, form, profile, *bounds(place)))
+    codes = _FORMULAS[formula](_Windows(x, out, form, profile, *windows))
     codes = saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
     return QTensor(to_channels_last(codes) if last else codes, out)
 
@@ -229,19 +235,7 @@ def avg_pool2d(
         own = divisor_of(divisor_override, place)
         return (r0, r1), (c0, c1), divisor if own is None else np.full_like(divisor, own), g, count_include_pad and own is None
 
-    profile = profiles.get(numerics)
-    return _pool(x, out, profile, "avg_pool", "avg_pool2d", bounds, aten=ceil_mode and _by_area(profile))
-
-
-def _by_area(profile):
-    """Whether windows go to QNNPACK, which PyTorch does not call for those that hang over the image, or have several sizes."""
-    return getattr(profile.avg_pool, "contiguous", None) == "global_area"
-
-
-def _aten_form(profile, section):
-    """Return the form of ATen's own average pool."""
-    form = getattr(profiles.get("fbgemm"), section)
-    return form.replace(vector=getattr(profile.avg_pool3d, "vector", form.vector)) if section == "avg_pool" else form
+    return _pool(x, out, numerics, "avg_pool", "avg_pool2d", bounds, ceil_mode)
 
 
 def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
@@ -253,7 +247,7 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
     output_size : int or pair of int
     out : QParams, optional
     numerics : str or Numerics
-        ONNX Runtime has the global form alone (``output_size=1``). QNNPACK takes parts of one size, PyTorch's own kernel the others.
+        ONNX Runtime has the global form alone (``output_size=1``).
 
     Returns
     -------
@@ -271,21 +265,13 @@ def adaptive_avg_pool2d(x, output_size, *, out=None, numerics="fbgemm"):
         if x.ndim != 4:
             raise ShapeError(f"{place}: x has shape {x.shape} but must be (N, C, H, W)")
         size = sides(output_size, "output_size", 2, place, least=1)
-        if not aten and getattr(profile.adaptive_avg_pool, "contiguous", "global") in GLOBAL_ALONE and size != (1, 1):
-            raise UnsupportedError(f"{place}: output_size={output_size} but this engine pools globally only; use output_size=1")
         if 0 in x.shape[2:]:
             raise ShapeError(f"{place}: x has shape {x.shape}; its height and width must not be 0")
         check_room((*x.shape[:2], *size), "the output", place)
         rows, columns = (adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size))
         return rows, columns, (rows[1] - rows[0])[:, None] * (columns[1] - columns[0])
 
-    profile, aten = profiles.get(numerics), False
-    if _by_area(profile) and x.ndim == 4 and 0 not in x.shape[2:]:
-        size = sides(output_size, "output_size", 2, f"adaptive_avg_pool2d[{profile.name}]", least=1)
-        if size != (1, 1) and not any(n % o for n, o in zip(x.shape[2:], size)):
-            return avg_pool2d(x, tuple(n // o for n, o in zip(x.shape[2:], size)), out=out, numerics=profile)
-        aten = size != (1, 1)
-    return _pool(x, out, profile, "adaptive_avg_pool", "adaptive_avg_pool2d", bounds, aten)
+    return _pool(x, out, numerics, "adaptive_avg_pool", "adaptive_avg_pool2d", bounds)
 
 
 def global_avg_pool2d(x, *, out=None, numerics="fbgemm"):
@@ -296,7 +282,7 @@ def global_avg_pool2d(x, *, out=None, numerics="fbgemm"):
 def bind_global_avg_pool2d(x, *, out=None, numerics="fbgemm"):
     """Return `global_avg_pool2d` as a function of QTensors like `x`, by a table of the codes of all sums; or None where codes depend on more than a sum."""
     profile, pixels = profiles.get(numerics), x.shape[2] * x.shape[3]
-    form, last = profile.adaptive_avg_pool, is_channels_last(x.values)
+    form, last = resolve_call(profile.adaptive_avg_pool, dtype=x.dtype, even=True), is_channels_last(x.values)
     vector = max(getattr(form, "vector", 1), 1)
     formula = getattr(form, "channels_last" if last else "contiguous", None)
     if formula not in _OF_THE_SUM or x.dtype != "uint8" or x.shape[1] % vector or not 0 < pixels <= _MOST_PIXELS:

@@ -1,4 +1,4 @@
-"""max_pool2d: on codes it is an integer maximum, in every engine; over which pixels, QNNPACK has a view of its own."""
+"""max_pool2d: on codes it is an integer maximum, in every engine; over which pixels, a form says."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ from refquant import numerics as profiles
 from refquant.core.layout import empty_channels_last, is_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.kernels.pool import max_windows
+from refquant.numerics.dispatch import resolve_call
 from refquant.ops.arguments import check_qtensor
 from refquant.ops.windows import pool_geometry
 
@@ -18,14 +19,14 @@ def _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics):
     place = f"max_pool2d[{profile.name}]"
     check_qtensor(x, "x", place)
     g, values = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode, place), x.values
-    qnnpack = getattr(profile.avg_pool, "contiguous", None) == "global_area"
-    if qnnpack and max(g.dilation) > 1 and max(g.padding) > 0 and not ceil_mode and x.dtype == "uint8":
+    form = resolve_call(profile.section("max_pool", "max_pool2d"), dtype=x.dtype, even=not ceil_mode)
+    if form.outside == "nearest" and max(g.dilation) > 1:
         g, values = _with_edges_repeated(g, values)
     return g, np.iinfo(values.dtype).min, values
 
 
 def _with_edges_repeated(g, values):
-    """Return a geometry without padding, and the image with its edges repeated there: what QNNPACK reads where a tap lies outside."""
+    """Return a geometry without padding, and the image with its edges repeated there, so that a tap outside reads the nearest pixel."""
     for axis, (n, o, s, k, d, p) in enumerate(zip(values.shape[2:], g.out, g.stride, g.kernel, g.dilation, g.padding), 2):
         last = is_channels_last(values)
         values = values.take(np.clip(np.arange((o - 1) * s + (k - 1) * d + 1) - p, 0, n - 1), axis=axis)
@@ -34,7 +35,7 @@ def _with_edges_repeated(g, values):
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, numerics="fbgemm"):
-    """Take the maximum over windows; padding does not count, but under QNNPACK.
+    """Take the maximum over windows; padding does not count.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     ceil_mode : bool
         Keep a last window that hangs over the edge, if it starts inside of the input or its left padding.
     numerics : str or Numerics
-        All profiles agree, but QNNPACK where both padding and dilation are asked for: of a tap outside of the image it takes the nearest pixel, which with dilation need not lie in
-        the window (indirection.c, ``pytorch_qnnp_indirection_init_maxpool2d``).
+        All profiles agree. Where both padding and dilation are asked for, QNNPACK itself gives ``qnnpack+nearest_pixels``, see `refquant.numerics.forms.MaxPoolForm`
+        (indirection.c, ``pytorch_qnnp_indirection_init_maxpool2d``).
 
     Returns
     -------

@@ -89,7 +89,7 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
     if own:
         raise UnsupportedError(f"{place}: {profile.engine} averages into the parameters of its input; leave out=None and requantize afterwards")
     total = x.values.sum(tuple(axes), keepdims=keepdim, dtype=np.int64)
-    if form.images == "global" and x.ndim == 4 and axes == [2, 3] and x.dtype == "uint8":
+    if form.images == "global" and x.ndim == 4 and np.ravel(dim).tolist() == [2, 3] and x.dtype == "uint8":
         s = _F(q.scale)
         codes = to_int32((total - count * q.zero_point).astype(_F) * (s / (s * _F(count))), "half_even") + q.zero_point
     elif axes == list(range(x.ndim - len(axes), x.ndim)) and x.values.flags.c_contiguous:

@@ -8,8 +8,8 @@ from refquant.numerics.coverage import absence, conditions
 
 __all__ = ["Support", "support", "support_table"]
 
-# Operators that are the same integers in every engine, and those that need no profile.
-_SAME = ("relu", "max_pool1d", "max_pool2d", "max_pool3d", "reshape", "flatten", "matmul_integer", "conv_integer", "quantize_embedding")
+# Operators that no form describes: the same integers in every engine, and those that need no profile.
+_SAME = ("relu", "max_pool3d", "reshape", "flatten", "matmul_integer", "conv_integer", "quantize_embedding")
 _START, _END = "<!-- python -m refquant.ops.support README.md -->", "<!-- end of the table -->"
 _DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -35,7 +35,7 @@ def support(op, profile):
     -------
     Support
     list of str
-        Of `Support.EXACT` the conditions, of `Support.ABSENT` the reason.
+        Of `Support.SAME` and `Support.EXACT` the conditions, of `Support.ABSENT` the reason.
 
     Examples
     --------
@@ -50,17 +50,16 @@ def support(op, profile):
     reason = absence(op, profile.name)
     if reason is not None:
         return Support.ABSENT, [reason]
-    if op in _SAME:
-        return Support.SAME, []
-    if getattr(profile, sections[0]) is None:
+    if op not in _SAME and getattr(profile, sections[0]) is None:
         return Support.UNKNOWN, []
-    return Support.EXACT, conditions(op, profile.name)
+    same = all(getattr(profile, section) == getattr(other, section) for section in sections for other in numerics.PROFILES)
+    return Support.SAME if same else Support.EXACT, conditions(op, profile.name)
 
 
 def support_table():
     """Return a Markdown table of operators and profiles, and below it the conditions as numbered notes.
 
-    ``=`` stands for "the same integers in every engine", ``✓`` for a form of the engine's own, with the numbers of its conditions, ``–`` for an
+    ``=`` stands for "the same integers by every profile", ``✓`` for a form of the engine's own, either with the numbers of its conditions, ``–`` for an
     operator that the engine lacks, ``?`` for "not described by this profile"; asking for the last two is an `UnsupportedError` that says which.
 
     Examples
@@ -78,7 +77,7 @@ def support_table():
             sign, texts = support(op.name, profile)
             if sign is Support.ABSENT:
                 absent.setdefault((op.name, texts[0]), []).append(profile.name)
-            marks = [str(notes.setdefault(text, len(notes) + 1)).translate(_DIGITS) for text in texts if sign is Support.EXACT]
+            marks = [str(notes.setdefault(text, len(notes) + 1)).translate(_DIGITS) for text in texts if sign is not Support.ABSENT]
             cells.append(sign.value + " ".join(marks))
         rows.append(f"| {op.name} | " + " | ".join(cells) + " |")
     rows += ["", *(f"{number}. {text}." for text, number in notes.items()), ""]

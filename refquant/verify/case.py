@@ -59,6 +59,7 @@ OPTIONS = (
     Option("affine", "with weight and bias"),
     Option("keepdim", "axes of length one stay"),
     Option("first", "along axis 1, not the last"),
+    Option("fromend", "axes are counted from the end, the last one first"),
     Option("symmetric", "without zero points (symmetric=True)"),
     Option("middle", "over the two axes between the first and the last"),
     Option("masked", "some keys are left out (mask)"),

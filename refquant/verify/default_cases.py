@@ -75,7 +75,7 @@ STREAMS = {
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
-    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, threads relu channels_last, broadcast, int8 broadcast"),
+    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, int8 threads, threads relu channels_last, broadcast, int8 broadcast"),
     "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, broadcast, int8 broadcast"),
     "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last"),
     **{
@@ -89,16 +89,18 @@ STREAMS = {
     },
     "gelu": _stream(_ELEMENTWISE, _LARGE, "telling telling random", ", int8, channels_last, threads"),
     "max_pool2d": _stream(
-        "n1c3h9w11-k2 n2c17h8w8-k3s2p1 n1c16h7w7-k3x2s1x2p1 n1c5h13w13-k3d2s2 n3c32h10w10-k2s2", "n2c64h28w28-k3s1p1", "random saturate",
-        ", channels_last, ceil, int8, int8 channels_last ceil, int8 channels_last",
+        "n1c3h9w11-k2 n2c17h8w8-k3s2p1 n1c16h7w7-k3x2s1x2p1 n1c5h13w13-k3d2s2 n3c32h10w10-k2s2 n2c9h8w10-k3s1p1d2 n1c16h9w7-k2x3s2x1p1x0d3x1 n2c33h7w9-k5x3s2p2x1d1x2"
+        " n1c8h6w11-k2x4s3x1p0x2d1x3 n3c5h12w12-k3x2s4x5p1 n1c7h2w3-k2p1d2 n2c17h5w1-k3x2s1p1d2x1", "n2c64h28w28-k3s1p1 n2c64h14w14-k3s1p1d2", "random saturate",
+        ", channels_last, ceil, ceil channels_last, int8, int8 channels_last ceil, int8 channels_last",
     ),
     "avg_pool2d": _stream(
-        "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3 n6c32h5w4-k5x4 n2c19h3w3-k1s2 n2c28h9w8-k2s1 n1c15h8w8-k4s2",
+        "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3 n6c32h5w4-k5x4 n2c19h3w3-k1s2 n2c28h9w8-k2s1 n1c15h8w8-k4s2"
+        " n3c33h9w10-k3x2s4x5p1 n2c16h8w7-k4x5s3p2x1",
         "n4c67h28w28-k2s1 n4c32h28w28-k4s1p2", "neartie saturate neartie random",
-        ", channels_last, rescale, nopad, nopad channels_last, ceil nopad, int8, rescale channels_last, divisor, divisor channels_last, rescale nopad int8, ceil channels_last",
+        ", channels_last, rescale, nopad, nopad channels_last, ceil nopad, int8, rescale channels_last, divisor, divisor channels_last, rescale nopad int8, ceil channels_last, ceil, ceil divisor, int8 channels_last, int8 nopad ceil channels_last",
     ),
     "adaptive_avg_pool2d": _stream(
-        "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6 n4c1h9w7 n9c21h1w1 n6c29h4w6 n9c13h6w6-o3x2 n40c29h2w3 n30c13h3w6",
+        "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6 n4c1h9w7 n9c21h1w1 n6c29h4w6 n9c13h6w6-o3x2 n40c29h2w3 n30c13h3w6 n8c21h12w12-o6x4 n5c24h7w9-o7x3 n3c17h3w4-o5x8 n8c33h7w14 n4c33h13w19-o2",
         "n64c259h4w4 n64c128h7w6 n8c67h28w28-o14", "neartie saturate neartie random", ", channels_last, rescale, int8, int8 channels_last, rescale channels_last",
     ),
     "cat": _stream(
@@ -168,9 +170,14 @@ def _shapes(op, texts):
 def _pools(op, profile, shape):
     """Whether the profile pools a shape; one that pools globally alone gives one output a channel."""
     form = getattr(profile, op.removesuffix("2d")) if op.startswith("adaptive_avg_pool") else None
-    if isinstance(form, (BoxPoolForm, RealsForm)):
+    if form is None or isinstance(form, (BoxPoolForm, RealsForm)):
         return True
-    return form is None or getattr(form, "contiguous", "global") not in GLOBAL_ALONE or dict(shape)["o"] == 1
+    return dict(shape)["o"] == 1 or not any(getattr(side, "contiguous", "global") in GLOBAL_ALONE for side in _either(form))
+
+
+def _either(form):
+    """Return a form, or those that a `Dispatch` chooses between."""
+    return (*_either(form.yes), *_either(form.no)) if isinstance(form, Dispatch) else (form,)
 
 
 def _section(op, options):
@@ -189,7 +196,7 @@ def _offered(op, profile, options):
     if "rescale" in options and op.endswith("pool2d"):
         form = getattr(profile, op.removesuffix("2d"))
         own = {*GLOBAL_ALONE, "sequential", "spec"}
-        return form is not None and (isinstance(form, (RangeForm, RealsForm)) or {form.contiguous, form.channels_last} <= own)
+        return form is not None and all(isinstance(side, (RangeForm, RealsForm)) or {side.contiguous, side.channels_last} <= own for side in _either(form))
     if "broadcast" in options and op in ("add", "mul"):
         return isinstance(profile.add, FoldedAddForm) or (isinstance(profile.add, AddForm) and not profile.add.vector and profile.name != "inductor")
     if "symmetric" in options:

@@ -30,6 +30,7 @@ def build_mean(case, rng):
     shape = shape_of(case)
     count = min(case["r"], len(shape))
     dim = (1, 2) if case.has("middle") and len(shape) > 3 else tuple(range(2, len(shape))) if case.has("channels_last") and len(shape) > 3 else (0,) if case.has("first") else tuple(range(len(shape) - count, len(shape)))
+    dim = tuple(d - len(shape) for d in reversed(dim)) if case.has("fromend") else dim
     arguments = {"x": _input(case, rng, shape), "dim": dim, "keepdim": case.has("keepdim")}
     if case.has("rescale"):
         q = arguments["x"].qparams

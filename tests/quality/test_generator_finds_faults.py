@@ -176,7 +176,7 @@ def same_for_operator(op, mutant):
         return "the direct kernel exists for images alone"
     if mutant.field.endswith("accumulator") and op in ("linear", "conv1d", "mul", "prelu"):
         return "depthwise kernels exist for images and volumes alone"
-    if mutant.profile.name.startswith("qnnpack") and mutant.field.startswith("yes.") and op != "conv3d":
+    if mutant.profile.name.startswith("qnnpack") and mutant.field.startswith("yes.") and mutant.section == "conv" and op != "conv3d":
         return "the other kernel takes volumes alone"
     return same_by_proof(mutant)
 

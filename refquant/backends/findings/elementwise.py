@@ -112,6 +112,14 @@ ELEMENTWISE = (
         problem=of("avg_pool2d", x=_window(1, 2, False), kernel_size=2), expect=by("fbgemm"), expected_by="as in FBGEMM",
     ),
     Finding(
+        name="maxima-from-outside-the-window", engine="qnnpack", numerics="qnnpack+nearest_pixels",
+        title="QNNPACK's max pool with padding and dilation takes pixels that are not in the window",
+        text="For a tap outside of the image its indirection buffer points to the nearest pixel, of uint8. Without dilation that pixel is in the window anyway; "
+        "with dilation it may lie between two taps, and its maximum counts. ATen's kernel, which ceil_mode leads to, leaves such taps out.",
+        problem=of("max_pool2d", x=codes([[[[9, 1, 2, 3]]]], 1.0, 0), kernel_size=(1, 2), stride=1, padding=(0, 1), dilation=(1, 2)),
+        expect=by("qnnpack"), expected_by="of the pixels of the window",
+    ),
+    Finding(
         name="concatenation-moves-ties", engine="fbgemm",
         title="quantized::cat rounds by memory format: after the zero point or before",
         text="qcat_nhwc has a vector body of its own and copies inputs that share the output's parameters; the other path dequantizes and quantizes.",

@@ -10,7 +10,7 @@ from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, choose
-from refquant.numerics.dispatch import resolve
+from refquant.numerics.dispatch import resolve, resolve_call
 from refquant.numerics.profile import Dispatch, Numerics, section_types
 from refquant.ops.pairing import has_vnni
 from refquant.verify.problem import answer as answer_of
@@ -199,8 +199,18 @@ def _resolved(call, profile, section):
     form = getattr(profile, section)
     if not isinstance(form, Dispatch):
         return form
+    if section == "add":
+        return resolve_call(form, dtype=call["a"].dtype)
+    if section.endswith("_pool"):
+        return resolve_call(form, dtype=call["x"].dtype, even=_even(call))
     x, w = (call["a"], call["b"]) if section == "matmul" else (call["x"], call["w"])
     return resolve(form, x_shape=x.shape, w_shape=w.shape, groups=call.arguments.get("groups", 1), zero_points=np.atleast_1d(w.qparams.zero_point), vnni=has_vnni(profile.isa))
+
+
+def _even(call):
+    if call.op != "adaptive_avg_pool2d":
+        return not call["ceil_mode"]
+    return not any(n % o for n, o in zip(call["x"].shape[2:], np.broadcast_to(call["output_size"], 2)))
 
 
 def forms_of(call, profile):

@@ -138,6 +138,8 @@ class Evaluator:
         if self.products is not None and call.quirks:
             raise UnsupportedError(f"diagnose[{call.op}]: this form's sums cannot be taken apart; only profiles and arguments are searched")
         y = _limited(call, "out", self.base) if call.arguments.get("out") is not None else call.run(self.base)
+        if y.shape != self.shape:
+            raise UnsupportedError(f"diagnose[{call.op}]: windows that change places give another shape, {y.shape} and not {self.shape}")
         y = y.reshape(-1)[index]
         for step in call.quirks.get("real", ()):
             y = step(y, call)

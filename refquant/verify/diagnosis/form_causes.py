@@ -92,6 +92,7 @@ WORDS = {
     },
     "FixedAddForm": {"rounding": _ROUNDING},
     "GemmlowpAddForm": {"body": {"gemmlowp": "rounds every product twice, half away from zero (gemmlowp)", "neon": "rounds products half up (NEON form)"}},
+    "MaxPoolForm": {"outside": {"ignored": "leaves out what lies outside of the image", "nearest": "takes the nearest pixel for a tap outside of the image"}},
     "PoolForm": {
         "contiguous": {k: f"averages contiguous tensors as {v}" for k, v in _POOLS.items()},
         "channels_last": {k: f"averages channels-last tensors as {v}" for k, v in _POOLS.items()}, "rounding": _ROUNDING,

@@ -276,7 +276,7 @@ def _kernel_swapped(call, key):
     def swap(value):
         return tuple(value)[::-1] if isinstance(value, (tuple, list)) else value
 
-    names = [n for n in ("kernel_size", "stride", "padding", "output_size") if n in call.arguments]
+    names = [n for n in ("kernel_size", "stride", "padding", "dilation", "output_size") if n in call.arguments]
     changed = {n: swap(call[n]) for n in names}
     return None if all(changed[n] == call[n] for n in names) else call.but(**changed)
 
