@@ -1,4 +1,4 @@
-"""Pools under QNNPACK beside PyTorch: which windows its kernels take, which go to ATen's own, and what lies outside of the image."""
+"""Pools, means and sums under QNNPACK beside PyTorch: which its kernels take, which go to ATen's own, and what lies outside of the image."""
 
 from itertools import islice
 
@@ -14,7 +14,7 @@ from refquant.backends.machine import profile_here  # noqa: E402
 from refquant.backends.torch_tensors import engine  # noqa: E402
 from refquant.core.layout import to_channels_last  # noqa: E402
 from refquant.ops import max_pool  # noqa: E402
-from refquant.verify import Status, case_stream, try_case  # noqa: E402
+from refquant.verify import Problem, Status, case_stream, try_case  # noqa: E402
 
 QPARAMS = {"uint8": rq.QParams(0.0371, 131, "uint8"), "int8": rq.QParams(0.0371, 3, "int8")}
 DEFECT = profile_here("qnnpack").replace("qnnpack", "qnnpack+nearest_pixels")
@@ -107,6 +107,37 @@ def test_default_cases_draw_what_decides(op):
         assert any(c["o"] not in (1, (1, 1)) and even(c) for c in told) and any(not even(c) and not c.has("int8") for c in told)
     else:
         assert any(c.has("ceil") and not c.has("int8") for c in told)
+
+
+@pytest.mark.parametrize("dim", [(2, 3), (-2, -1), (3, 2), (2, -1), [2, 3]])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_means_of_images_by_the_names_of_their_axes(dim, dtype):
+    """QNNPACK takes axes that are called (2, 3); planted: whichever it does not take has other bits by the other formula."""
+    x, theirs = pair(40, False, dtype, (4, 6))
+    ours = rq.ops.mean(x, dim, numerics=profile_here("qnnpack"))
+    assert differing(ours, torch.mean, theirs, dim) == 0
+    other = rq.ops.mean(x, (-2, -1) if tuple(dim) == (2, 3) else (2, 3), numerics=profile_here("qnnpack"))
+    assert bool(differing(other, torch.mean, theirs, dim)) == (dtype == "uint8")
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_sums(dtype, activation):
+    """Planted: QNNPACK's sum of int8, ATen's of uint8."""
+    (a, one), (b, other) = pair(5, False, dtype), pair(6, False, dtype)
+    b, other = rq.QTensor(np.ascontiguousarray(b.values[:, :5]), b.qparams), other[:, :5].contiguous()
+    out, call = rq.QParams(2 * a.qparams.scale, 9, dtype), torch.ops.quantized.add_relu if activation else torch.ops.quantized.add
+    profile = rq.numerics.get(profile_here("qnnpack"))
+    for side in ("yes", "no"):
+        ours = rq.ops.add(a, b, out=out, numerics=profile.replace(add=getattr(profile.add, side)), activation=activation)
+        assert bool(differing(ours, call, one, other, out.scale, out.zero_point)) == ((side == "yes") != (dtype == "uint8"))
+    assert differing(rq.ops.add(a, b, out=out, numerics=profile, activation=activation), call, one, other, out.scale, out.zero_point) == 0
+
+
+@pytest.mark.parametrize("op", ["hardswish", "hardsigmoid", "softmax"])
+def test_what_would_end_the_process_is_refused(op):
+    empty = rq.QTensor(np.zeros((0, 3), np.uint8), QPARAMS["uint8"])
+    assert "ends the process" in load("qnnpack").supports(Problem(op, {"x": empty, "out": QPARAMS["uint8"]}))
 
 
 def even(case):

@@ -15,6 +15,7 @@ _PRODUCTS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 _DYNAMIC = ("linear_dynamic", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic")
 _POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
 _MAXIMA = ("max_pool1d", "max_pool2d")
+_ENDING = ("hardswish", "hardsigmoid", "softmax")
 # Kernels of ATen that take as many channels at a step as the build for a processor has lanes.
 _BY_LANES = (*_POOLS, "avg_pool3d", "softmax")
 # Functions whose output parameters the caller cannot choose.
@@ -128,6 +129,8 @@ def _refuse_form(problem, engine, dynamic_input):
         reason = _refuse_qnnpack(problem)
         if reason:
             return reason
+    if engine == "qnnpack" and problem.op in _ENDING and problem["x"].dtype == "uint8" and not problem["x"].values.size:
+        return "QNNPACK divides by the number of rows of an empty tensor, which ends the process"
     if engine == "qnnpack" and problem.op in _LIMITS:
         return _refuse_qnnpack_limits(problem)
     if engine == "qnnpack" and problem.op == "max_pool3d":
