@@ -9,6 +9,7 @@ from refquant import numerics
 from refquant.errors import ArgumentError, UnsupportedError
 from refquant.numerics.coverage import absence
 from refquant.verify import OPTIONS, STRATEGIES, STREAMS, Case, build, case_stream, compare, default_cases, from_plain, oracle, to_plain
+from refquant.verify.wide_stream import wide_stream
 
 
 def arrays_of(problem):
@@ -99,7 +100,7 @@ def test_outputs_are_known_before_a_case_is_built(op):
 
 
 def test_every_strategy_and_option_comes_up():
-    cases = [case for op in STREAMS for profile in ("fbgemm", "onednn", "onnxruntime", "tflite_ref") for case in islice(case_stream(op, profile), 150)]
+    cases = [case for op in STREAMS for profile in ("fbgemm", "onednn", "onnxruntime", "tflite_ref") for case in islice(wide_stream(op, profile), 225)]
     assert {case.strategy for case in cases} == set(STRATEGIES)
     assert {option for case in cases for option in case.options} == {str(option) for option in OPTIONS}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refquant.backends.litert_special import SPECIAL_CALLS, as_images, refuse_special
+from refquant.backends.litert_special import SPECIAL_CALLS, as_images, refuse_far, refuse_special
 from refquant.backends.machine import cpu_features, cpu_model
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.errors import BackendMissing
@@ -56,7 +56,7 @@ class LiteRtRunner:
             return f"no model is written for {problem.op}"
         if any(q.dtype not in ("int8", "int32") for q in _parameters(problem)):
             return "int8 only"
-        return _refuse(problem, self.name)
+        return refuse_far(problem, self.name) or _refuse(problem, self.name)
 
     def run(self, problem):
         """Return the engine's codes or numbers."""

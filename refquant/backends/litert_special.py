@@ -6,7 +6,7 @@ from refquant.core.layout import to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.verify.problem import Problem
 
-__all__ = ["SPECIAL_CALLS", "as_images", "refuse_special"]
+__all__ = ["SPECIAL_CALLS", "as_images", "refuse_far", "refuse_special"]
 
 _GEOMETRY = ("stride", "padding", "dilation", "output_padding", "kernel_size")
 
@@ -103,6 +103,47 @@ def _linear_dynamic(evaluate, problem):
     constants = [(w.values, *_scales(w), 0)] + ([] if bias is None else [(np.asarray(bias, np.float32), None, None, 0)])
     shape = (*x.shape[:-1], w.shape[0])
     return evaluate("FULLY_CONNECTED", 12 if w.qparams.per_channel else 9, ("FullyConnectedOptions", fields), [(x, (None, None))], constants, (shape, "float32", None, None))
+
+
+# Multipliers that kernels are made for, with room for the 256 codes.
+_LEAST, _MOST = 2.0**-30, 2.0**22
+# So many neighbours' sums, 64 at a step, 16 bits hold.
+_NEIGHBOURS = 8192
+
+
+def _ratios(problem):
+    """Return what a kernel multiplies by: scales of inputs over that of the output; of limits the number of steps."""
+    op, out = problem.op, problem.get("out")
+    if op in ("relu6", "hardtanh"):
+        return (2.0**-6 / problem["x"].qparams.scale,)
+    if op == "matmul" and out is not None:
+        return (problem["a"].qparams.scale * problem["b"].qparams.scale / out.scale,)
+    if op not in ("requantize", "leaky_relu", "prelu", "mean", "elu", "hardswish") or out is None:
+        return ()
+    ratio = problem["x"].qparams.scale / out.scale
+    if op == "leaky_relu":
+        return ratio, abs(ratio * problem["negative_slope"]) or 1.0
+    return (ratio, ratio * problem["weight"].qparams.scale) if op == "prelu" else (ratio,)
+
+
+def _sums_in_sixteen_bits(problem):
+    """Whether a mean runs over the last axes, all side by side, of more elements than 16 bits sum."""
+    x, axes = problem["x"], {int(d) % problem["x"].ndim for d in np.atleast_1d(problem["dim"])}
+    inner = 1
+    for d in reversed(range(x.ndim)):
+        if d not in axes and x.shape[d] > 1:
+            break
+        inner *= x.shape[d]
+    return inner > _NEIGHBOURS
+
+
+def refuse_far(problem, name):
+    """Return why numbers of a problem leave what the kernels of the engine `name` can hold, or None."""
+    if not all(_LEAST <= ratio < _MOST for ratio in _ratios(problem)):
+        return "a multiplier outside of [2**-30, 2**22) shifts, or takes a code, out of int32, which C++ leaves undefined"
+    if problem.op == "mean" and name == "xnnpack" and _sums_in_sixteen_bits(problem):
+        return "XNNPACK's AVX2 kernel sums more than 8,192 neighbours in 16 bits, which wrap"
+    return None
 
 
 def refuse_special(problem):

@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.backends.machine import cpu_features, cpu_model, profile_here
 from refquant.core.affine import quantize_real
-from refquant.core.layout import is_channels_last
+from refquant.core.layout import is_channels_last, is_packed_channels_last
 from refquant.errors import BackendMissing
 from refquant.numerics import get
 
@@ -137,6 +137,8 @@ def _refuse_form(problem, engine, dynamic_input):
         return "QNNPACK refuses max_pool3d"
     if problem.op in _DYNAMIC:
         return _refuse_dynamic(problem, engine)
+    if problem.op in ("group_norm", "instance_norm") and _beyond_its_buffer(problem):
+        return "ATen's channels-last kernel has lines of a scale and a shift for as many images as a group has elements, and reads behind them for further ones"
     if problem.op in _POOLS and problem.get("out") not in (None, problem["x"].qparams):
         return "PyTorch pools into the parameters of its input"
     if problem.op in _KEEPING and problem.get("out") is not None:
@@ -146,6 +148,13 @@ def _refuse_form(problem, engine, dynamic_input):
         if {q.dtype for q in inputs} != {problem["out"].dtype}:
             return "inputs and output must have one dtype"
     return None
+
+
+def _beyond_its_buffer(problem):
+    """Whether a channels-last normalization has more images than elements in a group."""
+    x = problem["x"].values
+    groups = problem.get("num_groups", x.shape[1])
+    return is_packed_channels_last(x) and x.shape[0] * groups > x[0].size
 
 
 # Operators that QNNPACK clamps by: the names of their limits, and what these are unless given.
@@ -170,6 +179,8 @@ def _refuse_qnnpack(problem):
         return None
     if problem.get("activation") == "relu" and problem["out"].zero_point == 255:
         return "QNNPACK refuses an empty range of codes"
+    if problem.op == "add" and not all(2.0**-14 <= np.float32(problem[name].qparams.scale) / np.float32(problem["out"].scale) < 2.0**8 for name in "ab"):
+        return "QNNPACK refuses ratios of scales outside of [2**-14, 2**8)"
     return "QNNPACK refuses windows of one element" if set(np.atleast_1d(problem.get("kernel_size", 2)).tolist()) == {1} else None
 
 
@@ -177,6 +188,18 @@ def _refuse_dynamic(problem, engine):
     if problem["w"].dtype != "int8":
         return "weights must be qint8"
     return "weights must have zero point 0" if engine == "onednn" and not problem["w"].qparams.symmetric else None
+
+
+def _refuse_multiplier(x, w, bias, out):
+    """What QNNPACK refuses of a product's multiplier, and what its bias, as int32 steps, cannot hold."""
+    with np.errstate(all="ignore"):
+        steps = np.float32(x.scale) * np.asarray(w.scale, np.float32)
+        multiplier = steps * (np.float32(1) / np.float32(1 if out is None else out.scale))
+        if not np.all((multiplier >= 2.0**-126) & np.isfinite(multiplier) & (steps >= 2.0**-126)):
+            return "QNNPACK refuses multipliers that are not positive, finite and normal"
+        if bias is not None and not np.all(np.abs(bias / steps.astype(np.float64)) < 2.0**31):
+            return "a bias beyond int32, in units of x.scale * w.scale, whose conversion wraps or not by its path"
+    return None
 
 
 def _refuse_product(problem, engine, dynamic_input):
@@ -190,6 +213,10 @@ def _refuse_product(problem, engine, dynamic_input):
         return "a bias must be real numbers"
     if engine == "onednn" and not w.qparams.symmetric:
         return "weights must have zero point 0"
+    if engine == "qnnpack":
+        reason = _refuse_multiplier(x.qparams, w.qparams, bias, out)
+        if reason:
+            return reason
     if out is None and problem.op != "linear":
         return "there is no convolution with a float output"
     if out is None and dynamic_input(x) is None:

@@ -47,8 +47,9 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
         Where the zero point enters: as an integer after rounding, as a float before it, inside of a fused multiply-add, or as a float after
         rounding, where ``saturate`` means that the sum is kept within the float32 ends of the dtype and then converted.
     rounding : Round
-    overflow : {"saturate", "indefinite", "int64", "wrap"}
-        What becomes of values that leave int32; ``wrap``: the greatest float below 2**31 for larger ones and NaN, then an int32 sum with the zero point.
+    overflow : {"saturate", "indefinite", "int64", "wrap", "long"}
+        What becomes of values that leave int32; ``wrap``: the greatest float below 2**31 for larger ones and NaN, then an int32 sum with the zero point;
+        ``long``: nothing up to int64, beyond which they and NaN become −2**63, and the sum with the zero point wraps there.
     nan : {"qmin", "qmax", "zero", "indefinite", "overflow"}
         ``indefinite`` is the x86 integer −2**31, cut to the bits of the dtype; ``overflow`` lets NaN go the way of huge values.
 
@@ -85,7 +86,7 @@ def quantize_real(x, scale, zero_point, qmin, qmax, *, scaling, add, rounding, o
             t, overflow = np.clip(t, np.float32(qmin), np.float32(qmax)), "indefinite"
     offset = zero if add == "after" else np.int64(0)
     codes = saturate(_to_integer(t, rounding, overflow, offset), qmin, qmax)
-    return codes if nan == "overflow" or overflow == "wrap" else np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
+    return codes if nan == "overflow" or overflow in ("wrap", "long") else np.where(np.isnan(t), code_of_nan(nan, qmin, qmax), codes)
 
 
 def code_of_nan(nan, qmin, qmax):
@@ -105,6 +106,10 @@ def _to_integer(t, rounding, overflow, offset):
         return wrap_int32(to_int32(np.where(t < _INT32_TOP, t, _INT32_TOP), rounding) + offset).astype(np.int64)
     if overflow == "indefinite":
         return wrap_int32(to_int32(t, rounding) + offset).astype(np.int64)
+    if overflow == "long":
+        # What int64 does not hold becomes -2**63, which a negative zero point takes to the other end.
+        far, beyond = np.float32(2.0**40), np.where(np.asarray(offset) < 0, np.float32(2.0**40), np.float32(-(2.0**40)))
+        return round_real(np.where(np.abs(t) < np.float32(2.0**63), np.clip(t, -far, far), beyond), rounding).astype(np.int64) + offset
     with np.errstate(invalid="ignore"):
         low = np.float32(-(2.0**31))
         r = np.where(t > _INT32_TOP, 2**31 - 1, to_int32(np.where(t < low, low, t), rounding))

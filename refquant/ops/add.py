@@ -26,6 +26,9 @@ from refquant.ops.range_elementwise import range_sum
 
 __all__ = ["add", "add_reference", "bind_add", "segments", "body_mask", "is_elementwise"]
 
+# Below, no rounded number and no zero point leave int32 together.
+_NEAR_INT32 = 2.0**30
+
 
 def _plan(a, b, out, profile, activation, threads):
     place = f"add[{profile.name}]"
@@ -92,8 +95,9 @@ def _sum_real(form, qa, qb, out, codes_a, codes_b, activation, dequantize, add):
     if activation == "relu":
         real = np.where(real > 0, real, np.float32(0))
     kind = out._type
+    overflow = "wrap" if form.vector and add == "after" else "saturate"
     return quantize_real(
-        real, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=form.scaling, add=add, rounding=form.rounding
+        real, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=form.scaling, add=add, rounding=form.rounding, overflow=overflow
     )  # fmt: skip
 
 
@@ -262,6 +266,8 @@ def _step(form, qa, qb, out, activation, tail, size):
         if isinstance(form, FoldedAddForm):
             numbers, fused = _folded_step(form, qa, qb, out, activation), form.contraction == "fma"
             return lambda u, v, target: kernels.add_folded(u, v, target, numbers, fused)
+        if form.vector and not tail and _leaves_int32(qa, qb, out):
+            return _reference_step(form, qa, qb, out, activation, tail, size)
         how, divide = _DEQUANTIZE[form.tail_dequantize if tail else form.dequantize], form.scaling == "divide"
         numbers = _real_step(form, qa, qb, out, activation, tail)
         return kernels.bind_add_real(numbers, how, divide)
@@ -273,6 +279,12 @@ def _step(form, qa, qb, out, activation, tail, size):
         target[...] = take_pairs(pair_table(function, u.dtype, v.dtype, out.storage), u, v)
 
     return by_table
+
+
+def _leaves_int32(qa, qb, out):
+    """Whether a sum can be so large that its rounded quotient and the zero point leave int32, as which a vector body adds them."""
+    with np.errstate(over="ignore"):
+        return not np.float32(256) * (np.float32(qa.scale) + np.float32(qb.scale)) / np.float32(out.scale) < _NEAR_INT32
 
 
 _DEQUANTIZE = {"sub_mul": kernels.SUB_MUL, "mul_add": kernels.MUL_ADD, "fma": kernels.FMA}

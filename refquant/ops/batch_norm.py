@@ -15,6 +15,8 @@ from refquant.ops.by_reals import through_reals
 __all__ = ["batch_norm", "batch_norm_reference"]
 
 _F = np.float32
+# Channels of a step, all of one point; the last ones are rounded to 64 bits one by one.
+_STEP = 8
 
 
 def vector_of(value, name, size, place, default):
@@ -56,7 +58,12 @@ def _line(form, centred, alpha, beta, out, activation):
         v = fma32(alpha, centred, beta) if form.contraction == "fma" else alpha * centred + beta
     kind = out._type
     low = max(kind.qmin, out.zero_point) if activation == "relu" else kind.qmin
-    return quantize_real(v, 1.0, out.zero_point, low, kind.qmax, scaling="reciprocal", add="after", rounding=form.rounding, overflow="wrap").astype(out.storage)
+    body, tail = (
+        quantize_real(v, 1.0, out.zero_point, low, kind.qmax, scaling="reciprocal", add="after", rounding=form.rounding, overflow=overflow).astype(out.storage)
+        for overflow in ("wrap", "long")
+    )
+    channels = np.arange(alpha.size).reshape(alpha.shape)
+    return np.where(channels < alpha.size // _STEP * _STEP, body, tail)
 
 
 def _plan(x, mean, var, weight, bias, eps, out, numerics, activation):

@@ -15,22 +15,22 @@ from refquant.ops.range_elementwise import range_copy
 __all__ = ["cat"]
 
 
-def _requantize(q, out, dequantize, scaling, zero, rounding, activation, codes, nan="qmin"):
+def _requantize(q, out, dequantize, scaling, zero, rounding, activation, codes, overflow="saturate"):
     real = dequantize_codes(codes, q.scale, q.zero_point, dequantize)
     if activation == "relu":
         real = np.where(real > 0, real, np.float32(0))
     kind = out._type
-    return quantize_real(real, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=scaling, add=zero, rounding=rounding, nan=nan)
+    return quantize_real(real, out.scale, out.zero_point, kind.qmin, kind.qmax, scaling=scaling, add=zero, rounding=rounding, overflow=overflow)
 
 
 def _tables(profile, q, out, activation):
     """Return the tables of one input: for the channels-last vector body, its scalar tail, and all else."""
     form = profile.quantize
 
-    def table(dequantize, scaling, zero):
-        return code_table(lambda codes: _requantize(q, out, dequantize, scaling, zero, form.rounding, activation, codes), q.storage, out.storage)
+    def table(dequantize, scaling, zero, overflow="saturate"):
+        return code_table(lambda codes: _requantize(q, out, dequantize, scaling, zero, form.rounding, activation, codes, overflow), q.storage, out.storage)
 
-    return table("fma", "reciprocal64", "after"), table("sub_mul", "reciprocal", "before"), table(profile.dequantize.formula, form.scaling, form.zero_point)
+    return table("fma", "reciprocal64", "after", "wrap"), table("sub_mul", "reciprocal", "before"), table(profile.dequantize.formula, form.scaling, form.zero_point)
 
 
 def _converted(x, form, profile, out, activation, vectorized):

@@ -188,7 +188,8 @@ def _through_reals(x, size, factors, align_corners, profile, place):
             f"{place}: size={size} of x {x.shape}, but the kernel that PyTorch takes for contiguous images of more than 128 rows and columns together is not described;"
             " make smaller images, or channels-last ones of four channels and more"
         )
-    lines = [Line(n, o, f, align_corners, "fma") for n, o, f in zip(x.shape[2:], size, factors)]
+    # A side that keeps its length is copied, whatever factor was asked for.
+    lines = [Line(n, o, None if n == o else f, align_corners, "fma") for n, o, f in zip(x.shape[2:], size, factors)]
     y = through_reals(x, x.qparams, profile, lambda real: bilinear(real, *lines)).values
     return to_channels_last(y) if is_packed_channels_last(x.values) else np.ascontiguousarray(y)
 

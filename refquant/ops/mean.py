@@ -77,7 +77,7 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
     own, out = out is not None and check_out(out, place) != q, q if out is None else out
     if isinstance(form, RealsForm):
         y = through_reals(x, out, profile, lambda real: mean_of_reals(form, real, axes, place)).values
-        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)), out)
+        return QTensor(_shaped(y, x, axes, keepdim), out)
     if isinstance(form, FixedMeanForm):
         return QTensor(_shaped(_fixed(form, x, out, axes, count), x, axes, keepdim), out)
     if isinstance(form, RangeForm):
@@ -85,7 +85,7 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
         # With what comes out as a list of numbers no quantization is fused: such a mean stands between a subtraction and a quantization.
         fused = keepdim and x.ndim > 1 or x.ndim - len(axes) > 1
         y = range_mean(form, q, out, total, np.array(count)) if fused else range_reduced(profile.quantize, q, out, total, np.array(count))
-        return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)).astype(out.storage), out)
+        return QTensor(_shaped(y, x, axes, keepdim).astype(out.storage), out)
     if own:
         raise UnsupportedError(f"{place}: {profile.engine} averages into the parameters of its input; leave out=None and requantize afterwards")
     total = x.values.sum(tuple(axes), keepdims=keepdim, dtype=np.int64)
@@ -97,7 +97,7 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
         codes = to_int32((total - count * offset).astype(_F) / _F(count), "half_even") + offset
     else:
         return _by_reals(x, axes, count, keepdim, profile, place)
-    return QTensor(np.ascontiguousarray(saturate(codes, q._type.qmin, q._type.qmax).astype(q.storage)), q)
+    return QTensor(np.asarray(saturate(codes, q._type.qmin, q._type.qmax).astype(q.storage), order="C"), q)
 
 
 def _by_reals(x, axes, count, keepdim, profile, place):
@@ -114,12 +114,13 @@ def _by_reals(x, axes, count, keepdim, profile, place):
     real = dequantize(QTensor(dense, x.qparams), numerics=profile).reshape(-1, count, after)
     y = quantize(outer_sum(real, profile.mean.vector) / _F(count), x.qparams, numerics=profile).values
     y = y.reshape([1 if d in axes else x.shape[d] for d in order]).transpose(np.argsort(order))
-    return QTensor(np.ascontiguousarray(_shaped(y, x, axes, keepdim)), x.qparams)
+    return QTensor(_shaped(y, x, axes, keepdim), x.qparams)
 
 
 def _shaped(y, x, axes, keepdim):
     """Return means, whose averaged axes have length one, in the shape that is asked for."""
-    return y if keepdim else y.reshape([n for d, n in enumerate(x.shape) if d not in axes])
+    y = y if keepdim else y.reshape([n for d, n in enumerate(x.shape) if d not in axes])
+    return np.asarray(y, order="C")
 
 
 def _fixed(form, x, out, axes, count):

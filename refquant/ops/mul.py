@@ -5,19 +5,24 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.epilogue import apply_epilogue
+from refquant.core.layout import is_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate, saturate_int16
 from refquant.errors import UnsupportedError, choose
 from refquant.kernels.requantize import requantize
 from refquant.numerics.forms import ProductForm
 from refquant.numerics.range_forms import RangeForm
-from refquant.ops.add import is_elementwise, memory_order_of_pair
+from refquant.ops.add import memory_order_of_pair
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.broadcast import broadcast_shape, spread
 from refquant.ops.output_stage import output_stage
 from refquant.ops.range_elementwise import range_product
+from refquant.ops.vector_loop import leaves_int32, loop_codes
 
 __all__ = ["mul", "mul_reference"]
+
+# Elements of a step of ATen's loop: two vectors of 32 codes.
+_STEP = 64
 
 
 def _mul(a, b, out, numerics, activation, finish):
@@ -28,15 +33,17 @@ def _mul(a, b, out, numerics, activation, finish):
         check_eight_bit(check_qtensor(q, name, place), name, place)
     check_out(out, place)
     form = profile.section("mul", "mul")
-    if a.shape != b.shape:
+    broadcasts = a.shape != b.shape
+    if broadcasts:
         shape = broadcast_shape(place, a=a, b=b)
-        if not is_elementwise(profile.add):
-            raise UnsupportedError(f"{place}: a has shape {a.shape} and b {b.shape}; they must be equal, since how {profile.engine} loops over others is not described")
         a, b = (QTensor(spread(q.values, shape), q.qparams) for q in (a, b))
     u, v, back = memory_order_of_pair(a, b)
     if isinstance(form, ProductForm):
         acc = (u.astype(np.int32) - np.int32(a.qparams.zero_point)) * (v.astype(np.int32) - np.int32(b.qparams.zero_point))
         stage = output_stage(form, a.qparams, b.qparams, out, None, 1, activation, place)
+        if form.arithmetic == "float32" and form.zero_point == "after" and leaves_int32(acc, stage):
+            tail = _scalar_part(a, b, broadcasts, place)
+            return QTensor(back(loop_codes(acc, stage, out.storage, tail)), out)
         y = finish(acc[:, None], stage, out.storage)[:, 0]
         if getattr(form, "narrow", "none") == "int16":
             body = acc.size // form.vector * form.vector
@@ -45,6 +52,17 @@ def _mul(a, b, out, numerics, activation, finish):
     if isinstance(form, RangeForm):
         return QTensor(back(range_product(form, a.qparams, b.qparams, out, u, v, activation).astype(out.storage)), out)
     return QTensor(back(_by_reals(form, a.qparams, b.qparams, out, u, v, activation)), out)
+
+
+def _scalar_part(a, b, broadcasts, place):
+    """Return which products, in memory order, ATen's loop takes one by one: those that fill no step, or all where the memory formats differ."""
+    if broadcasts:
+        raise UnsupportedError(
+            f"{place}: a and b have different shapes and products, over the output's scale, of 2**30 and more, where it counts how the engine loops;"
+            " make them of one shape"
+        )
+    mixed = is_channels_last(a.values) != is_channels_last(b.values)
+    return np.arange(a.size) >= (0 if mixed else a.size // _STEP * _STEP)
 
 
 def _narrowed(acc, stage, out):

@@ -6,7 +6,7 @@ from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
 from refquant.core.arguments import as_integers, as_real, as_reals
 from refquant.core.fma import fma32
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import is_packed_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.errors import ShapeError, UnsupportedError
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
@@ -156,7 +156,7 @@ def _group_norm(x, num_groups, weight, bias, eps, out, numerics, op):
     gamma, beta = vector_of(weight, "weight", size, place, 1), vector_of(bias, "bias", size, place, 0)
     if not x.size:
         return QTensor(np.empty(x.shape, out.storage), out)
-    if is_channels_last(x.values):
+    if is_packed_channels_last(x.values):
         return QTensor(to_channels_last(_by_points(form, x, groups, gamma, beta, eps, out)), out)
     rows = np.ascontiguousarray(x.values).reshape(x.shape[0], groups, size // groups, -1).astype(np.int64)
     count = rows.shape[2] * rows.shape[3]

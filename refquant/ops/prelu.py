@@ -15,10 +15,15 @@ from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.by_reals import through_reals
 from refquant.ops.dequantize import dequantize
+from refquant.ops.memory_order import memory_order
 from refquant.ops.output_stage import output_stage, quantized_multiplier
 from refquant.ops.range_elementwise import range_prelu
+from refquant.ops.vector_loop import leaves_int32, loop_codes
 
 __all__ = ["prelu", "prelu_reference"]
+
+# Elements of a step: two vectors of 32 codes.
+_STEP = 64
 
 
 def _prelu(x, weight, out, numerics, finish):
@@ -48,7 +53,17 @@ def _prelu(x, weight, out, numerics, finish):
     centred = x.values.astype(np.int32) - np.int32(qx.zero_point)
     acc = np.maximum(centred, 0) * np.int32(one - qw.zero_point) + np.minimum(centred, 0) * (slopes - np.int32(qw.zero_point))
     stage = output_stage(form, qx, qw, out, None, 1, None, place)
+    if leaves_int32(acc, stage):
+        return QTensor(loop_codes(acc, stage, out.storage, _scalar_part(x, slopes.size)), out)
     return QTensor(finish(acc.reshape(-1, 1), stage, out.storage).reshape(x.shape), out)
+
+
+def _scalar_part(x, slopes):
+    """Return which elements the loop takes one by one: the last ones of each run, over which the slope is one number or goes along with memory."""
+    order, dense = memory_order(x.values)
+    length = dense.size if slopes == 1 or dense.size == x.shape[1] else dense.shape[-1] if order[-1] == 1 else int(np.prod(dense.shape[order.index(1) + 1 :]))
+    tail = np.arange(dense.size) % length >= length // _STEP * _STEP
+    return tail.reshape(dense.shape).transpose(np.argsort(order))
 
 
 def _by_two_multipliers(form, x, slopes, scale, out):

@@ -1,10 +1,13 @@
 """From a case to its problem."""
 
+import numpy as np
+
 from refquant.core.arguments import check_room
 from refquant.verify.case import Case
 from refquant.verify.case_outputs import elements_of
 from refquant.verify.draws import generator
 from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_unary
+from refquant.verify.far import far
 from refquant.verify.image_data import build_interpolate, build_mean, build_pool3d
 from refquant.verify.layer_data import build_attention, build_embed_layer_norm, build_lstm_dynamic
 from refquant.verify.matrix_data import build_gemm, build_matmul, build_where
@@ -88,4 +91,5 @@ def build(case):
     case = case if isinstance(case, Case) else Case.parse(case)
     # Draws are made in 64 bits, by several arrays of that size.
     check_room((elements_of(case),), "the data", f"case {case}", itemsize=32)
-    return BUILDERS[case.op](case, generator(case))
+    problem = BUILDERS[case.op](case, generator(case))
+    return far(problem, np.random.Generator(np.random.PCG64([case.seed, 1]))) if case.has("far") else problem

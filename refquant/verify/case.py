@@ -67,6 +67,7 @@ OPTIONS = (
     Option("reverse", "from the last step to the first (direction=reverse)"),
     Option("bidirectional", "in both directions (direction=bidirectional)"),
     Option("broadcast", "an operand has length one along some axes"),
+    Option("far", "scales, zero points, codes or biases lie where no network has them"),
 )
 
 # No side of a shape, and no seed, has more.

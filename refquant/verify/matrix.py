@@ -7,7 +7,8 @@ from refquant.numerics.coverage import conditions
 from refquant.ops.support import Support, support
 from refquant.verify.campaign import UNTRUSTED_REASON, try_case
 from refquant.verify.compare import Status
-from refquant.verify.default_cases import STREAMS, case_stream
+from refquant.verify.default_cases import STREAMS
+from refquant.verify.wide_stream import wide_stream
 
 __all__ = ["Cell", "cells", "tasks", "run_cell", "CHUNK"]
 
@@ -161,7 +162,7 @@ def _wanting(cell, outputs):
 
 
 def run_cell(runner, task):
-    """Try default cases of an operator until a piece of work is done.
+    """Try default cases of an operator, and drawn ones, until a piece of work is done.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ def run_cell(runner, task):
     start, idle = time.monotonic(), 0
     piece = {"engine": runner.name, "op": task["op"], "asked": task["outputs"], "cases": 0, "outputs": 0, "differing": 0, "explained": 0}
     piece.update(data={}, reasons={}, variants={}, failures=[])
-    for case in case_stream(task["op"], runner.profile, seed=task["seed"]):
+    for case in wide_stream(task["op"], runner.profile, seed=task["seed"]):
         idle = 0 if _count(piece, try_case(runner, case)) else idle + 1
         late = time.monotonic() - start >= task.get("seconds", float("inf"))
         if piece["outputs"] >= task["outputs"] or idle >= _PATIENCE or late:

@@ -75,7 +75,8 @@ def interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=F
         sizes = tuple(int(round_real(np.float64(n * f), Round.FLOOR)) for n, f in zip(x.shape[2:], factors))
     if min(sizes) < 1:
         raise RangeError(f"{place}: scale_factor={scale_factor} makes {sizes} of {x.shape[2:]}; no side may vanish")
-    ratios = [_F(1.0 / f) if f else _F(n) / _F(o) for n, o, f in zip(x.shape[2:], sizes, factors)]
+    # A side that keeps its length goes without the factor.
+    ratios = [_F(1.0 / f) if f and n != o else _F(n) / _F(o) for n, o, f in zip(x.shape[2:], sizes, factors)]
     if mode == "nearest":
         y = x
         for axis, (n, o, ratio) in enumerate(zip(x.shape[2:], sizes, ratios), 2):
