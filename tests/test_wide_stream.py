@@ -211,3 +211,17 @@ def test_a_side_that_keeps_its_length_goes_without_its_factor(factor, last):
     z = rq.ops.interpolate(q, scale_factor=factor, mode="bilinear", numerics="inductor").values
     assert np.array_equal(z, np.rint(y)) and y.shape[2:] != x.shape[2:] and 7 in y.shape[2:]
     assert np.abs(resize.interpolate(x, scale_factor=factor, mode="bilinear") - y).max() < 1e-4
+
+
+@pytest.mark.parametrize("op", ["sigmoid", "tanh", "hardsigmoid", "gelu", "relu6"])
+@pytest.mark.parametrize("numerics", ["fbgemm", "qnnpack", "onnxruntime"])
+def test_a_function_of_a_number_has_no_axes(op, numerics):
+    x = rq.QTensor(np.array(9, np.uint8), rq.QParams(0.1, 3, "uint8"))
+    assert getattr(rq.ops, op)(x, numerics=numerics).values.shape == ()
+
+
+def test_without_elements_nothing_is_computed():
+    out = rq.QParams(0.1, 3, "uint8")
+    x, none = rq.QTensor(np.zeros((2, 0), np.uint8), out), np.zeros(0, np.float32)
+    assert rq.ops.layer_norm(x, (0,), out=out).shape == rq.ops.batch_norm(x, none, none, out=out).shape == (2, 0)
+    assert rq.ops.mean(x, 0).shape == (0,)

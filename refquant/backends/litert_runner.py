@@ -5,6 +5,7 @@ import numpy as np
 from refquant.backends.litert_special import SPECIAL_CALLS, as_images, refuse_far, refuse_special
 from refquant.backends.machine import cpu_features, cpu_model
 from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.qtensor import QTensor
 from refquant.errors import BackendMissing
 
 __all__ = ["LiteRtRunner"]
@@ -56,6 +57,8 @@ class LiteRtRunner:
             return f"no model is written for {problem.op}"
         if any(q.dtype not in ("int8", "int32") for q in _parameters(problem)):
             return "int8 only"
+        if any(isinstance(q, QTensor) and not q.ndim for q in problem.quantized()):
+            return "a number without axes is no tensor that a model can be given"
         return refuse_far(problem, self.name) or _refuse(problem, self.name)
 
     def run(self, problem):
@@ -153,7 +156,9 @@ def _linear(evaluate, problem):
     options = ("FullyConnectedOptions", {"fusedActivationFunction": _activation(problem)})
     constants = [(w.values, *_scales(w), 0), _bias(problem)]
     shape = (*x.shape[:-1], w.shape[0])
-    return evaluate("FULLY_CONNECTED", 12 if w.qparams.per_channel else 4, options, [(x.values, _scales(x))], constants, (shape, "int8", out.scale, out.zero_point))
+    y = evaluate("FULLY_CONNECTED", 12 if w.qparams.per_channel else 4, options, [(x.values, _scales(x))], constants, (shape, "int8", out.scale, out.zero_point))
+    # Without keep_num_dims rows come out as one axis.
+    return y.reshape(shape)
 
 
 def _nhwc(x):

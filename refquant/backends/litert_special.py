@@ -102,7 +102,8 @@ def _linear_dynamic(evaluate, problem):
     fields = {"fusedActivationFunction": int(problem.get("activation") == "relu"), "asymmetricQuantizeInputs": not problem.get("symmetric", False)}
     constants = [(w.values, *_scales(w), 0)] + ([] if bias is None else [(np.asarray(bias, np.float32), None, None, 0)])
     shape = (*x.shape[:-1], w.shape[0])
-    return evaluate("FULLY_CONNECTED", 12 if w.qparams.per_channel else 9, ("FullyConnectedOptions", fields), [(x, (None, None))], constants, (shape, "float32", None, None))
+    y = evaluate("FULLY_CONNECTED", 12 if w.qparams.per_channel else 9, ("FullyConnectedOptions", fields), [(x, (None, None))], constants, (shape, "float32", None, None))
+    return y.reshape(shape)
 
 
 # Multipliers that kernels are made for, with room for the 256 codes.

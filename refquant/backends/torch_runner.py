@@ -187,6 +187,8 @@ def _refuse_qnnpack(problem):
 def _refuse_dynamic(problem, engine):
     if problem["w"].dtype != "int8":
         return "weights must be qint8"
+    if np.ndim(problem["x"]) < 2:
+        return "a row without a batch is refused; give it two axes"
     return "weights must have zero point 0" if engine == "onednn" and not problem["w"].qparams.symmetric else None
 
 
@@ -209,6 +211,8 @@ def _refuse_product(problem, engine, dynamic_input):
         return "the profile describes quint8 activations"
     if w.dtype != "int8":
         return "weights must be qint8"
+    if x.ndim < 2:
+        return "a row without a batch is refused; give it two axes"
     if bias is not None and np.asarray(bias).dtype.kind != "f":
         return "a bias must be real numbers"
     if engine == "onednn" and not w.qparams.symmetric:

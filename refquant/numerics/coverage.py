@@ -222,7 +222,10 @@ CONDITIONS = (
     Note("elu", "tflite_opt xnnpack", f"with alpha=1; libm: a table by glibc's expm1f, as it is up to 2.40; {_counted('tflite_opt', ('elu',))}"),
     Note("gelu", _TFLITE, f"not approximated; libm: a table by glibc's erfcf, as it is up to 2.40; {_counted('tflite_opt', ('gelu',))}"),
     Note("relu6 hardtanh", _TFLITE, "as RELU6, and RELU_N1_TO_1 with limits -1 and 1"),
-    Note("requantize leaky_relu prelu mean matmul elu hardswish relu6 hardtanh", _TFLITE, "multipliers in [2**-30, 2**22), and limits of less than 2**31 steps: others shift, or take codes, out of int32, which C++ leaves undefined"),
+    *(
+        Note(ops, profiles, "multipliers in [2**-30, 2**22), and limits of less than 2**31 steps: others shift, or take codes, out of int32, which C++ leaves undefined")
+        for ops, profiles in (("requantize leaky_relu prelu mean matmul hardswish relu6 hardtanh", _TFLITE), ("elu", "tflite_opt xnnpack"))
+    ),
     Note("mean", "xnnpack", "what is meant, over the last axes of more than 8,192 elements: the kernel for AVX2 sums in 16 bits, which wrap"),
     Note("softmax", "tflite_opt xnnpack", f"libm: a table by glibc's expf; {_counted_softmax('tflite_opt')}"),
     Note("softmax", _TFLITE, "along the last axis, into scale 1/256 and zero point -128"),

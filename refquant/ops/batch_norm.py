@@ -120,6 +120,8 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5, *, out, numerics=
     form, alpha, beta = _plan(x, mean, var, weight, bias, eps, out, numerics, activation)
     if isinstance(form, RealsForm):
         return _by_reals(x, alpha, beta, out, numerics, activation)
+    if not x.size:
+        return QTensor(np.empty(x.shape, out.storage), out)
     # A channel has 256 codes, so what a tensor of more holds is looked up.
     if x.size < 512 * x.shape[1]:
         return QTensor(_reference(form, x, alpha, beta, out, activation), out)

@@ -111,6 +111,8 @@ def _by_reals(x, axes, count, keepdim, profile, place):
             f"{place}: dim={axes} of x {x.shape} with strides {x.values.strides}, but the order in which {profile.engine} sums over these is not described;"
             " move these axes last and make a contiguous copy"
         )
+    if not x.size:
+        return QTensor(_shaped(np.empty([1 if d in axes else n for d, n in enumerate(x.shape)], x.values.dtype), x, axes, keepdim), x.qparams)
     real = dequantize(QTensor(dense, x.qparams), numerics=profile).reshape(-1, count, after)
     y = quantize(outer_sum(real, profile.mean.vector) / _F(count), x.qparams, numerics=profile).values
     y = y.reshape([1 if d in axes else x.shape[d] for d in order]).transpose(np.argsort(order))

@@ -93,9 +93,9 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5, *, out, nu
     count = int(np.prod(wanted))
     weight, bias = (None if v is None else as_reals(v, name, place).reshape(-1) for name, v in (("weight", weight), ("bias", bias)))
     gamma, beta = vector_of(weight, "weight", count, place, 1), vector_of(bias, "bias", count, place, 0)
-    rows = np.ascontiguousarray(x.values).reshape(-1, count).astype(np.int64)
-    if not rows.size:
+    if not x.size:
         return QTensor(np.empty(x.shape, out.storage), out)
+    rows = np.ascontiguousarray(x.values).reshape(-1, count).astype(np.int64)
     mean, gain = _moments(form, rows.sum(1), (rows * rows).sum(1), count, x.qparams, eps)
     t = ((rows - x.qparams.zero_point).astype(_F) - mean[:, None]) * gain[:, None]
     split = count // form.vector * form.vector if form.vector else count

@@ -134,7 +134,7 @@ def _laid_out_as(values, function):
     """Apply a function of contiguous codes in the order in which they lie in memory."""
     last = is_channels_last(values)
     y = function(np.ascontiguousarray(np.moveaxis(values, 1, -1) if last else values))
-    return np.moveaxis(y, -1, 1) if last else y
+    return np.moveaxis(y, -1, 1) if last else y.reshape(values.shape)
 
 
 def _functions(form, profile, name, size, last):
