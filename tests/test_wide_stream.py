@@ -225,3 +225,19 @@ def test_without_elements_nothing_is_computed():
     x, none = rq.QTensor(np.zeros((2, 0), np.uint8), out), np.zeros(0, np.float32)
     assert rq.ops.layer_norm(x, (0,), out=out).shape == rq.ops.batch_norm(x, none, none, out=out).shape == (2, 0)
     assert rq.ops.mean(x, 0).shape == (0,)
+
+
+@pytest.mark.engine
+def test_padding_of_grouped_volumes_is_counted_otherwise_by_openvino():
+    pytest.importorskip("openvino")
+    engine = backends.load("openvino")
+    line = "conv3d/openvino/n1c{}t4h5w5-oc{}k2p1g2/neartie/seed=1/nobias"
+    odd, whole = (build(line.format(*channels)) for channels in ((4, 6), (16, 16)))
+    assert "counted otherwise" in engine.supports(odd) and engine.supports(whole) is None
+    assert np.array_equal(engine.run(whole), oracle(whole, engine.profile))
+    assert not np.array_equal(engine.run(odd), oracle(odd, engine.profile))
+
+
+def test_heads_of_one_number_are_refused():
+    with pytest.raises(rq.errors.UnsupportedError, match="heads of one number"):
+        oracle(build("attention/onnxruntime/n2t9c20-g3o1/random/seed=5"), "onnxruntime")

@@ -202,6 +202,14 @@ def _refuse_factors(problem):
     return None if out.dtype == problem["a"].dtype else "the first factor and the output must have one dtype"
 
 
+def _counts_padding(problem):
+    """Whether a padded convolution has a zero point and groups, no depthwise ones, whose channels fill no steps of 8."""
+    groups, w, q = problem.get("groups", 1), problem["w"], problem["x"].qparams
+    inside, outside = w.shape[1], w.shape[0] // groups
+    code = q.zero_point + (128 if q.dtype == "int8" else 0)
+    return groups > 1 and (inside, outside) != (1, 1) and bool(inside % 8 or outside % 8) and code != 0 and bool(np.any(problem.get("padding", 0)))
+
+
 def _refuse_product(problem):
     x, w, out = problem["x"], problem["w"], problem.get("out")
     if out is None:
@@ -210,6 +218,8 @@ def _refuse_product(problem):
         return "input and output must have one dtype"
     if w.dtype != "int8" or np.any(w.qparams.zero_point):
         return "weights with zero points run in float32"
+    if problem.op == "conv3d" and _counts_padding(problem):
+        return "padding of a volume with a zero point, in groups whose channels fill no steps of 8, is counted otherwise than it is meant"
     if problem.get("isa") is not None:
         return "the engine chooses its instructions itself"
     return None

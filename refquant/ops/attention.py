@@ -83,6 +83,8 @@ def _attention(layer, x, w, bias, num_heads, mask, causal, past, scale, mask_val
     past = _kept(past, batch, heads, size, place)
     addend = _addend(mask, causal, batch, length, past.shape[3], mask_value, place)
     scale = _F(1) / np.sqrt(_F(size)) if not scale else _F(scale)
+    if size == 1:
+        raise UnsupportedError(f"{place}: heads of one number, whose sums go to a kernel that is not described; take heads of more")
     if length == 1 and scale == 1:
         raise UnsupportedError(f"{place}: one row of scores with a scale of 1 goes to a kernel that is not described; take heads of more than one number, or another scale")
     columns = QTensor(np.ascontiguousarray(w.values.T), columns_as_channels(w.qparams))
