@@ -15,11 +15,13 @@ from refquant.backends.bench.harness import prove, run_case
 from refquant.backends.bench.linear import LINEAR
 from refquant.backends.bench.observing import OBSERVING
 from refquant.backends.bench.report import machine_line
+from refquant.backends.bench.saturating import SATURATING
 from refquant.backends.bench.startup import STARTUP
 from refquant.backends.bench.threads import THREADS
 from refquant.cli.bench import peak
 from refquant.graph.work import multiply_adds
-from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled, kernel, parallel_for
+from refquant.kernels.jit import get_num_threads, jit_disabled, kernel, parallel_for
+from refquant.kernels.processor import host_features
 from refquant.kernels.shared_work import shared_steps
 from refquant.verify import Status
 
@@ -34,7 +36,8 @@ SOME_CONVOLUTIONS = (
 
 def plans():
     for work, chosen in (
-        (GEMM, ["3136x64x64", "49x512x4608"]), (NUMPY, ["512x512x512"]), (LINEAR, [f"{name} 128x768x768" for name in numerics.names()]),
+        (GEMM, ["3136x64x64", "49x512x4608"]), (NUMPY, ["512x512x512"]), (SATURATING, ["gemm 128x768x768", "linear 128x768x768"]),
+        (LINEAR, [f"{name} 128x768x768" for name in numerics.names()]),
         (CONV, SOME_CONVOLUTIONS), (ELEMENTWISE, None), (OBSERVING, None), (THREADS, ["1024x1024x1024"]),
     ):  # fmt: skip
         for plan in work.plans():
@@ -52,6 +55,13 @@ def test_bits_agree_before_anything_is_timed(plan):
     assert status is Status.EXACT, detail
     if os.environ.get("REFQUANT_REQUIRE_ENGINES") == "1":
         assert not case.skipped
+
+
+@pytest.mark.parametrize("kind", ["gemm", "linear"])
+def test_what_saturates_is_not_the_exact_product(kind):
+    case = next(plan for plan in SATURATING.plans() if plan.name == f"{kind} 49x512x4608").build(Settings())
+    mine, exact = (np.array(c.call()) for c in case.contenders[:2])
+    assert (mine != exact).mean() > 0.5 and len(np.unique(mine)) > 100
 
 
 @pytest.mark.parametrize("profile", numerics.names())
@@ -93,7 +103,7 @@ def test_the_machine_is_told():
 
 def test_the_peak_counts_what_it_computes():
     yardstick = peak(1)
-    if jit_disabled() or not {"avx512vnni", "avxvnni", "avx2"} & cpu_features():
+    if jit_disabled() or not {"avx512vnni", "avxvnni", "avx2"} & host_features():
         assert yardstick is None
         return
     yardstick.call()

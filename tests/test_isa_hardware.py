@@ -10,9 +10,11 @@ from test_isa_witness import DTYPE, FAULTS, registers_for
 
 from refquant.errors import ArgumentError, ShapeError
 from refquant.isa import INSTRUCTIONS, instruction
-from refquant.kernels.instructions import FORMS, available, hardware
-from refquant.kernels.jit import cpu_features, jit_disabled
+from refquant.kernels.instructions import FORMS, available, emulated, hardware
+from refquant.kernels.jit import jit_disabled
+from refquant.kernels.processor import host_features
 
+MODELLED = tuple((form.name, form.bits) for form in emulated())
 HERE = tuple(dict.fromkeys((form.name, form.bits) for form in available()))
 NAMES = tuple(dict.fromkeys(name for name, _ in HERE))
 REGISTERS = 100_000
@@ -42,13 +44,14 @@ def test_byte_pairs_cover_every_lane():
         assert len(np.unique(a[:, lane].astype(np.int64) * 256 + b[:, lane])) == 65536
 
 
-BYTES = [(name, bits) for name, bits in HERE if instruction(name).operands[-1] in ("u8", "s8")]
+BOTH = [*((*form, False) for form in HERE), *((*form, True) for form in MODELLED)]
+BYTES = [form for form in BOTH if instruction(form[0]).operands[-1] in ("u8", "s8")]
 
 
 @needs_hardware
-@pytest.mark.parametrize("name, bits", BYTES)
+@pytest.mark.parametrize("name, bits, model", BYTES)
 @pytest.mark.parametrize("alone", [None, 0, 1, 2, 3])
-def test_all_byte_pairs_in_every_lane(name, bits, alone):
+def test_all_byte_pairs_in_every_lane(name, bits, model, alone):
     """`alone`: only that byte of each four is not zero, so that no neighbour can hide a product."""
     row = instruction(name)
     a, b = byte_pairs(name, bits)
@@ -57,19 +60,39 @@ def test_all_byte_pairs_in_every_lane(name, bits, alone):
     operands = [v.view(DTYPE[t]) for v, t in zip((a, b), row.operands[-2:])]
     if len(row.operands) == 3:
         operands.insert(0, np.random.default_rng(1).integers(-(2**31), 2**31, (65536, bits // 32)).astype(DTYPE[row.operands[0]]))
-    assert_same(name, row.function(*operands), hardware(name)(*operands))
+    assert_same(name, row.function(*operands), hardware(name, model=model)(*operands))
 
 
 @needs_hardware
-@pytest.mark.parametrize("name, bits", HERE)
-def test_random_and_extreme_registers(name, bits):
+@pytest.mark.parametrize("name, bits, model", BOTH)
+def test_random_and_extreme_registers(name, bits, model):
     row, compared = instruction(name), 0
     for seed in range(REGISTERS // CHUNK):
         operands = registers_for(row.operands, [bits] * len(row.operands), CHUNK, seed)
-        ref, comp = row.function(*operands), hardware(name)(*operands)
+        ref, comp = row.function(*operands), hardware(name, model=model)(*operands)
         assert_same(name, ref, comp)
         compared += len(comp)
     assert compared >= REGISTERS
+
+
+@needs_hardware
+@pytest.mark.parametrize("name, bits", [form for form in MODELLED if form in HERE])
+def test_a_model_is_the_instruction_of_this_processor(name, bits):
+    """Random and extreme registers; no `refquant.isa` between."""
+    row = instruction(name)
+    for seed in range(4):
+        operands = registers_for(row.operands, [bits] * len(row.operands), CHUNK, 100 + seed)
+        assert_same(name, hardware(name)(*operands), hardware(name, model=True)(*operands))
+
+
+@needs_hardware
+@pytest.mark.parametrize("bits", [bits for name, bits in MODELLED if name == "cvtps2dq"])
+def test_the_model_of_a_conversion_at_ties_and_ends(bits):
+    near = np.array([0.5, 1.5, 2.5, 8388607.5, 2.0**31, -(2.0**31), 2.0**23, 1e30, np.inf, np.nan, 1e-45, 0.0], np.float32)
+    values = np.concatenate([sign * np.nextafter(near, to) for sign in (1, -1) for to in (near, np.float32(0), np.float32(np.inf))])
+    values = np.resize(values, (-(-values.size * 16 // bits * 4), bits // 32)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        assert_same("cvtps2dq", instruction("cvtps2dq").function(values), hardware("cvtps2dq", model=True)(values))
 
 
 @needs_hardware
@@ -100,7 +123,7 @@ def test_machine_code_holds_the_instructions():
     code = "".join(fresh.inspect_asm().values())
     for name, bits in HERE:
         mnemonic = name if name.startswith("v") else f"v{name}"
-        if "avx" not in cpu_features():
+        if "avx" not in host_features():
             mnemonic = mnemonic.lstrip("v")
         assert mnemonic in code, f"{name} of {bits} bits is not in the machine code"
 
@@ -166,7 +189,7 @@ def test_same_bits_with_the_jit_off():
 
 def test_features_are_asked_before_compiling():
     """Held to a processor without AVX-512, the wide forms and VNNI are gone, and what is left compiles and runs."""
-    if jit_disabled() or not {"avx2", "avx512vnni"} <= cpu_features():
+    if jit_disabled() or not {"avx2", "avx512vnni"} <= host_features():
         pytest.skip("needs a processor with more than AVX2")
     environment = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+sse2,+ssse3,+sse4.1,+avx,+avx2"}
     code = SCRIPT + "print(sorted({form.name for form in available()}), max(form.bits for form in available()), hardware('vpdpbusd'))"

@@ -81,7 +81,7 @@ def test_each_output_stage(level):
         m, n, k = (int(v) for v in (rng.integers(2, 90), rng.integers(1, 70), 4 * rng.integers(1, 60)))
         a, b = bytes_up_to(rng, level, (m, k)), weights(rng, k, n)
         a_zero, b_zero = int(rng.integers(256)), (0, rng.integers(-128, 128, n))[case % 2]
-        packed, ref = pack_b(b), ref_gemm(a, b, a_zero, b_zero)
+        packed, ref = pack_b(b, "avx2"), ref_gemm(a, b, a_zero, b_zero)
         for dtype in (np.uint8, np.int8, np.float32, np.uint8):
             ep = random_form(rng, n, dtype)
             assert_same(apply_epilogue(ref, ep, dtype), gemm_requantize(a, packed, ep, dtype, a_zero=a_zero, b_zero=b_zero), (m, n, k, dtype))
@@ -106,7 +106,7 @@ def test_one_packed_convolution_for_images_of_several_widths():
     """The runs of a window lie further apart in a wider image; the bundles are the same ones."""
     rng = np.random.default_rng(23)
     w = weights(rng, 8 * 9, 20).T.reshape(20, 8, 3, 3)
-    packed, sides = pack_conv(w), dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1))
+    packed, sides = pack_conv(w, 1, "avx2"), dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1))
     for width in (5, 9, 5, 12, 9, 5, *range(20, 40)):
         x = bytes_up_to(rng, 127, (1, 8, 6, width))
         assert_same(conv_s32(x, pack_conv(w, 1, "plain"), **sides, x_zero=7), conv_s32(x, packed, **sides, x_zero=7), width)
@@ -139,7 +139,7 @@ def test_bundles_are_as_heavy_as_they_may_be_and_hold_each_word_once(level):
 def test_the_level_follows_what_passes():
     rng = np.random.default_rng(25)
     b = weights(rng, 64, 40)
-    packed, levels = pack_b(b), []
+    packed, levels = pack_b(b, "avx2"), []
     for highest in (100, 100, 150, 150, 150, 255, 255, 255, 255):
         a = rng.integers(0, highest + 1, (300, 64)).astype(np.uint8)
         a[::7, 0] = highest
@@ -156,7 +156,7 @@ def test_above_the_level_bundles_would_be_wrong(level):
     pairs = np.stack([lanes // 2, lanes - lanes // 2], axis=1).reshape(-1)  # two words that together weigh `most`, in every lane
     b = np.tile(pairs, (8, 8)).T.astype(np.int8)
     a = np.full((9, 64), level, np.uint8)
-    packed, ref = pack_b(b), ref_gemm(a, b)
+    packed, ref = pack_b(b, "avx2"), ref_gemm(a, b)
     for _ in range(30):
         assert_same(ref, gemm_s32(a, packed), level)
     mine, high = made(packed), np.full_like(a, level + 1)
@@ -171,7 +171,7 @@ def test_above_the_level_bundles_would_be_wrong(level):
 def test_threads_do_not_matter(threads_as_before):
     rng = np.random.default_rng(26)
     a, b = bytes_up_to(rng, 143, (700, 256)), weights(rng, 256, 100)
-    packed, ref = pack_b(b), ref_gemm(a, b)
+    packed, ref = pack_b(b, "avx2"), ref_gemm(a, b)
     for threads in (1, 2, 3, 2, 1):
         set_num_threads(threads)
         assert_same(ref, gemm_s32(a, packed), threads)

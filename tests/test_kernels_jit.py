@@ -14,7 +14,8 @@ import pytest
 import refquant
 from refquant.errors import ArgumentError, RangeError
 from refquant.kernels import disk_cache
-from refquant.kernels.jit import cpu_features, get_num_threads, jit_disabled, kernel, set_num_threads
+from refquant.kernels.jit import get_num_threads, jit_disabled, kernel, set_num_threads
+from refquant.kernels.processor import cpu_features
 
 PACKAGE = Path(refquant.__file__).resolve().parent
 
@@ -332,7 +333,7 @@ def test_threads_after_a_fork():
 
 
 def test_features_are_numbas():
-    code = "from refquant.kernels.jit import cpu_features; print(sorted(cpu_features()))"
+    code = "from refquant.kernels.processor import cpu_features; print(sorted(cpu_features()))"
     assert python(code, NUMBA_CPU_FEATURES="+sse2,-avx2,+avx") == "['avx', 'sse2']"
     assert python(code, NUMBA_CPU_FEATURES="") == "[]"
     assert "avx" not in python(code, NUMBA_ENABLE_AVX="0")

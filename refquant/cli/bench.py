@@ -113,9 +113,10 @@ def peak(threads):
         ``vpdpbusd``, or on AVX2 ``vpmaddubsw``, ``vpmaddwd`` and ``vpaddd``; None where the processor has neither, or the JIT is off.
     """
     from refquant.backends.bench.case import Yardstick
-    from refquant.kernels.jit import cpu_features, jit_disabled, parallel_for
+    from refquant.kernels.jit import jit_disabled, parallel_for
+    from refquant.kernels.processor import host_features
 
-    features = cpu_features()
+    features = host_features()
     bits = 512 if "avx512vnni" in features else 256 if features & {"avxvnni", "avx2"} else 0
     if jit_disabled() or not bits:
         return None

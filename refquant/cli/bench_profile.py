@@ -21,10 +21,10 @@ from refquant.backends.bench.harness import clock_of, measure
 from refquant.backends.bench.layers import conv_layer, dense_layer
 from refquant.backends.bench.report import seconds_text
 from refquant.errors import ArgumentError, RefquantError
-from refquant.kernels.bare_tiles import bind_bare_tiles, lanes_used
+from refquant.kernels.bare_tiles import bind_bare_tiles, bind_look, lanes_used
 from refquant.kernels.conv import window_product
 from refquant.kernels.field import make_field
-from refquant.kernels.left import highest_byte, matrix_rows
+from refquant.kernels.left import matrix_rows
 from refquant.kernels.signature import as_input
 from refquant.kernels.tile import rung_named
 from refquant.kernels.window import make_geometry
@@ -122,7 +122,7 @@ def profile_case(case, settings, clock=None):
             raise ArgumentError("bench --profile: this processor, or NUMBA_DISABLE_JIT, leaves the plain loops alone; they have no tiles to look at")
         calls |= {near: bind_bare_tiles(*tiles, near == "near") for near in ("near", "far")}
         if rung_named(tiles[0]).low:
-            calls["bytes"] = lambda: highest_byte(tiles[1])
+            calls["bytes"] = bind_look(tiles[1], tiles[2], tiles[4])
     if field is not None:
         calls["field"] = field
     contenders = [Contender(name=name, call=call) for name, call in calls.items()]

@@ -25,6 +25,8 @@ EXAMPLES = """examples:
   refquant verify --networks                             nine published networks: in, quantized by three paths, out, and in ONNX Runtime
   refquant verify --exhaustive --only quantize --engine fbgemm --log sweep.jsonl
   refquant verify --power --op conv2d                    after how many outputs default cases tell profiles and planted faults apart
+  refquant verify --kernels                              no engine is asked: each kernel of products on all M, N, K up to 70, at each level of processors
+  refquant verify --kernels avx512_vnni without-jit      at one level, whose instructions are emulated where they lack, and without the compiler
   refquant verify --list                                 engines, operators, golden vectors
 
 exit status: 0 all bits agree or a named variant explains them, 1 a bit is unexplained, 2 wrong usage, or nothing was compared
@@ -43,6 +45,7 @@ _MODES = {
     "matrix": {"engine", "op", "outputs", "total", "seed", "minutes", "workers", "log", "reasons"},
     "exhaustive": {"engine", "only", "sets", "minutes", "workers", "log"},
     "power": {"op", "outputs", "seed", "json"},
+    "kernels": set(),
 }
 _PLAIN = {"engine", "op", "outputs", "seed", "recorded", "vectors", "reasons"}
 _COLOUR = {Status.EXACT: "green", Status.DIFFERENT: "red", Status.UNSUPPORTED: "dim", Status.UNTRUSTED: "yellow", Status.EXPLAINED: "yellow"}
@@ -68,6 +71,7 @@ def add_arguments(parser):
     long = parser.add_argument_group("long runs")
     long.add_argument("--matrix", action="store_true", help="every operator of every engine that the table of operators calls exact, on fresh data")
     long.add_argument("--exhaustive", action="store_true", help="whole domains: every float32, every int32 accumulator, every code, every pair of codes")
+    long.add_argument("--kernels", nargs="*", metavar="LEVEL", help="the kernels of products against NumPy on every shape, at levels of refquant.isa, or without-jit; all unless named")
     long.add_argument("--only", action="append", metavar="SWEEP", help="with --exhaustive: quantize, requantize, unary or pairs (may be repeated)")
     long.add_argument("--sets", type=count, metavar="N", help="with --exhaustive: the first N sets of parameters of quantize and requantize alone")
     long.add_argument("--total", type=count, metavar="N", help="with --matrix: go on in all cells until there are so many outputs together")
@@ -113,6 +117,10 @@ def run(arguments):
         from refquant.cli.verify_model import compare_model
 
         return compare_model(arguments.model, arguments.engine)
+    if mode == "kernels":
+        from refquant.cli.verify_kernels import verify_kernels
+
+        return verify_kernels(arguments.kernels)
     if mode == "models":
         from refquant.cli.verify_models import compare_models
 

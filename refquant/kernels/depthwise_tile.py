@@ -17,7 +17,8 @@ from llvmlite import ir
 from numba.core import types
 
 from refquant.kernels.finish_bytes import emit_rows, line_vectors, read_stage
-from refquant.kernels.jit import cpu_features, jit_disabled
+from refquant.kernels.jit import jit_disabled
+from refquant.kernels.processor import cpu_features
 from refquant.kernels.stage import LINE_LONG, LINE_NONE, LINE_SHORT
 from refquant.kernels.vector_ir import I8, I16, I32, I64, emitted_function, vector
 from refquant.kernels.wide import wide, wide_vectors_run_here

@@ -29,6 +29,8 @@ from numba.core.compiler import compile_result
 from numba.core.runtime import _nrt_python
 from numba.core.serialize import dumps
 
+from refquant.kernels.processor import emulated_level
+
 __all__ = ["DiskCache", "cache_folder", "source_key"]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -44,7 +46,7 @@ _OPTIONS = (
 def source_key(package=_PACKAGE):
     """Return the hash of all sources that kernels depend on, of the compiler's versions and options, and of the processor."""
     options = [getattr(config, name, None) for name in _OPTIONS]
-    processor = llvm.get_host_cpu_name(), sorted(llvm.get_host_cpu_features().items())
+    processor = llvm.get_host_cpu_name(), sorted(llvm.get_host_cpu_features().items()), emulated_level()
     digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, sys.version, options, processor)).encode())
     for place, entry in _sources(package):
         digest.update(f"\0{place}\0".encode())

@@ -6,7 +6,8 @@
 
 One kernel holds every form that the running processor has, behind a switch: which these are is decided from the processor's
 features before anything is compiled, because LLVM ends the process on an instruction that it cannot encode.
-With the JIT off, the same kernel runs the Python meaning of `refquant.isa`.
+With the JIT off, the same kernel runs the Python meaning of `refquant.isa`. Behind the forms come those of which emulated levels
+are made, written out by `refquant.kernels.models`, at ``len(FORMS) + code``.
 """
 
 import math
@@ -21,9 +22,11 @@ from refquant.errors import ShapeError, choose
 from refquant.isa.cpu import EXTENSIONS
 from refquant.isa.instructions import INSTRUCTIONS, instruction
 from refquant.isa.registers import TYPES
-from refquant.kernels.jit import cpu_features, jit_disabled, kernel
+from refquant.kernels.jit import jit_disabled, kernel
+from refquant.kernels.processor import host_features
+from refquant.kernels.vector_ir import Emitter
 
-__all__ = ["Form", "FORMS", "available", "hardware"]
+__all__ = ["Form", "FORMS", "available", "emulated", "hardware"]
 
 _LLVM_FEATURE = {extension.name: extension.llvm for extension in EXTENSIONS}
 
@@ -93,8 +96,21 @@ def available():
     >>> all(form in FORMS for form in available())
     True
     """
-    features = cpu_features()
+    features = host_features()
     return tuple(form for form in FORMS if any(set(needed) <= features for needed in form.features))
+
+
+def emulated():
+    """Return the forms that have a model, on whatever processor.
+
+    Examples
+    --------
+    >>> sorted({form.name for form in emulated()})
+    ['cvtps2dq', 'packssdw', 'packuswb', 'vpdpbusd', 'vpmaddubsw', 'vpmaddwd']
+    """
+    from refquant.kernels.models import MODELS
+
+    return tuple(form for form in FORMS if form.llvm in MODELS)
 
 
 def _vector(form, type_name):
@@ -104,15 +120,17 @@ def _vector(form, type_name):
     return ir.VectorType(lane, bits // (8 * dtype.itemsize))
 
 
-def _emit(builder, form, pointers, target):
-    """Load the operands, carry out one form, store the result."""
+def _emit(builder, form, pointers, target, model=None):
+    """Load the operands, carry out one form or its model, store the result."""
     row = instruction(form.name)
     operands = []
     for pointer, type_name in zip(pointers, row.operands):
         kind = _vector(form, type_name)
         operands.append(builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1))
     result = _vector(form, row.result)
-    if not form.llvm:
+    if model:
+        value = model(Emitter(builder), *operands)
+    elif not form.llvm:
         value = builder.add(*operands)
     else:
         if form.llvm.startswith("llvm.x86.avx512.mask."):
@@ -135,15 +153,19 @@ def _execute_in_hardware(typingctx, code, register, a, b, c, out):
     """One register through the form `code`: a switch over the forms of this processor."""
 
     def codegen(context, builder, signature, args):
+        from refquant.kernels.models import MODELS
+
         code, register, *arrays = args
         addresses = [_address(context, builder, kind, value, register) for kind, value in zip(signature.args[2:], arrays)]
         done = builder.append_basic_block("done")
         switch = builder.switch(code, done)
-        for form in available():
+        cases = [(form, form.code, None) for form in available()]
+        cases += [(form, len(FORMS) + form.code, MODELS[form.llvm]) for form in emulated()]
+        for form, case, model in cases:
             block = builder.append_basic_block(f"{form.name}.{form.bits}")
-            switch.add_case(ir.Constant(code.type, form.code), block)
+            switch.add_case(ir.Constant(code.type, case), block)
             with builder.goto_block(block):
-                _emit(builder, form, addresses[:3], addresses[3])
+                _emit(builder, form, addresses[:3], addresses[3], model)
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
@@ -153,7 +175,7 @@ def _execute_in_hardware(typingctx, code, register, a, b, c, out):
 
 def execute(code, register, a, b, c, out):
     """Carry out one form on one register: the meaning from `refquant.isa`, which the hardware replaces under the JIT."""
-    row = instruction(FORMS[code].name)
+    row = instruction(FORMS[code % len(FORMS)].name)
     operands = [bytes_[register].view(TYPES[t]) for bytes_, t in zip((a, b, c), row.operands)]
     out[register] = row.function(*operands).view(np.uint8)
 
@@ -169,13 +191,15 @@ def _execute_all(code, a, b, c, out):
         execute(code, register, a, b, c, out)
 
 
-def hardware(name):
+def hardware(name, *, model=False):
     """Return an instruction as the running processor carries it out.
 
     Parameters
     ----------
     name : str
         Of `refquant.isa.INSTRUCTIONS`.
+    model : bool
+        As emulated levels carry it out instead, see `emulated`.
 
     Returns
     -------
@@ -192,19 +216,19 @@ def hardware(name):
     True
     """
     choose("kernels.instructions", "instruction", name, [row.name for row in INSTRUCTIONS])
-    forms = {form.bits: form for form in available() if form.name == name}
-    if not forms:
+    codes = {form.bits: form.code + len(FORMS) * model for form in (emulated() if model else available()) if form.name == name}
+    if not codes:
         return None
     row = instruction(name)
 
     def call(*operands):
         arrays = [np.asarray(value) for value in operands]
         expected = row.function(*(value[(0,) * (value.ndim - 1)] if value.size else value for value in arrays))
-        return _run(forms, row, arrays, expected.dtype)
+        return _run(codes, row, arrays, expected.dtype)
 
     call.__name__ = name
     call.__doc__ = f"`{name}` of the running processor; see `refquant.isa.{name}`."
-    call.widths = tuple(sorted(forms))
+    call.widths = tuple(sorted(codes))
     call.simulated = jit_disabled()
     return call
 
@@ -216,13 +240,13 @@ def _as_bytes(value):
     return rows
 
 
-def _run(forms, row, arrays, dtype):
+def _run(codes, row, arrays, dtype):
     bits = 8 * arrays[0].itemsize * arrays[0].shape[-1]
-    if bits not in forms:
-        raise ShapeError(f"hardware {row.name}: registers of {bits} bits, but this processor has it for {sorted(forms)}; cut them")
+    if bits not in codes:
+        raise ShapeError(f"hardware {row.name}: registers of {bits} bits, but this processor has it for {sorted(codes)}; cut them")
     lead = np.broadcast_shapes(*(value.shape[:-1] for value in arrays))
     flat = [_as_bytes(np.broadcast_to(value, (*lead, value.shape[-1]))) for value in arrays]
     flat += flat[:1] * (3 - len(flat))
     out = np.empty((flat[0].shape[0], bits // 8), np.uint8)
-    _execute_all(forms[bits].code, *flat, out)
+    _execute_all(codes[bits], *flat, out)
     return out.view(dtype).reshape(*lead, bits // (8 * dtype.itemsize))

@@ -1,4 +1,4 @@
-"""The one decorator of the kernels, the processor they are compiled for, and the threads they run on.
+"""The one decorator of the kernels, and the threads they run on.
 
 Every Numba option of the project stands in `kernel`. A kernel is compiled when it is first called, and kept on disk
 under a folder whose name is a hash of all sources that kernels are made of, of the Numba and llvmlite versions and of the
@@ -7,10 +7,8 @@ processor: an edited helper can never be answered by yesterday's machine code.
 
 import os
 from contextlib import contextmanager
-from functools import lru_cache
 
 import numpy as np
-from llvmlite import binding as llvm
 from numba.core import config, types
 from numba.core.registry import CPUDispatcher
 from numba.core.typing.typeof import Purpose, typeof
@@ -19,7 +17,7 @@ from numba.np.numpy_support import from_dtype, map_layout
 from refquant.errors import ArgumentError, RangeError
 from refquant.kernels.disk_cache import DiskCache
 
-__all__ = ["kernel", "jit_disabled", "cpu_features", "get_num_threads", "set_num_threads", "parallel_for", "shared_by"]
+__all__ = ["kernel", "jit_disabled", "get_num_threads", "set_num_threads", "parallel_for", "shared_by"]
 
 
 class Kernel(CPUDispatcher):
@@ -76,29 +74,6 @@ def kernel(function=None, *, forceinline=False):
 def jit_disabled():
     """Whether kernels run as plain Python (``NUMBA_DISABLE_JIT=1``): correct and slow."""
     return bool(config.DISABLE_JIT)
-
-
-@lru_cache(maxsize=None)
-def cpu_features():
-    """Return the instruction sets that LLVM may use here, as LLVM spells them.
-
-    Ask before a kernel with a hardware intrinsic is compiled: on an instruction that the processor lacks, LLVM
-    aborts the process. Numba's own settings (``NUMBA_CPU_FEATURES``, ``NUMBA_ENABLE_AVX``) are respected.
-
-    Returns
-    -------
-    frozenset of str
-        ``"avx2"``, ``"avx512vnni"``, ``"avxvnni"``, ``"fma"``, …
-    """
-    if config.CPU_FEATURES is not None:
-        listed = [name for name in config.CPU_FEATURES.split(",") if name]
-        return frozenset(name[1:] for name in listed if name.startswith("+"))
-    try:
-        host = llvm.get_host_cpu_features()
-    except RuntimeError:
-        return frozenset()
-    allowed = (lambda name: True) if config.ENABLE_AVX else (lambda name: not name.startswith("avx"))
-    return frozenset(name for name, present in host.items() if present and allowed(name))
 
 
 _threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

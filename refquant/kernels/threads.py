@@ -22,7 +22,8 @@ from numba.core import types
 from numba.core.compiler import Flags, compile_internal
 from numba.extending import intrinsic
 
-from refquant.kernels.jit import cpu_features, kernel
+from refquant.kernels.jit import kernel
+from refquant.kernels.processor import host_features
 from refquant.kernels.vector_ir import I64, Emitter, emitted_function
 
 __all__ = ["Helpers", "shared"]
@@ -57,7 +58,7 @@ def _new_lock():
 
 
 def _pause(e):
-    if "sse2" in cpu_features():
+    if "sse2" in host_features():
         e.call("llvm.x86.sse2.pause", ir.VoidType())
 
 

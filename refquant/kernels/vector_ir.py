@@ -2,7 +2,7 @@
 
 A function that is written with it takes addresses and counts (int64) and scalars. Vectors are ``<lanes x type>`` of LLVM,
 legal on every processor; an instruction of one processor is called by its name through `Emitter.call`, and whoever
-builds with it has asked `refquant.kernels.jit.cpu_features` before.
+builds with it has asked `refquant.kernels.processor.cpu_features` before, which may be those of a level that is emulated.
 """
 
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from inspect import Parameter, Signature
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from refquant.kernels.jit import cpu_features
+from refquant.kernels.processor import host_features
 
 __all__ = ["Emitter", "I1", "I8", "I16", "I32", "I64", "F32", "F64", "vector", "emitted_function"]
 
@@ -102,9 +102,11 @@ class Emitter:
 
     def in_order(self, *values):
         """The values themselves, by way of an empty line of assembly: what uses them stays behind what makes all of them, where LLVM's
-        scheduler would mix the two. For vectors in registers of x86.
+        scheduler would mix the two. For vectors in registers of AVX2; elsewhere nothing is done.
         """
         kinds = [value.type for value in values]
+        if "avx2" not in host_features():
+            return list(values)
         constraints = ",".join(["=x"] * len(values) + [str(i) for i in range(len(values))])
         same = self.builder.asm(ir.FunctionType(ir.LiteralStructType(kinds), kinds), "", constraints, values, False)
         return [self.builder.extract_value(same, i) for i in range(len(values))]
@@ -121,7 +123,7 @@ class Emitter:
     def store_first(self, value, address, count):
         """Store the first `count` lanes."""
         kind = value.type
-        if kind.element == I8 and "avx512bw" not in cpu_features():
+        if kind.element == I8 and "avx512bw" not in host_features():
             self._store_first_bytes(value, address, count)
             return
         name, mask = f"llvm.masked.store.{_suffix(kind)}.p0", self._first(count, kind.count)
@@ -131,7 +133,7 @@ class Emitter:
         """Without masks for bytes: all of them in one store, or by way of the stack in parts of 32, 16, 8, … bytes."""
         bytes_of = self.variable(value)
         source, done = self.builder.ptrtoint(bytes_of, I64), self.constant(0)
-        size = value.type.count
+        size = 1 << (value.type.count.bit_length() - 1)  # 48 bytes are 32 and 16
         while size:
             with self.when(self.has_bit(count, size)):
                 part = self.load(self.add(source, done), vector(I8, size))
@@ -161,7 +163,13 @@ class Emitter:
         self.builder.store(value, slot)
 
     def call(self, name, result, *args):
-        """Call an LLVM intrinsic by its full name."""
+        """Call an LLVM intrinsic by its full name; of x86, one that the processor lacks is written out."""
+        if name.startswith("llvm.x86."):
+            from refquant.kernels.models import missing_here
+
+            model = missing_here(name)
+            if model is not None:
+                return model(self, *args)
         function = self.module.globals.get(name)
         if function is None:
             function = ir.Function(self.module, ir.FunctionType(result, [a.type for a in args]), name)

@@ -4,7 +4,7 @@ Each of them works on quarters of a register by itself (``vpacksswb`` and its li
 are one on the whole, bit for bit.
 """
 
-from refquant.kernels.jit import cpu_features
+from refquant.kernels.processor import cpu_features
 from refquant.kernels.vector_ir import F32, F64, I8, I16, I32, vector
 
 __all__ = ["halves_run_here", "wide_vectors_run_here", "wide", "nearest_even", "truncated", "guarded_integer"]
@@ -73,4 +73,4 @@ def guarded_integer(e, x):
     b, kind = e.builder, x.type
     low, high = e.constant(-(2.0**31), kind), e.constant(2.0**31, kind)
     inside = b.and_(b.fcmp_ordered(">=", x, low), b.fcmp_ordered("<", x, high))
-    return b.fptosi(b.select(inside, x, low), _WORDS)
+    return b.fptosi(b.select(inside, x, low), vector(I32, kind.count))

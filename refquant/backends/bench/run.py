@@ -10,6 +10,7 @@ from refquant.backends.bench.harness import LEAST_TURNS, Result, run_case
 from refquant.backends.bench.linear import LINEAR
 from refquant.backends.bench.networks import NETWORKS
 from refquant.backends.bench.observing import OBSERVING
+from refquant.backends.bench.saturating import SATURATING
 from refquant.backends.bench.startup import STARTUP
 from refquant.backends.bench.threads import THREADS
 from refquant.errors import ArgumentError, RangeError, RefquantError
@@ -17,7 +18,7 @@ from refquant.verify import Status
 
 __all__ = ["WORKS", "Verdict", "WorkResult", "chosen", "run_works", "judge", "below"]
 
-WORKS = (GEMM, NUMPY, LINEAR, CONV, NETWORKS, ELEMENTWISE, OBSERVING, THREADS, STARTUP)
+WORKS = (GEMM, NUMPY, SATURATING, LINEAR, CONV, NETWORKS, ELEMENTWISE, OBSERVING, THREADS, STARTUP)
 
 if len({work.name for work in WORKS}) != len(WORKS):
     raise ArgumentError("bench: two works share a name; rename one")

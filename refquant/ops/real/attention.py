@@ -9,6 +9,7 @@ import numpy as np
 
 from refquant.errors import ArgumentError, ShapeError, choose
 from refquant.ops.real import inductor
+from refquant.ops.real.few_values import few_values
 from refquant.ops.real.order import check_order, real_input
 
 __all__ = ["layer_norm", "softmax", "gelu", "matmul", "permute"]
@@ -77,7 +78,7 @@ def gelu(x, approximate="none", *, order="torch_avx512"):
     from scipy.special import erf  # takes longer to import than all of refquant
 
     with np.errstate(invalid="ignore"):
-        return (x * half * (1 + erf(x * np.sqrt(half)))).astype(np.float32, copy=False)
+        return few_values(lambda x: (x * half * (1 + erf(x * np.sqrt(half)))).astype(np.float32, copy=False), x)
 
 
 def matmul(a, b, *, order="torch_avx512"):
