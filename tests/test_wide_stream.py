@@ -241,3 +241,11 @@ def test_padding_of_grouped_volumes_is_counted_otherwise_by_openvino():
 def test_heads_of_one_number_are_refused():
     with pytest.raises(rq.errors.UnsupportedError, match="heads of one number"):
         oracle(build("attention/onnxruntime/n2t9c20-g3o1/random/seed=5"), "onnxruntime")
+
+
+@pytest.mark.engine
+def test_dilated_transposed_convolutions_are_refused_by_openvinos_runner():
+    """Of this one OpenVINO 2026.4 gives 2 of 408 codes otherwise than the integers."""
+    pytest.importorskip("openvino")
+    engine, line = backends.load("openvino"), "conv_transpose1d/openvino/n1c1w11-oc24k6p2d{}/neartie/seed=1000036/nobias/symmetric/far"
+    assert "with dilation" in engine.supports(build(line.format(2))) and engine.supports(build(line.format(1))) is None

@@ -71,7 +71,7 @@ def _softmax(evaluate, problem):
 
 def _mean(evaluate, problem):
     x, out = problem["x"], problem.get("out") or problem["x"].qparams
-    axes = np.sort(np.atleast_1d(problem["dim"])).astype(np.int32)
+    axes = np.sort(np.atleast_1d(problem["dim"]) % x.ndim).astype(np.int32)
     shape = [1 if d in axes else n for d, n in enumerate(x.shape)]
     y = evaluate("MEAN", 2, ("ReducerOptions", {"keepDims": True}), [(x.values, _scales(x))], [(axes, None, None, 0)], (shape, "int8", out.scale, out.zero_point))
     return y if problem.get("keepdim") else y.reshape([n for d, n in enumerate(x.shape) if d not in axes])
