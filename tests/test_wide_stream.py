@@ -249,3 +249,11 @@ def test_dilated_transposed_convolutions_are_refused_by_openvinos_runner():
     pytest.importorskip("openvino")
     engine, line = backends.load("openvino"), "conv_transpose1d/openvino/n1c1w11-oc24k6p2d{}/neartie/seed=1000036/nobias/symmetric/far"
     assert "with dilation" in engine.supports(build(line.format(2))) and engine.supports(build(line.format(1))) is None
+
+
+@pytest.mark.engine
+def test_dynamic_layers_of_qnnpack_have_a_bias_within_int32():
+    pytest.importorskip("torch")
+    line = "conv2d_dynamic/qnnpack/n1c32h11w14-oc32s5p1x4d1x2g32k3/neartie/seed=12/per_channel/narrow"
+    assert "beyond int32" in backends.load("qnnpack").supports(Problem("conv2d_dynamic", {**build(line).arguments, "bias": np.full(32, 1e30, np.float32)}))
+    assert backends.load("qnnpack").supports(build(line)) is None

@@ -5,6 +5,7 @@ import numpy as np
 from refquant.backends.machine import cpu_features, cpu_model, profile_here
 from refquant.core.affine import quantize_real
 from refquant.core.layout import is_channels_last, is_packed_channels_last
+from refquant.core.qparams import QParams
 from refquant.errors import BackendMissing
 from refquant.numerics import get
 
@@ -189,6 +190,12 @@ def _refuse_dynamic(problem, engine):
         return "weights must be qint8"
     if np.ndim(problem["x"]) < 2:
         return "a row without a batch is refused; give it two axes"
+    if engine == "qnnpack" and np.size(problem["x"]):
+        reals = np.asarray(problem["x"], np.float32)
+        x = QParams(max((max(float(reals.max()), 0) - min(float(reals.min()), 0)) / 255, 2.0**-126), 0, "uint8")
+        reason = _refuse_multiplier(x, problem["w"].qparams, problem.get("bias"), None if problem.op == "linear_dynamic" else x)
+        if reason:
+            return reason
     return "weights must have zero point 0" if engine == "onednn" and not problem["w"].qparams.symmetric else None
 
 

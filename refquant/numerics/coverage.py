@@ -206,7 +206,7 @@ CONDITIONS = (
     Note("mean adaptive_avg_pool3d layer_norm group_norm instance_norm interpolate batch_norm", _TORCH, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("threshold", _ATEN, "ATen's AVX2 or AVX-512 build, on one thread"),
     Note("group_norm instance_norm", _TORCH, "what is meant, of channels-last tensors with more images than a group has elements: the engine reads behind a buffer"),
-    Note("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d", "qnnpack", "multipliers that are normal numbers, and a bias within int32 in units of x.scale * w.scale"),
+    Note("linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d linear_dynamic conv1d_dynamic conv2d_dynamic conv3d_dynamic", "qnnpack", "multipliers that are normal numbers, and a bias within int32 in units of x.scale * w.scale"),
     Note("add", "qnnpack", "ratios of the scales in [2**-14, 2**8), as QNNPACK demands"),
     Note("mean", _TORCH, "over axes that lie side by side in memory; other than the last ones not the densest"),
     Note("celu", _ATEN, f"libm: as elu; {_counted('fbgemm', ('celu',))}"),
