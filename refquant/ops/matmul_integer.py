@@ -90,6 +90,12 @@ def _bind(a, values, packed, za, zb, pairs):
     if not pairs:
         packed = packed or pack_weights(values)
         return bind_gemm(packed.packed, None, np.dtype(np.int32), signed=a.dtype == np.int8, a_zero=za, b_zero=zb[()])
+    from refquant.kernels.pairs import pack_pairs
+    from refquant.kernels.tile import PLAIN
+
+    paired = pack_pairs(values)
+    if paired.rung != PLAIN:
+        return bind_gemm(paired, None, np.dtype(np.int32), a_zero=za, b_zero=zb[()])
 
     def run(rows, out):
         out = np.empty((len(rows), values.shape[1]), np.int32) if out is None else out
