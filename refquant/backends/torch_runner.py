@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.backends.machine import cpu_features, cpu_model, profile_here
 from refquant.core.affine import quantize_real
-from refquant.core.layout import is_channels_last, is_packed_channels_last
+from refquant.core.layout import is_channels_last, is_disputed, is_packed_channels_last
 from refquant.core.qparams import QParams
 from refquant.errors import BackendMissing
 from refquant.numerics import get
@@ -19,6 +19,8 @@ _MAXIMA = ("max_pool1d", "max_pool2d")
 _ENDING = ("hardswish", "hardsigmoid", "softmax")
 # Kernels of ATen that take as many channels at a step as the build for a processor has lanes.
 _BY_LANES = (*_POOLS, "avg_pool3d", "softmax")
+# Whose kernels for channels-last memory write into outputs that need not be.
+_BY_FORMAT = ("max_pool1d", "max_pool2d", "max_pool3d", *_POOLS, "avg_pool3d", "adaptive_avg_pool3d", "interpolate", "group_norm", "instance_norm")
 # Functions whose output parameters the caller cannot choose.
 _KEEPING = ("tanh", "hardsigmoid", "gelu")
 
@@ -69,7 +71,7 @@ class TorchRunner:
         """Return None, or why this engine cannot be asked."""
         if problem.op not in self._calls.CALLS:
             return f"PyTorch has no quantized kernel for {problem.op}"
-        return self._refuse_types(problem) or self._refuse_machine(problem) or _refuse_form(problem, self.name, self._calls.dynamic_input)
+        return self._refuse_types(problem) or self._refuse_machine(problem) or _refuse_view(problem) or _refuse_form(problem, self.name, self._calls.dynamic_input)
 
     def run(self, problem):
         """Return the engine's codes or numbers."""
@@ -94,6 +96,33 @@ class TorchRunner:
         if problem.op in _BY_LANES and self._torch.backends.cpu.get_cpu_capability() != described:
             return f"the profile describes ATen's {described} kernels, which do not run here"
         return None
+
+
+def _refuse_view(problem):
+    """Where strides lead PyTorch to a wrong result, see the findings."""
+    if problem.op in _BY_FORMAT:
+        x = problem["x"].values
+        if is_disputed(x[:, :, None] if x.ndim == 3 else x) and not (x[0, 0].size == 1 and _gives_one_point(problem)):
+            return "PyTorch takes this memory for channels last when it reads and for contiguous when it writes, so that codes come out in another order"
+    if problem.op in ("group_norm", "instance_norm"):
+        x = problem["x"].values
+        if len(x) > 1 and x[0, 0].size == 1 and problem.get("num_groups", x.shape[1]) == x.shape[1]:
+            return "PyTorch normalizes the first of several images with groups of one element, and leaves uninitialized memory for the others"
+    if problem.op in ("conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic"):
+        x = np.asarray(problem["x"])
+        dense = x.transpose(np.argsort([-s for s in x.strides], kind="stable"))
+        if not dense.flags.c_contiguous and min(x.strides) >= 0:
+            return "PyTorch takes the range of as many elements of memory as the view has, gaps and what lies behind included"
+    return None
+
+
+def _gives_one_point(problem):
+    """Whether an image of one pixel surely stays one, whose order in memory nobody can tell."""
+    if problem.op in ("group_norm", "instance_norm"):
+        return True
+    if problem.op.startswith("adaptive"):
+        return set(np.ravel(problem["output_size"])) == {1}
+    return problem.op != "interpolate" and not np.any(problem.get("padding", 0))
 
 
 def _refuse_transposed(problem, engine):

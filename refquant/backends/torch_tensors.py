@@ -13,23 +13,36 @@ TYPES = {"uint8": torch.quint8, "int8": torch.qint8, "int32": torch.qint32}
 
 
 def to_torch(array):
-    """Return a tensor with the strides of `array`; PyTorch has no negative ones, so that such an array is copied."""
+    """Return a tensor with the strides of `array`, gaps and repetitions included; PyTorch has no negative ones, so that such an array is copied."""
     array = np.asarray(array)
-    if min(array.strides, default=0) < 0:
-        array = array.copy("C")
-    if not array.flags.writeable:
-        order = np.argsort([-s for s in array.strides], kind="stable")
-        array = array.transpose(order).copy().transpose(np.argsort(order))
-    return torch.from_numpy(array)
+    memory = _memory(array)
+    return torch.from_numpy(array.copy("C")) if memory is None else torch.as_strided(torch.from_numpy(memory), array.shape, _steps(array))
 
 
 def quantized(q):
     """Return a QTensor as a quantized tensor with the same codes, strides and (double) scales."""
     p = q.qparams
-    if not p.per_channel:
+    if p.per_channel:
+        scales, zeros = torch.tensor(p.scale, dtype=torch.float64), torch.tensor(p.zero_point, dtype=torch.int64)
+        return torch._make_per_channel_quantized_tensor(to_torch(q.values), scales, zeros, p.axis)
+    memory = _memory(q.values)
+    if memory is None:
         return torch._make_per_tensor_quantized_tensor(to_torch(q.values), p.scale, p.zero_point)
-    scales, zeros = torch.tensor(p.scale, dtype=torch.float64), torch.tensor(p.zero_point, dtype=torch.int64)
-    return torch._make_per_channel_quantized_tensor(to_torch(q.values), scales, zeros, p.axis)
+    # What PyTorch makes of a tensor of integers is dense, whatever the strides of these.
+    return torch.as_strided(torch._make_per_tensor_quantized_tensor(torch.from_numpy(memory), p.scale, p.zero_point), q.shape, _steps(q.values))
+
+
+def _steps(array):
+    return tuple(s // array.itemsize for s in array.strides)
+
+
+def _memory(array):
+    """Return the span of memory in which an array lies as a writable vector, or None where a tensor cannot have its strides."""
+    if any(s < 0 or s % array.itemsize for s in array.strides):
+        return None
+    span = 1 + sum((n - 1) * s for n, s in zip(array.shape, _steps(array))) if array.size else 0
+    memory = np.lib.stride_tricks.as_strided(array, (span,), (array.itemsize,))
+    return memory if array.flags.writeable else memory.copy()
 
 
 def to_numpy(y):

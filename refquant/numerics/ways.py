@@ -49,6 +49,21 @@ WAYS = (
         """,
     ),
     Way(
+        "views", _TORCH, ("add", "unary"),
+        "A vector never reaches over a gap in memory, and needs elements side by side in inputs and output: of a slice each row has a tail of its own, a transposed view is scalar code throughout (`refquant.ops.tensor_iterator`).",
+        """
+        >>> wide = np.full((2, 100), 1, np.uint8)
+        >>> for view in (wide[:, :96].copy(), wide[:, :96], wide.T):
+        ...     x = rq.QTensor(view, rq.QParams(0.25, 0, "uint8"))
+        ...     y = rq.ops.add(x, x, out=rq.QParams(1.0, 1, "uint8"), numerics="fbgemm").values
+        ...     z = rq.ops.leaky_relu(x, out=rq.QParams(0.5, 1, "uint8"), numerics="qnnpack").values
+        ...     print((y == 2).sum(), (z == 2).sum(), "of", y.size)
+        0 0 of 192
+        64 0 of 192
+        200 8 of 200
+        """,
+    ),
+    Way(
         "thread count", _TORCH, ("add", "unary"),
         "More than 32,768 codes are cut among the threads, and each thread's share has a tail of its own.",
         """

@@ -23,8 +23,9 @@ from refquant.ops.lookup import pair_table, take_pairs
 from refquant.ops.memo import Memo
 from refquant.ops.output_stage import quantized_multiplier
 from refquant.ops.range_elementwise import range_sum
+from refquant.ops.tensor_iterator import Loop, empty_in_format_of, loop_of
 
-__all__ = ["add", "add_reference", "bind_add", "segments", "body_mask", "is_elementwise"]
+__all__ = ["add", "add_reference", "bind_add", "is_elementwise"]
 
 # Below, no rounded number and no zero point leave int32 together.
 _NEAR_INT32 = 2.0**30
@@ -46,47 +47,6 @@ def _plan(a, b, out, profile, activation, threads):
 def is_elementwise(form):
     """Whether each output of a form depends on its two codes alone (of `FoldedAddForm` on which operand is held fixed, too), so that operands may broadcast."""
     return isinstance(form, FoldedAddForm) or (isinstance(form, AddForm) and not form.vector)
-
-
-def segments(n, vector, grain, threads):
-    """Return how a vectorized loop cuts `n` elements, in memory order: ``[(start, stop, is it a scalar tail)]``.
-
-    ``at::parallel_for`` cuts more than `grain` elements into equal ranges, one a thread; in each, whole steps of `vector`
-    elements are the body and the rest is the tail.
-
-    Examples
-    --------
-    >>> segments(5, 2, 0, 1)
-    [(0, 4, False), (4, 5, True)]
-    >>> segments(10, 4, 8, 2)
-    [(0, 4, False), (4, 5, True), (5, 9, False), (9, 10, True)]
-    """
-    if not vector:
-        return [(0, n, False)]
-    tasks = min(threads, -(-n // grain)) if grain and n > grain else 1
-    chunk = max(1, -(-n // tasks))
-    cuts = []
-    for start in range(0, n, chunk):
-        stop = min(start + chunk, n)
-        middle = start + (stop - start) // vector * vector
-        cuts += [(start, middle, False), (middle, stop, True)]
-    return [cut for cut in cuts if cut[0] < cut[1]]
-
-
-def body_mask(n, vector, grain, threads):
-    """Return which of `n` elements the body takes, see `segments`; None stands for "all".
-
-    Examples
-    --------
-    >>> body_mask(5, 2, 0, 1).tolist()
-    [True, True, True, True, False]
-    """
-    if not vector:
-        return None
-    mask = np.zeros(n, bool)
-    for start, stop, tail in segments(n, vector, grain, threads):
-        mask[start:stop] = not tail
-    return mask
 
 
 def _sum_real(form, qa, qb, out, codes_a, codes_b, activation, dequantize, add):
@@ -179,14 +139,6 @@ def memory_order_of_pair(a, b):
     return a.values.reshape(-1), b.values.reshape(-1), lambda y: y.reshape(a.shape)
 
 
-def _segments(form, a, b, threads):
-    """Return `segments`; PyTorch's loop is scalar throughout where the memory formats of a and b differ."""
-    vector, grain = getattr(form, "vector", 0), getattr(form, "grain", 0)
-    if vector and grain and is_channels_last(a.values) != is_channels_last(b.values):
-        return [(0, a.size, True)]
-    return segments(a.size, vector, grain, threads)
-
-
 def bind_add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
     """Return the sum as a function of the codes of `a` and `b` alone, for any of these shapes, strides and dtypes; remembered."""
     profile = profiles.get(numerics)
@@ -208,23 +160,45 @@ def _bind(a, b, out, profile, activation, threads, step):
     swapped = a.size == 1 and getattr(form, "lone", None) == "swapped"
     if swapped:
         a, b = b, a
+    steps = [step(form, a.qparams, b.qparams, out, activation, tail, a.size) for tail in (False, True)]
+    if getattr(form, "grain", 0):
+        return _bind_iterator(form, a, b, steps, out.storage, threads)
     order, back, shape = _orders(a, b)
-    parts = [
-        (slice(start, stop), step(form, a.qparams, b.qparams, out, activation, tail, stop - start))
-        for start, stop, tail in _segments(form, a, b, threads)
-    ]
+    parts = Loop(order, a.size, True).parts(a.size, getattr(form, "vector", 0), 0, 1)
     size, dtype = a.size, out.storage
 
     def run(u, v):
         if swapped:
             u, v = v, u
-        flat_u, flat_v = u.transpose(order).reshape(-1), v.transpose(order).reshape(-1)
         y = np.empty(size, dtype)
-        for part, fill in parts:
-            fill(flat_u[part], flat_v[part], y[part])
+        _fill(parts, steps, u.transpose(order).reshape(-1), v.transpose(order).reshape(-1), y)
         return y.reshape(shape).transpose(back)
 
     return run
+
+
+def _bind_iterator(form, a, b, steps, dtype, threads):
+    """The sum by PyTorch's loop over whatever strides the tensors have, into the memory format of the first."""
+    loop = loop_of(empty_in_format_of(a.values, dtype), a.values, b.values)
+
+    def run(u, v):
+        y = empty_in_format_of(u, dtype)
+        flat = (x.transpose(loop.axes).reshape(-1) for x in (u, v, y))
+        _fill(loop.parts(u.size, form.vector, form.grain, threads), steps, *flat)
+        return y
+
+    return run
+
+
+def _fill(parts, steps, u, v, y):
+    """Write each part of the sum by its step; a mask's elements are gathered first."""
+    for part, tail in parts:
+        if isinstance(part, slice):
+            steps[tail](np.ascontiguousarray(u[part]), np.ascontiguousarray(v[part]), y[part])
+        else:
+            some = np.empty(np.count_nonzero(part), y.dtype)
+            steps[tail](u[part], v[part], some)
+            y[part] = some
 
 
 def _bind_broadcast(form, a, b, out, activation, step, place):
@@ -326,12 +300,13 @@ def add(a, b, *, out, numerics="fbgemm", activation=None, threads=1):
     Returns
     -------
     QTensor
-        Channels last where both inputs are.
+        Under PyTorch's profiles in the memory format of `a`, else channels last where both inputs are.
 
     Exactness
     ---------
     Bit-exact. PyTorch: fma dequantize, sum, product with 1/s, then rounding, then the zero point in the body;
-    another order in the tail. ONNX Runtime: raw codes with all zero points folded into one constant, which is *inside* of the rounding.
+    another order in the tail, of each row where a view leaves gaps between rows, and throughout where a view is transposed
+    (`refquant.ops.tensor_iterator`). ONNX Runtime: raw codes with all zero points folded into one constant, which is *inside* of the rounding.
 
     Examples
     --------

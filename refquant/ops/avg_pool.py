@@ -7,7 +7,7 @@ from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.arguments import check_room
 from refquant.core.epilogue import to_int32
 from refquant.core.fma import fma32
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import is_channels_last, is_dense_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
@@ -170,7 +170,7 @@ def _pool(x, out, numerics, section, op, bounds, ceil_mode=False):
     form, windows = profile.section(section, op), bounds(place)
     even = not ceil_mode if section == "avg_pool" else all(np.array_equal(first[1:], last[:-1]) for first, last in windows[:2])
     form = resolve_call(form, dtype=x.dtype, even=even)
-    last = is_channels_last(x.values)
+    last = (is_channels_last if getattr(form, "contiguous", "") == "global_area" else is_dense_channels_last)(x.values)
     if isinstance(form, RealsForm):
         return _through_reals(form, x, check_out(x.qparams if out is None else out, place), profile, windows, section, place)
     formula = "range" if isinstance(form, RangeForm) else form.channels_last if last else form.contiguous
@@ -183,7 +183,7 @@ def _pool(x, out, numerics, section, op, bounds, ceil_mode=False):
     check_out(out, place)
     codes = _FORMULAS[formula](_Windows(x, out, form, profile, *windows))
     codes = saturate(codes, out._type.qmin, out._type.qmax).astype(out.storage)
-    return QTensor(to_channels_last(codes) if last else codes, out)
+    return QTensor(to_channels_last(codes) if last else np.ascontiguousarray(codes), out)
 
 
 def _through_reals(form, x, out, profile, bounds, section, place):

@@ -6,6 +6,7 @@ from refquant import numerics as profiles
 from refquant.core.affine import quantize_real
 from refquant.core.arguments import as_real, as_reals
 from refquant.core.fma import fma32
+from refquant.core.layout import to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.errors import ShapeError, UnsupportedError, choose
 from refquant.numerics.special_forms import RealsForm
@@ -101,6 +102,7 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5, *, out, numerics=
     Returns
     -------
     QTensor
+        Images and volumes channels last, as PyTorch's quantized kernel makes them; under inductor contiguous.
 
     Exactness
     ---------
@@ -124,12 +126,17 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5, *, out, numerics=
         return QTensor(np.empty(x.shape, out.storage), out)
     # A channel has 256 codes, so what a tensor of more holds is looked up.
     if x.size < 512 * x.shape[1]:
-        return QTensor(_reference(form, x, alpha, beta, out, activation), out)
+        return QTensor(_laid_out(_reference(form, x, alpha, beta, out, activation)), out)
     codes = np.arange(256, dtype=np.uint8).view(x.values.dtype).astype(np.int32) - np.int32(x.qparams.zero_point)
     tables = _line(form, codes.astype(_F), alpha[:, None], beta[:, None], out, activation)
     moved = np.ascontiguousarray(np.moveaxis(x.values, 1, 0))
     y = np.stack([np.take(table, plane.view(np.uint8)) for table, plane in zip(tables, moved)])
-    return QTensor(np.ascontiguousarray(np.moveaxis(y, 0, 1)), out)
+    return QTensor(_laid_out(np.moveaxis(y, 0, 1)), out)
+
+
+def _laid_out(y):
+    """qbatch_norm.cpp makes images and volumes channels last, whatever their input is."""
+    return to_channels_last(y) if y.ndim > 3 else np.ascontiguousarray(y)
 
 
 def _by_reals(x, alpha, beta, out, numerics, activation):
@@ -151,4 +158,4 @@ def batch_norm_reference(x, mean, var, weight=None, bias=None, eps=1e-5, *, out,
     form, alpha, beta = _plan(x, mean, var, weight, bias, eps, out, numerics, activation)
     if isinstance(form, RealsForm):
         return _by_reals(x, alpha, beta, out, numerics, activation)
-    return QTensor(_reference(form, x, alpha, beta, out, activation), out)
+    return QTensor(_laid_out(_reference(form, x, alpha, beta, out, activation)), out)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.layout import empty_channels_last, is_channels_last, to_channels_last
+from refquant.core.layout import empty_channels_last, is_channels_last, is_dense_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.kernels.pool import max_windows
 from refquant.numerics.dispatch import resolve_call
@@ -22,6 +22,9 @@ def _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics):
     form = resolve_call(profile.section("max_pool", "max_pool2d"), dtype=x.dtype, even=not ceil_mode)
     if form.outside == "nearest" and max(g.dilation) > 1:
         g, values = _with_edges_repeated(g, values)
+    # QNNPACK copies what has gaps; ATen's kernel for channels-last images takes dense ones alone.
+    if not qnnpack and is_channels_last(values) and not is_dense_channels_last(values):
+        values = np.ascontiguousarray(values)
     return g, np.iinfo(values.dtype).min, values
 
 
@@ -76,4 +79,4 @@ def max_pool2d_reference(x, kernel_size, stride=None, padding=0, dilation=1, cei
     for i in range(g.kernel[0]):
         for j in range(g.kernel[1]):
             np.maximum(inner, g.tap(padded, i, j), out=inner)
-    return QTensor(y if is_channels_last(x.values) else np.ascontiguousarray(y), x.qparams)
+    return QTensor(y if is_channels_last(values) else np.ascontiguousarray(y), x.qparams)

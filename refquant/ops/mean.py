@@ -5,6 +5,7 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.arguments import as_integers
 from refquant.core.epilogue import to_int32
+from refquant.core.layout import in_suggested_format
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
@@ -13,16 +14,13 @@ from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import axis_of, check_eight_bit, check_out, check_qtensor
 from refquant.ops.by_reals import mean_of_reals, through_reals
-from refquant.ops.dequantize import dequantize
 from refquant.ops.fixed_mean import mean_centred, mean_float, mean_raw
-from refquant.ops.memory_order import memory_order
-from refquant.ops.quantize import quantize
 from refquant.ops.range_elementwise import range_mean, range_reduced
-from refquant.ops.real.outer_sum import outer_sum
 
 __all__ = ["mean"]
 
 _F = np.float32
+_ATEN = RealsForm(order="aten")
 
 
 def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
@@ -33,7 +31,7 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
     x : QTensor
         uint8 or int8, per tensor.
     dim : int or tuple of int
-        Axes that lie side by side in memory; of other than contiguous tensors not those that lie densest.
+        Axes that lie side by side in memory once gaps are taken out.
     keepdim : bool
     out : QParams, optional
         Those of `x` unless given; PyTorch has no others.
@@ -51,7 +49,7 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
     Exactness
     ---------
     Bit-exact: over the last axes of a contiguous tensor an exact integer sum, one float32 division, one rounding; zero points stay in, as
-    the mean of codes is the code of the mean. Over others real numbers, summed as ATen does on one thread, see `refquant.ops.real.outer_sum`.
+    the mean of codes is the code of the mean. Over others real numbers, summed as ATen does on one thread, see `refquant.ops.real.outer_sum`; so are those of a view, which is never contiguous.
     TensorFlow Lite: an exact sum and integer or float32 multipliers, see `refquant.ops.fixed_mean`, over any axes.
 
     Source
@@ -96,26 +94,15 @@ def mean(x, dim, keepdim=False, *, out=None, numerics="fbgemm"):
         offset = q.zero_point if form.inner == "centred" else 0
         codes = to_int32((total - count * offset).astype(_F) / _F(count), "half_even") + offset
     else:
-        return _by_reals(x, axes, count, keepdim, profile, place)
+        return _by_reals(x, axes, keepdim, profile, place)
     return QTensor(np.asarray(saturate(codes, q._type.qmin, q._type.qmax).astype(q.storage), order="C"), q)
 
 
-def _by_reals(x, axes, count, keepdim, profile, place):
-    """Dequantize, sum by ATen's cascade over axes that lie side by side in memory but not densest, divide, quantize."""
-    order, dense = memory_order(x.values)
-    at = [order.index(d) for d in axes]
-    first, last = min(at), max(at)
-    after = int(np.prod(dense.shape[last + 1 :]))
-    if last - first + 1 != len(axes) or after == 1:
-        raise UnsupportedError(
-            f"{place}: dim={axes} of x {x.shape} with strides {x.values.strides}, but the order in which {profile.engine} sums over these is not described;"
-            " move these axes last and make a contiguous copy"
-        )
+def _by_reals(x, axes, keepdim, profile, place):
+    """Dequantize, which leaves no gaps, sum in the order of ATen's float kernel, divide, quantize."""
     if not x.size:
         return QTensor(_shaped(np.empty([1 if d in axes else n for d, n in enumerate(x.shape)], x.values.dtype), x, axes, keepdim), x.qparams)
-    real = dequantize(QTensor(dense, x.qparams), numerics=profile).reshape(-1, count, after)
-    y = quantize(outer_sum(real, profile.mean.vector) / _F(count), x.qparams, numerics=profile).values
-    y = y.reshape([1 if d in axes else x.shape[d] for d in order]).transpose(np.argsort(order))
+    y = through_reals(QTensor(in_suggested_format(x.values), x.qparams), x.qparams, profile, lambda real: mean_of_reals(_ATEN, real, axes, place)).values
     return QTensor(_shaped(y, x, axes, keepdim), x.qparams)
 
 

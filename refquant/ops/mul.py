@@ -15,6 +15,7 @@ from refquant.numerics.range_forms import RangeForm
 from refquant.ops.add import memory_order_of_pair
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
 from refquant.ops.broadcast import broadcast_shape, spread
+from refquant.ops.by_reals import in_format_of
 from refquant.ops.output_stage import output_stage
 from refquant.ops.range_elementwise import range_product
 from refquant.ops.vector_loop import leaves_int32, loop_codes
@@ -48,7 +49,7 @@ def _mul(a, b, out, numerics, activation, finish):
         if getattr(form, "narrow", "none") == "int16":
             body = acc.size // form.vector * form.vector
             y[:body] = _narrowed(acc[:body], stage, out)
-        return QTensor(back(y), out)
+        return in_format_of(QTensor(back(y), out), a.values)
     if isinstance(form, RangeForm):
         return QTensor(back(range_product(form, a.qparams, b.qparams, out, u, v, activation).astype(out.storage)), out)
     return QTensor(back(_by_reals(form, a.qparams, b.qparams, out, u, v, activation)), out)
@@ -95,7 +96,7 @@ def mul(a, b, *, out, numerics="fbgemm", activation=None):
     Returns
     -------
     QTensor
-        Channels last where both inputs are.
+        Under PyTorch's profiles in the memory format of `a`, else channels last where both inputs are.
 
     Exactness
     ---------

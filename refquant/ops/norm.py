@@ -123,7 +123,7 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5, *, out, numerics
     Returns
     -------
     QTensor
-        In the memory format of `x`.
+        Channels last where `x` is an image that lies so, without gaps (as no slice of channels or columns does), else contiguous.
 
     Exactness
     ---------

@@ -9,7 +9,7 @@ from refquant import numerics as profiles
 from refquant.core.arguments import check_room
 from refquant.core.epilogue import to_int32
 from refquant.core.fma import fma32
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import is_channels_last, is_dense_channels_last, to_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
@@ -197,7 +197,7 @@ def adaptive_avg_pool3d(x, output_size, *, numerics="fbgemm"):
         return QTensor(to_channels_last(y.values), y.qparams) if is_channels_last(x.values) else y
     bounds = [adaptive_bounds(n, o) for n, o in zip(x.shape[2:], size)]
     counts = [end - start for start, end in bounds]
-    if is_channels_last(x.values):
+    if is_dense_channels_last(x.values):
         return QTensor(to_channels_last(_average(x, form, bounds, _product(counts))), x.qparams)
     d, h, w = (v.astype(_F) for v in counts)
     factor = (_F(1) / d)[:, None, None] / h[:, None] / w
@@ -247,7 +247,7 @@ def max_pool3d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     y = x.values
     for axis, (line, k, d) in enumerate(zip(axes, kernel, step), 2):
         y = _maximum(y, axis, line[3] + np.arange(k)[:, None] * d)
-    return QTensor(to_channels_last(y) if is_channels_last(x.values) else np.ascontiguousarray(y), x.qparams)
+    return QTensor(to_channels_last(y) if is_dense_channels_last(x.values) else np.ascontiguousarray(y), x.qparams)
 
 
 def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, numerics="fbgemm"):

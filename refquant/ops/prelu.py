@@ -13,7 +13,7 @@ from refquant.numerics.fixed_forms import FixedPreluForm
 from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
-from refquant.ops.by_reals import through_reals
+from refquant.ops.by_reals import in_format_of, through_reals
 from refquant.ops.dequantize import dequantize
 from refquant.ops.memory_order import memory_order
 from refquant.ops.output_stage import output_stage, quantized_multiplier
@@ -54,8 +54,8 @@ def _prelu(x, weight, out, numerics, finish):
     acc = np.maximum(centred, 0) * np.int32(one - qw.zero_point) + np.minimum(centred, 0) * (slopes - np.int32(qw.zero_point))
     stage = output_stage(form, qx, qw, out, None, 1, None, place)
     if leaves_int32(acc, stage):
-        return QTensor(loop_codes(acc, stage, out.storage, _scalar_part(x, slopes.size)), out)
-    return QTensor(finish(acc.reshape(-1, 1), stage, out.storage).reshape(x.shape), out)
+        return in_format_of(QTensor(loop_codes(acc, stage, out.storage, _scalar_part(x, slopes.size)), out), x.values)
+    return in_format_of(QTensor(finish(acc.reshape(-1, 1), stage, out.storage).reshape(x.shape), out), x.values)
 
 
 def _scalar_part(x, slopes):
@@ -91,6 +91,7 @@ def prelu(x, weight, *, out, numerics="fbgemm"):
     Returns
     -------
     QTensor
+        PyTorch's in the memory format of `x`.
 
     Exactness
     ---------

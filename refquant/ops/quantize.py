@@ -5,6 +5,7 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.affine import code_of_nan, quantize_real, reciprocal
 from refquant.core.arguments import as_array
+from refquant.core.layout import in_suggested_format
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
@@ -96,11 +97,16 @@ def quantize(x, qparams, *, numerics="fbgemm"):
     numbers = _MEMO.get((form, qparams), (), lambda: _numbers(form, qparams))
     if numbers is None:
         return quantize_reference(x, qparams, numerics=numerics)
-    axes, source = memory_order(x)
+    axes, source = memory_order(_without_gaps(form, x))
     out = np.empty(source.shape, qparams.storage)
     kernels.quantize_codes(source, out, *numbers, around_axis(x.shape, axes, qparams.axis))
     _put_tail(form, source, out, qparams)
     return QTensor(restored(out, axes), qparams)
+
+
+def _without_gaps(form, x):
+    """PyTorch's kernels take tensors in a memory format; quantized_decomposed keeps whatever order of axes `x` has."""
+    return x if form.zero_point == "float_after" else in_suggested_format(x)
 
 
 def _put_tail(form, source, out, qparams):
@@ -167,7 +173,7 @@ def quantize_reference(x, qparams, *, numerics="fbgemm"):
         x, scale, zero, *_limits(form, qparams),
         scaling=form.scaling, add=form.zero_point, rounding=form.rounding, overflow=form.overflow, nan=form.nan,
     )  # fmt: skip
-    axes, source = memory_order(x)
+    axes, source = memory_order(_without_gaps(form, x))
     codes = np.ascontiguousarray(codes.transpose(axes)).astype(qparams.storage)
     _put_tail(form, source, codes, qparams)
     return QTensor(restored(codes, axes), qparams)

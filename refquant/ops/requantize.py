@@ -15,6 +15,7 @@ from refquant.kernels.requantize import requantize as requantize_kernel
 from refquant.numerics.profile import Dispatch
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.by_reals import in_format_of
 from refquant.ops.dequantize import dequantize_reference
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.output_stage import check_bias, output_stage, quantized_multiplier
@@ -58,7 +59,7 @@ def _requantized(x, out, numerics, convert):
     profile = _plan(x, out, numerics)
     vector = getattr(profile.requantize, "vector", 0)
     if not vector:
-        return QTensor(convert(profile, x, out, x.values, False), out)
+        return in_format_of(QTensor(convert(profile, x, out, x.values, False), out), x.values)
     flat = np.ascontiguousarray(x.values).reshape(-1)
     split = flat.size // vector * vector
     parts = [convert(profile, x, out, codes, tail) for codes, tail in ((flat[:split], False), (flat[split:], True))]

@@ -7,19 +7,19 @@ from refquant.core.affine import dequantize_codes, quantize_real
 from refquant.core.arguments import as_real
 from refquant.core.eigen import eigen_elu
 from refquant.core.glibc import glibc_exp
-from refquant.core.layout import is_channels_last
+from refquant.core.layout import in_suggested_format, is_channels_last
 from refquant.core.mlas import mlas_gelu, mlas_logistic, mlas_tanh
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import RangeError, UnsupportedError
 from refquant.numerics.fixed_forms import FixedUnaryForm
 from refquant.numerics.range_forms import RangeForm
-from refquant.ops.add import segments
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.fixed_unary import fixed_function
 from refquant.ops.lookup import code_table, take_codes
 from refquant.ops.memo import Memo
 from refquant.ops.range_elementwise import range_function
+from refquant.ops.tensor_iterator import empty_in_format_of, loop_of, segments
 from refquant.ops.unary_functions import ATEN, FLOAT, TABLES, UNARY, float_gelu
 
 __all__ = ["sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "threshold"]
@@ -99,6 +99,8 @@ def _style(form, profile, name, x, out, place):
 
 # qelu.cpp makes its output contiguous whatever the input is; vector loops need strides that agree, so a channels-last input is all tail.
 _CONTIGUOUS_OUTPUT = ("elu", "celu")
+# LeakyReLU.cpp copies its input into the memory format that it suggests; the others loop over it as it lies.
+_COPIED_INPUT = ("leaky_relu",)
 
 
 def _unary(name, x, out, numerics, threads, parameter=None):
@@ -124,9 +126,8 @@ def _unary(name, x, out, numerics, threads, parameter=None):
     if style == "qnnpack":
         table = code_table(lambda c: _qnnpack(name, x.qparams, out, c), x.qparams.storage, out.storage)
         return QTensor(_laid_out_as(x.values, lambda inner: take_codes(table, inner)), out)
-    if form.style in ("aten", "qnnpack") and name in _CONTIGUOUS_OUTPUT and is_channels_last(x.values):
-        table = code_table(lambda c: _aten(profile, name, ATEN[name][True], True, parameter, x.qparams, out, c), x.qparams.storage, out.storage)
-        return QTensor(take_codes(table, np.ascontiguousarray(x.values)), out)
+    if style == "aten":
+        return QTensor(_by_iterator(form, profile, name, parameter, x.qparams, out, threads, x.values), out)
     return QTensor(_laid_out_as(x.values, lambda inner: _by_segments(form, profile, name, parameter, x.qparams, out, threads, inner, is_channels_last(x.values))), out)
 
 
@@ -147,21 +148,32 @@ def _functions(form, profile, name, size, last):
     return _BY_REALS.get(form.style, ATEN)[name], vector, form.grain
 
 
+def _table(form, profile, name, functions, tail, parameter, q, out):
+    """Return the table of the body, or the tail; remembered."""
+    compute = _by_reals if form.style in _BY_REALS else _aten
+    make = lambda: code_table(lambda c: compute(profile, name, functions[tail], tail, parameter, q, out, c), q.storage, out.storage)  # noqa: E731
+    return _MEMO.get((profile, functions[tail]), (name, parameter, tail, q, out), make)
+
+
 def _by_segments(form, profile, name, parameter, q, out, threads, inner, last):
     flat = inner.reshape(-1)
     y = np.empty(flat.size, out.storage)
-    tables = {}
     functions, vector, grain = _functions(form, profile, name, flat.size, last)
-
-    def table(tail):
-        compute = _by_reals if form.style in _BY_REALS else _aten
-        return code_table(lambda c: compute(profile, name, functions[tail], tail, parameter, q, out, c), q.storage, out.storage)
-
     for start, stop, tail in segments(flat.size, vector, grain, threads):
-        if tail not in tables:
-            tables[tail] = _MEMO.get((profile, functions[tail]), (name, parameter, tail, q, out), lambda tail=tail: table(tail))
-        y[start:stop] = take_codes(tables[tail], flat[start:stop])
+        y[start:stop] = take_codes(_table(form, profile, name, functions, tail, parameter, q, out), flat[start:stop])
     return y.reshape(inner.shape)
+
+
+def _by_iterator(form, profile, name, parameter, q, out, threads, values):
+    """Return the codes as PyTorch's loop makes them of an input of any strides."""
+    y = np.empty(values.shape, out.storage) if name in _CONTIGUOUS_OUTPUT else empty_in_format_of(values, out.storage)
+    if name in _COPIED_INPUT:
+        values = in_suggested_format(values)
+    loop = loop_of(y, values)
+    flat, target = values.transpose(loop.axes).reshape(-1), y.transpose(loop.axes).reshape(-1)
+    for part, tail in loop.parts(flat.size, form.vector, form.grain, threads):
+        target[part] = take_codes(_table(form, profile, name, ATEN[name], tail, parameter, q, out), flat[part])
+    return y
 
 
 def _fixed(x, scale, place):

@@ -29,6 +29,17 @@ def _first_for_all(problem):
     return np.full_like(y, y.flat[0])
 
 
+def _transposed():
+    a = codes(np.ones((64, 2)), 0.25)
+    view = QTensor(a.values.T, a.qparams)
+    return Problem("add", {"a": view, "b": view, "out": QParams(1.0, 1, "uint8")})
+
+
+def _as_a_copy(problem):
+    a, b = (QTensor(np.ascontiguousarray(problem[name].values), problem[name].qparams) for name in "ab")
+    return oracle(Problem("add", {**problem.arguments, "a": a, "b": b}), "fbgemm")
+
+
 def _window(zero, total, last):
     x = np.full((1, 16, 2, 2), zero, np.uint8)
     x[0, :, 0, 0] += total
@@ -62,6 +73,12 @@ ELEMENTWISE = (
         title="The result of quantized::add depends on the number of threads",
         text="Above 32,768 elements each thread gets a share with a vector body and a tail of its own, so other elements are tail.",
         problem=_threads, expect=_one_thread, expected_by="as on one thread",
+    ),
+    Finding(
+        name="a-transpose-is-all-tail", engine="fbgemm",
+        title="x.t() + x.t() is not (x + x).t()",
+        text="Vector loops take rows that lie side by side in input and output; outputs are contiguous, so that of a transposed view everything is scalar code, and of a slice each row has a tail.",
+        problem=_transposed, expect=_as_a_copy, expected_by="as of contiguous copies",
     ),
     Finding(
         name="tail-of-an-activation", engine="fbgemm",

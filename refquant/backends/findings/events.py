@@ -53,6 +53,33 @@ EVENTS = (
         live="torch_events:compiled_max_pool", oracle=lambda: [4, 3], expect=lambda: [4, 4], expected_by="4 rows of 8",
     ),
     Event(
+        name="one-pixel-becomes-all-channels", engine="fbgemm", defect=True,
+        title="An image of one pixel is enlarged into a mixture of its channels",
+        text="Of a contiguous (N, C, 1, 1) PyTorch's rule of packed memory says channels last, its rule of strides says contiguous. interpolate and adaptive_avg_pool2d to several pixels compute by the "
+        "first and write into an output of the second: the pooled branch of a segmentation network comes back with its channels mixed up, under every quantized engine. "
+        "x.clone(memory_format=torch.channels_last) before it helps, x.contiguous(memory_format=torch.channels_last) does not.",
+        live="view_events:one_pixel", oracle=lambda: [10, 20, 30, 10], expect=lambda: [10] * 4, expected_by="10 everywhere",
+    ),
+    Event(
+        name="a-permuted-image-loses-its-order", engine="fbgemm", defect=True,
+        title="A pool of image.permute(2, 0, 1).unsqueeze(0) mixes its channels",
+        text="The two rules disagree on such a batch of one as on images of one pixel. Pools, interpolate, group_norm and instance_norm write their channels-last results as if contiguous.",
+        live="view_events:permuted_image", oracle=lambda: [10, 20], expect=lambda: [10, 10], expected_by="10 everywhere",
+    ),
+    Event(
+        name="the-first-image-alone-is-normalized", engine="fbgemm", defect=True,
+        title="quantized::instance_norm of images of one pixel leaves all but the first uninitialized",
+        text="So does group_norm with as many groups as channels. What comes out of the other images is whatever the memory held before.",
+        live="view_events:groups_of_one", oracle=lambda: [1, 0, 0], expect=lambda: [1, 1, 1], expected_by="all three to be normalized",
+    ),
+    Event(
+        name="a-dynamic-convolution-looks-between-the-lines", engine="fbgemm", defect=True,
+        title="A dynamically quantized convolution takes the range of what a view leaves out",
+        text="conv1d_dynamic, conv2d_dynamic and conv3d_dynamic take the minimum and maximum of as many elements of memory as the view has, from its first one on: of a slice the "
+        "elements between its rows count and its own last ones do not, of an expanded tensor what lies behind it in memory. linear_dynamic copies first.",
+        live="view_events:range_of_gaps", oracle=lambda: [1176, 1003], expect=lambda: [1003, 1003], expected_by="as of a copy",
+    ),
+    Event(
         name="a-sum-with-itself-does-not-compile", engine="inductor", defect=True,
         title="A quantized convolution with ReLU whose output is added to itself cannot be compiled",
         text="The pass that fuses a sum into a convolution looks for the summand that is not the convolution, and asserts that there is one: y + y ends torch.compile with an AssertionError, "
