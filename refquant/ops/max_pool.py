@@ -23,7 +23,7 @@ def _plan(x, kernel_size, stride, padding, dilation, ceil_mode, numerics):
     if form.outside == "nearest" and max(g.dilation) > 1:
         g, values = _with_edges_repeated(g, values)
     # QNNPACK copies what has gaps; ATen's kernel for channels-last images takes dense ones alone.
-    if not qnnpack and is_channels_last(values) and not is_dense_channels_last(values):
+    if form.outside != "nearest" and is_channels_last(values) and not is_dense_channels_last(values):
         values = np.ascontiguousarray(values)
     return g, np.iinfo(values.dtype).min, values
 
