@@ -73,7 +73,7 @@ SPECIAL_STREAMS = {
         "n2c17t3h4w4 n2c64t2h7w7 n8c33t1h1w2 n2c3t4h8w6-o2x4x3 n1c16t5h9w5-o2x3x2 n9c24t2h2w3 n1c13t3h6w6-o6 n4c1t2h9w7 n16c29t3h2w3 n40c13t3h2w2-o1x1x2 n30c24t3h2w2-o1x2x1 n50c14t3h1w4-o1x1x2", "n8c67t4h14w14-o2x7x7 n500c67t2h2w3",
         "neartie saturate neartie random", ", channels_last, int8, int8 channels_last",
     ),
-    "mean": make_stream("n100c2 n64c7 n9c3h5w7-r2 n2c16h9w9-r2 n3c17h4w4-r3 n200c4 n30c8h2w2-r2 n50c3h4w4 n17c12 n2c70h13w11-r2 n3c33h30w9-r2 n30c33h30w9-r2", "n400c64h2w2-r2 n4c19h20w20 n40c50h2w3-r2", "neartie random saturate",  ", int8, keepdim, int8 keepdim, fromend, channels_last, channels_last int8, first, first keepdim, rescale, int8 rescale, first rescale, middle, middle rescale"),
+    "mean": make_stream("n100c2 n64c7 n9c3h5w7-r2 n2c16h9w9-r2 n3c17h4w4-r3 n200c4 n30c8h2w2-r2 n50c3h4w4 n17c12 n2c70h13w11-r2 n3c33h30w9-r2 n30c33h30w9-r2", "n400c64h2w2-r2 n4c19h20w20 n40c50h2w3-r2", "neartie random saturate",  ", int8, keepdim, int8 keepdim, fromend, channels_last, channels_last int8, first, first keepdim, rescale, int8 rescale, first rescale, middle, middle rescale, "),
     "interpolate": make_stream(
         _IMAGES, "n2c32h28w28-o42 n1c19h20w20-o30x50", "random saturate neartie",
         "bilinear, , bilinear channels_last, channels_last, exact, bilinear corners, bilinear corners channels_last, bilinear int8, bilinear int8 channels_last, factor, bilinear factor,"
