@@ -89,7 +89,6 @@ def test_packed_weights_and_strides_do_not_matter():
         ({"activation": "gelo"}, ArgumentError, "did you mean 'gelu'"),
         ({"activation": ("leaky_relu", 1.0, 2.0)}, ArgumentError, "takes 1"),
         ({"activation": ("relu", 6.0)}, ArgumentError, "takes 0"),
-        ({"activation": "tanh", "out": None}, UnsupportedError, "approximation"),
         ({"activation": "hardswish", "numerics": "fbgemm"}, UnsupportedError, "oneDNN alone has post-operations"),
         ({"activation": "hardswish", "numerics": "onnxruntime"}, UnsupportedError, "post"),
         ({"other": np.zeros((7, 8), np.float32)}, ShapeError, r"other has shape \(7, 8\)"),

@@ -88,10 +88,11 @@ def _post(problem):
 
 
 def _other(problem):
-    """The second tensor, its scale and zero point, and how it is added: ``sum`` of codes, ``add`` of real numbers."""
+    """The second tensor, its scale and zero point, and how it is added: ``sum``, into it, or ``add`` of real numbers to a linear layer."""
     other = problem["other"]
     if isinstance(other, np.ndarray):
-        return to_torch(other).clone(), 1.0, 0, "add"
+        linear = problem.op == "linear"
+        return to_torch(other).clone(memory_format=torch.contiguous_format if linear else torch.channels_last), 1.0, 0, "add" if linear else "sum"
     return to_torch(other.values).clone(), other.qparams.scale, other.qparams.zero_point, "sum"
 
 

@@ -52,7 +52,7 @@ COVERAGE = (
         " embedding_bag_2bit_rowwise_offsets", "embedding_bag", "without pruned_weights",
     ),
     Entry("conv2d_add conv2d_add_relu", "conv2d", "with other="),
-    Entry("linear_leaky_relu linear_tanh", "linear", "with activation=; tanh rests on libm"),
+    Entry("linear_leaky_relu linear_tanh", "linear", "with activation="),
     Entry(_sides("conv_transpose{0}d_dynamic"), "", "not described: as conv2d_dynamic, around a transposed convolution"),
     Entry("quantized_lstm_cell_dynamic quantized_gru_cell_dynamic quantized_rnn_relu_cell_dynamic quantized_rnn_tanh_cell_dynamic", "", "not described: linear_dynamic, then gates in float32"),
     Entry("matmul", "", "not described: dequantizes, multiplies in float32 in an order of MKL's own, quantizes"),

@@ -1,8 +1,8 @@
-"""Fused multiply-add in float32, exact on any machine."""
+"""Fused multiply-add in float32, exact on any machine, and what stands for it where a processor has none."""
 
 import numpy as np
 
-__all__ = ["fma32"]
+__all__ = ["fma32", "mul_add32"]
 
 
 def fma32(a, b, c):
@@ -38,3 +38,16 @@ def fma32(a, b, c):
     fixed = np.where(inexact, np.where(away, bits + 1, bits - 1), bits).view(np.float64)
     with np.errstate(over="ignore"):
         return fixed.astype(np.float32)[()]
+
+
+def mul_add32(a, b, c):
+    """Return ``a * b + c``, the product and the sum each rounded to float32.
+
+    Examples
+    --------
+    >>> a = np.float32(1 + 2**-12)
+    >>> float(mul_add32(a, a, np.float32(-1)))
+    0.00048828125
+    """
+    a, b, c = (np.asarray(v, np.float32) for v in (a, b, c))
+    return (a * b + c)[()]

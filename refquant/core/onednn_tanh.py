@@ -22,12 +22,14 @@ _BIAS, _HALF_BINADES = np.uint32(0x39800000), np.uint32(0xFFC00000)
 _ITSELF_BELOW, _ONE_FROM = (np.uint32(bits).view(_F) for bits in (0x39DDB3D7, 0x41102CB3))
 
 
-def onednn_tanh(x):
+def onednn_tanh(x, fma=fma32):
     """Return the hyperbolic tangent of float32 numbers.
 
     Parameters
     ----------
     x : ndarray of float32
+    fma : callable
+        Computes ``a · b + c``: in one rounding, or as `refquant.core.fma.mul_add32`, where a processor has no such instruction, in two.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def onednn_tanh(x):
 
     Exactness
     ---------
-    Bit-exact with FMA instructions: of ``|x|`` what is above its half binade, a polynomial in fused steps; below 2**-11.2 x itself, from 9.01 on 1.
+    Bit-exact: of ``|x|`` what is above its half binade, a polynomial by `fma`; below 2**-11.2 x itself, from 9.01 on 1.
 
     Source
     ------
@@ -55,6 +57,6 @@ def onednn_tanh(x):
         r = size - (bits & _HALF_BINADES).view(_F)
         p = _POLYNOMIALS[6][piece]
         for degree in (5, 4, 3, 2, 1, 0):
-            p = fma32(p, r, _POLYNOMIALS[degree][piece])
+            p = fma(p, r, _POLYNOMIALS[degree][piece])
     y = np.where(size < _ITSELF_BELOW, size, np.where(size < _ONE_FROM, p, _F(1)))
     return np.copysign(y, x)[()]

@@ -1,4 +1,4 @@
-"""The forms that a profile fills in: one frozen dataclass for each kind of arithmetic, without defaults.
+"""The forms that a profile fills in: one frozen dataclass for each kind of arithmetic, without defaults but for what one engine alone has.
 
 Every field is an enumeration, a number or a flag, so a profile is data: it can be printed, compared, searched over
 and changed (`Numerics.replace`). A wrong value is refused with the list of the right ones.
@@ -13,7 +13,7 @@ from refquant.errors import ArgumentError, choose
 from refquant.numerics.record import Record, record
 
 __all__ = [
-    "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "TransposedForm", "RealForm",
+    "Form", "QuantizeForm", "DequantizeForm", "VectorDequantizeForm", "ProductForm", "SignedProductForm", "TransposedForm", "RealForm",
     "UnaryForm", "PostForm", "MaxPoolForm", "PoolForm", "CatForm", "Pairing", "GLOBAL_ALONE", "form_choices",
 ]  # fmt: skip
 
@@ -148,6 +148,9 @@ class ProductForm(Form):
         ``saturate``, or ``indefinite``: beyond int32 the x86 conversion gives −2³¹.
     relu
         ``real``: max(v, 0) before the output scale; ``code``: max(q, zero point) at the end.
+    post
+        How oneDNN computes post-operations: ``vectorized``, by polynomials of its own and fused steps; ``reference``, one number after the
+        other, by the C library's functions and without fused steps.
     """
 
     accumulator: Literal["exact", "fbgemm_depthwise"]
@@ -161,6 +164,25 @@ class ProductForm(Form):
     rounding: Round
     overflow: Literal["saturate", "indefinite"]
     relu: Literal["real", "code"]
+    post: Literal["vectorized", "reference"] = "vectorized"
+
+    @classmethod
+    def like(cls, form, accumulator="exact"):
+        """Return a form of this class with the output stage of another product."""
+        return cls(**{**{f.name: getattr(form, f.name) for f in fields(form)}, "accumulator": accumulator})
+
+
+@record
+class SignedProductForm(ProductForm):
+    """Linear layer on int8 activations, where a kernel of its own takes them: a `ProductForm` with accumulators of its own.
+
+    Attributes
+    ----------
+    accumulator
+        ``exact``: int32, modulo 2³²; ``converted``: a sum in float64, rounded to float32 and converted to int32, which beyond int32 gives −2³¹.
+    """
+
+    accumulator: Literal["exact", "converted"]
 
 
 @record
@@ -178,11 +200,6 @@ class TransposedForm(ProductForm):
 
     accumulator: Literal["exact", "fbgemm_direct", "fbgemm_direct_rows", "onednn_blocks"]
 
-    @classmethod
-    def like(cls, form, accumulator="exact"):
-        """Return the form of transposed convolutions with the output stage of another product."""
-        return cls(**{**{f.name: getattr(form, f.name) for f in fields(form)}, "accumulator": accumulator})
-
 
 @record
 class RealForm(Form):
@@ -196,12 +213,15 @@ class RealForm(Form):
         As in `ProductForm`.
     bias
         ``fma``: scaling and bias rounded once; ``add``: twice; ``int32``: added to the accumulator.
+    post
+        As in `ProductForm`; under ``reference`` a ReLU makes -0.0 of negative numbers.
     """
 
     multiplier: Literal["(xw)", "x,w"]
     x_scale: Literal["direct", "reciprocals"]
     w_scale: Literal["direct", "reciprocals"]
     bias: Literal["fma", "add", "int32"]
+    post: Literal["vectorized", "reference"] = "vectorized"
 
 
 @record

@@ -7,7 +7,7 @@ from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.coverage import absence
 from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
-from refquant.numerics.forms import CatForm, DequantizeForm, Form, MaxPoolForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
+from refquant.numerics.forms import CatForm, DequantizeForm, Form, MaxPoolForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, SignedProductForm, TransposedForm, UnaryForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm, RangeSoftmaxForm
 from refquant.numerics.record import Record, record
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, CodeBilinearForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, RowDynamicForm, ScalarForm, SoftmaxForm, SummedPoolForm
@@ -76,7 +76,7 @@ class Numerics(Record):
     fake_quantize, fake_quantize_channel : QuantizeForm or RangeForm
     dequantize, dequantize_channel : DequantizeForm
     linear, conv : ProductForm or Dispatch
-    linear_int8 : ProductForm or None
+    linear_int8 : ProductForm, SignedProductForm or None
         Of linear layers on int8 activations, where another kernel takes them.
     matmul : ProductForm, Dispatch, RangeProductForm or None
         Of products of two activations, where another kernel takes them than that of linear layers.
@@ -280,7 +280,7 @@ def section_types():
         "dequantize": (DequantizeForm,),
         "dequantize_channel": (DequantizeForm,),
         "linear": product,
-        "linear_int8": (ProductForm,),
+        "linear_int8": (ProductForm, SignedProductForm),
         "matmul": product,
         "linear_real": (RealForm,),
         "conv": product,

@@ -1,7 +1,7 @@
 """PyTorch's quantized engines on x86: what ATen does for all of them, then fbgemm, onednn, x86, qnnpack; and PT2E with Inductor."""
 
 from refquant.numerics.add_forms import AddForm, FixedAddForm
-from refquant.numerics.forms import CatForm, DequantizeForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, TransposedForm, UnaryForm
+from refquant.numerics.forms import CatForm, DequantizeForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, SignedProductForm, TransposedForm, UnaryForm
 from refquant.numerics.profile import Dispatch, Numerics
 from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPoolForm, DynamicForm, EmbeddingForm, MeanForm, NormForm, RealsForm, RequantizeForm, ScalarForm, SoftmaxForm
 
@@ -102,8 +102,9 @@ _ONEDNN_LINEAR = ProductForm(
 )  # fmt: skip
 _ONEDNN_CONV = _ONEDNN_LINEAR.replace(w_scale="direct")
 
-# ref_matmul_int8.cpp, which int8 activations end in, divides by the output's scale.
-_ONEDNN_SIGNED = _ONEDNN_LINEAR.replace(multiplier="x,w,/y")
+# ref_matmul_int8.cpp, which int8 activations end in, divides by the output's scale; post-operations by ref_io_helper.hpp and math_utils.hpp.
+_ONEDNN_SIGNED = _ONEDNN_LINEAR.replace(multiplier="x,w,/y", post="reference")
+
 
 # Kernels older than brgemm multiply both scales first, in one vector; the reference kernel divides at the end.
 _ONEDNN_OLDER_CONV = _ONEDNN_CONV.replace(multiplier="(xw),1/y")
@@ -111,9 +112,10 @@ _ONEDNN_LEVELS = (
     # gemm_x8s8s32x_matmul.cpp, jit_uni_x8s8s32x_conv_kernel.cpp, ref_convolution_int8.cpp
     (("sse41", "avx2"), {
         "linear": {"multiplier": "(xw),1/y"},
-        "linear_int8": None,
+        # With a zero point: ref_gemm_s8x8s32.cpp.
+        "linear_int8": SignedProductForm.like(_ONEDNN_LINEAR.replace(multiplier="(xw),1/y"), "converted"),
         "linear_real": {"multiplier": "(xw)"},
-        "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_ONEDNN_CONV.replace(multiplier="x,w,/y"), no=_ONEDNN_OLDER_CONV),
+        "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_ONEDNN_CONV.replace(multiplier="x,w,/y", post="reference"), no=_ONEDNN_OLDER_CONV),
         # jit_uni_x8s8s32x_deconvolution.cpp
         "conv_transpose": {"multiplier": "(xw),1/y"},
     }),
@@ -202,10 +204,10 @@ _INDUCTOR_OLDER_REAL = _INDUCTOR_REAL.replace(multiplier="(xw)")
 _INDUCTOR_LEVELS = (
     (("sse41", "avx2"), {
         "linear": {"multiplier": "(xw),1/y"},
-        "linear_int8": None,
+        "linear_int8": SignedProductForm.like(_INDUCTOR_OLDER_CONV, "converted"),
         "linear_real": {"multiplier": "(xw)"},
-        "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y"), no=_INDUCTOR_OLDER_CONV),
-        "conv_real": Dispatch(rule="onednn_reference", vnni=False, yes=_INDUCTOR_REAL, no=_INDUCTOR_OLDER_REAL),
+        "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y", post="reference"), no=_INDUCTOR_OLDER_CONV),
+        "conv_real": Dispatch(rule="onednn_reference", vnni=False, yes=_INDUCTOR_REAL.replace(post="reference"), no=_INDUCTOR_OLDER_REAL),
     }),
     (("avx_vnni", "avx_vnni_int8"), {
         "conv": Dispatch(rule="onednn_groups", vnni=False, yes=_INDUCTOR_OLDER_CONV, no=_INDUCTOR_PRODUCT),
@@ -232,7 +234,7 @@ INDUCTOR = Numerics(
     dequantize=DequantizeForm(formula="sub_mul32"),
     dequantize_channel=DequantizeForm(formula="sub_mul_wide"),
     linear=_INDUCTOR_PRODUCT,
-    linear_int8=_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y"),
+    linear_int8=_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y", post="reference"),
     linear_real=_INDUCTOR_REAL,
     conv=_INDUCTOR_PRODUCT,
     conv_real=_INDUCTOR_REAL,

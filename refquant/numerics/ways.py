@@ -259,6 +259,29 @@ WAYS = (
         """,
     ),
     Way(
+        "functions of the reference kernel", ("onednn", "inductor"), ("linear_int8", "conv", "conv_real"),
+        "oneDNN's reference kernels take post-operations from the C library, one number after the other; vectorized ones are polynomials of its own. A ReLU of float32 numbers leaves -0.0 there.",
+        """
+        >>> x = rq.QTensor(np.zeros((1, 6, 1, 1), np.uint8), rq.QParams(0.0625, 64, "uint8"))
+        >>> for groups in (1, 2):
+        ...     w = rq.QTensor(np.tile(np.eye(6 // groups, dtype=np.int8), (groups, 1)).reshape(6, 6 // groups, 1, 1), rq.QParams(1.0, 0, "int8"))
+        ...     relu, swish = (rq.ops.conv2d(x, w, groups=groups, activation=name, numerics="inductor@avx2").ravel() for name in ("relu", "swish"))
+        ...     print(float(relu[0]), float(swish[0]))
+        0.0 -0.07194483280181885
+        -0.0 -0.07194484025239944
+        """,
+    ),
+    Way(
+        "sums of int8 activations", ("onednn", "inductor"), ("by_level",),
+        "Below AVX-512 a linear layer on int8 activations that have a zero point is oneDNN's reference product: a sum beyond int32 becomes -2**31, where all others wrap.",
+        """
+        >>> x = rq.QTensor(np.full((1, 70_000), 127, np.int8), rq.QParams(1.0, -128, "int8"))
+        >>> w = rq.QTensor(np.full((1, 70_000), 127, np.int8), rq.QParams(1.0, 0, "int8"))
+        >>> [rq.ops.linear(x, w, numerics=name).item() for name in ("onednn", "onednn@avx2")]
+        [-2028017280.0, -2147483648.0]
+        """,
+    ),
+    Way(
         "inputs of dynamic layers", ("onednn",), ("dynamic",),
         "A dynamic linear layer of oneDNN quantizes its input by the reciprocal of a reciprocal of the scale's reciprocal; quantize takes one reciprocal.",
         """

@@ -24,7 +24,7 @@ from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_geometry, conv_product, halved, has_vnni
 from refquant.ops.pack_weights import as_qtensor, bias_key, is_reusable, pack_weights
-from refquant.ops.post_operations import is_plain, post_operations
+from refquant.ops.post_operations import is_plain, post_operations, relu_of_reference
 from refquant.ops.range_stage import check_packing, range_stage
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_reference", "bind_convolution"]
@@ -39,6 +39,8 @@ class _Plan(NamedTuple):
     product: Product
     epilogue: Epilogue
     dtype: np.dtype
+    post: str
+    cut: bool = False
     tail: tuple = None
 
 
@@ -73,10 +75,9 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
     zeros = np.atleast_1d(w.qparams.zero_point)
     form = resolve(section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=zeros, vnni=has_vnni(profile.isa))
     otherwise = form is getattr(section, "no", None)
-    if out is None and activation == "relu" and getattr(section, "rule", "") == "onednn_reference" and not otherwise:
-        raise UnsupportedError(f"{place}: oneDNN's reference kernel computes this, and gives -0.0 for what a ReLU cuts off, which is not described; leave the ReLU out")
+    cut = out is None and activation == "relu" and form.post == "reference"
     if out is None:
-        epilogue, dtype = real_stage(form, x.qparams, w.qparams, bias, channels, activation, place), np.dtype(np.float32)
+        epilogue, dtype = real_stage(form, x.qparams, w.qparams, bias, channels, None if cut else activation, place), np.dtype(np.float32)
     else:
         check_out(out, place)
         if isinstance(form, RangeProductForm):
@@ -87,7 +88,7 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
     product = conv_product(profile, form, otherwise, x, w, groups, geometry, place)
     if product is not None and isinstance(form, RangeProductForm) and not in_fours(conv_geometry(x.shape, w.shape, groups, geometry)):
         check_packing(epilogue, x, w, groups, place)
-    plan = _Plan(x, w, packed, groups, geometry, product, epilogue, dtype)
+    plan = _Plan(x, w, packed, groups, geometry, product, epilogue, dtype, getattr(form, "post", None), cut)
     if not isinstance(form, DepthwiseTailForm) or groups == 1 or channels % form.vector == 0:
         return plan
     stage = output_stage(form.replace(arithmetic=form.tail), x.qparams, w.qparams, out, bias, channels, activation, place)
@@ -118,6 +119,9 @@ def _geometry(dims, x_shape, w_shape, stride, padding, dilation, groups, place):
 
 
 def _bind(plan):
+    if plan.cut:
+        whole = _bind(plan._replace(cut=False))
+        return lambda codes: relu_of_reference(whole(codes))
     zeros = {"x_zero": plan.x.qparams.zero_point, "w_zero": plan.w.qparams.zero_point}
     if plan.product is not None:
         return _bind_halved(plan) if plan.product.halved else _bind_paired(plan, zeros)
@@ -248,6 +252,8 @@ def conv_reference(
     acc = np.moveaxis(_accumulate(plan, plan.x.values), 1, -1)
     y = empty_channels_last((acc.shape[0], acc.shape[-1], *acc.shape[1:-1]), plan.dtype)
     np.moveaxis(y, 1, -1)[...] = apply_epilogue(acc, plan.epilogue, plan.dtype)
+    if plan.cut:
+        y[...] = relu_of_reference(y)
     if plan.tail is not None:
         y[:, plan.tail[0] :] = np.moveaxis(apply_epilogue(acc, plan.tail[1], plan.dtype), -1, 1)[:, plan.tail[0] :]
     return y if out is None else QTensor(y, asked)
@@ -271,7 +277,7 @@ def _with_post(dims, x, w, bias, out, numerics, activation, isa, other, settings
     profile = profiles.get(numerics)
     plan = _plan(dims, x, w, bias, *settings.values(), out, profile, None, isa)
     t = real_values(plan._replace(dtype=np.dtype(np.float32)))
-    return post_operations(profile, f"conv{dims}d", activation, other, t.shape, out is None).finish(t, plan.epilogue, plan.dtype, empty_channels_last)
+    return post_operations(profile, f"conv{dims}d", activation, other, t.shape, plan.post).finish(t, plan.epilogue, plan.dtype, empty_channels_last)
 
 
 def _accumulate(plan, codes):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant import numerics as profiles
-from refquant.core.epilogue import Epilogue, apply_epilogue
+from refquant.core.epilogue import Epilogue, apply_epilogue, to_int32
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import wrap_int32
 from refquant.errors import ShapeError
@@ -21,7 +21,7 @@ from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
 from refquant.ops.pack_weights import as_qtensor, bias_key, is_reusable, pack_weights
-from refquant.ops.post_operations import is_plain, post_operations
+from refquant.ops.post_operations import is_plain, post_operations, relu_of_reference
 from refquant.ops.range_stage import range_stage, raw_codes
 
 __all__ = ["linear", "linear_reference", "bind_linear"]
@@ -34,6 +34,9 @@ class _Plan(NamedTuple):
     epilogue: Epilogue
     dtype: np.dtype
     product: Product
+    post: str
+    cut: bool = False
+    accumulator: str = "exact"
 
 
 def bind_linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None):
@@ -47,7 +50,12 @@ def bind_linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None
 
 
 def _bind(plan):
+    if plan.cut:
+        whole = _bind(plan._replace(cut=False))
+        return lambda codes: relu_of_reference(whole(codes))
     channels, k = plan.w.shape
+    if plan.accumulator == "converted":
+        return lambda codes: requantize(_accumulate(plan, codes), plan.epilogue, plan.dtype)
     how = {"signed": plan.x.values.dtype == np.int8, "a_zero": plan.x.qparams.zero_point, "b_zero": plan.w.qparams.zero_point}
     if plan.product is not None:
         product = _bind_paired(plan, how)
@@ -75,9 +83,15 @@ def _bind_paired(plan, how):
 
 def _accumulate(plan, codes):
     qx, qw = plan.x.qparams, plan.w.qparams
+    if plan.accumulator == "converted":
+        return to_int32(_sums(plan, codes).astype(np.float32)).astype(np.int32)
     if plan.product is not None:
         return accumulate_linear(codes, plan.w.values, plan.product, x_zero_point=qx.zero_point, w_zero_point=qw.zero_point)
-    return wrap_int32((codes.astype(np.int64) - qx.zero_point) @ (plan.w.values.astype(np.int64) - np.reshape(qw.zero_point, (-1, 1))).T)
+    return wrap_int32(_sums(plan, codes))
+
+
+def _sums(plan, codes):
+    return (codes.astype(np.int64) - plan.x.qparams.zero_point) @ (plan.w.values.astype(np.int64) - np.reshape(plan.w.qparams.zero_point, (-1, 1))).T
 
 
 def _plan(x, w, bias, out, profile, activation, isa):
@@ -91,19 +105,27 @@ def _plan(x, w, bias, out, profile, activation, isa):
         raise ShapeError(f"{place}: w has K={w.shape[1]} but x has K={k} (x {x.shape}, w {w.shape}); w must be (OC, K)")
     bias = check_bias(bias, w.shape[0], place)
     product = linear_product(profile, x, w, place)
-    if out is None:
-        form = profile.section("linear_real", "linear")
-        epilogue = real_stage(form, x.qparams, w.qparams, bias, w.shape[0], activation, place)
-        return _Plan(x, w, packed, epilogue, np.dtype(np.float32), product)
-    check_out(out, place)
     # Where a fast kernel shifts int8 codes to uint8, its output stage is that kernel's.
     signed = x.dtype == "int8" and profile.linear_int8 is not None and not getattr(product, "shift", 0)
+    if out is None:
+        form = profile.section("linear_real", "linear")
+        kernel = profile.linear_int8 if signed else form
+        cut = activation == "relu" and kernel.post == "reference"
+        epilogue = real_stage(form, x.qparams, w.qparams, bias, w.shape[0], None if cut else activation, place)
+        return _Plan(x, w, packed, epilogue, np.dtype(np.float32), product, kernel.post, cut, _accumulator(kernel, w))
+    check_out(out, place)
     form = profile.linear_int8 if signed else profile.section("linear", "linear")
     if isinstance(form, RangeProductForm):
         epilogue, x = range_stage(form, x.qparams, w, out, bias, activation, place), raw_codes(form, x)
-        return _Plan(x, w, packed, epilogue, out.storage, product)
+        return _Plan(x, w, packed, epilogue, out.storage, product, None)
     epilogue = output_stage(form, x.qparams, w.qparams, out, bias, w.shape[0], activation, place)
-    return _Plan(x, w, packed, epilogue, out.storage, product)
+    return _Plan(x, w, packed, epilogue, out.storage, product, form.post, accumulator=_accumulator(form, w))
+
+
+def _accumulator(form, w):
+    """How sums are taken: those of fewer k than this stay within int32, whoever converts them."""
+    converted = getattr(form, "accumulator", "exact") == "converted"
+    return "converted" if converted and w.shape[1] >= 2**31 // (255 * 255) else "exact"
 
 
 def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa=None, other=None):
@@ -172,7 +194,7 @@ def _with_post(x, w, bias, out, numerics, activation, isa, other, real_values):
     """Compute the product as float32, `real_values` of a plan, and from there what follows it."""
     profile = profiles.get(numerics)
     plan = _plan(x, w, bias, out, profile, None, isa)
-    post = post_operations(profile, "linear", activation, other, (*x.shape[:-1], plan.w.shape[0]), out is None)
+    post = post_operations(profile, "linear", activation, other, (*x.shape[:-1], plan.w.shape[0]), plan.post)
     return post.finish(real_values(plan._replace(dtype=np.dtype(np.float32))), plan.epilogue, plan.dtype, np.empty)
 
 
@@ -187,4 +209,5 @@ def linear_reference(x, w, bias=None, *, out=None, numerics="fbgemm", activation
         return y if out is None else QTensor(y, asked)
     plan = _plan(x, w, bias, out, profiles.get(numerics), activation, isa)
     y = apply_epilogue(_accumulate(plan, plan.x.values), plan.epilogue, plan.dtype)
+    y = relu_of_reference(y) if plan.cut else y
     return y if out is None else QTensor(y, asked)

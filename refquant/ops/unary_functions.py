@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant.core.glibc import glibc_exp, glibc_expm1, glibc_tanh
-from refquant.core.glibc_erfc import glibc_erfc
+from refquant.core.glibc_erf import glibc_erfc
 from refquant.core.onednn_eltwise import onednn_gelu
 from refquant.core.onednn_erf import onednn_gelu_avx512
 from refquant.core.sleef import aten_erf, sleef_exp, sleef_expm1, sleef_tanh

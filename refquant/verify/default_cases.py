@@ -27,12 +27,13 @@ __all__ = ["STREAMS", "Stream", "case_stream", "default_cases"]
 _LINEAR_OPTIONS = (
     "per_channel, nobias, per_channel relu, relu, per_channel nobias, per_channel asymmetric, int8 per_channel, float per_channel, float nobias relu, "
     "asymmetric, float relu, float per_channel nobias, uint8 nobias, int8 uint8 per_channel relu, leaky_relu per_channel, leaky_relu, hardtanh per_channel, "
-    "hardswish nobias, other per_channel nobias, other relu, float hardswish, float other per_channel"
+    "hardswish nobias, other per_channel nobias, other relu, float hardswish, float other per_channel, tanh per_channel, gelu, swish nobias, "
+    "float tanh, float gelu per_channel, float swish, int8 tanh, int8 float gelu"
 )
 _CONV_OPTIONS = (
     "per_channel, nobias, per_channel relu, channels_last relu, per_channel nobias, per_channel asymmetric, per_channel channels_last, int8 per_channel, "
     "float per_channel, float, float per_channel relu, asymmetric channels_last, uint8 nobias, channels_last, hardtanh per_channel, hardswish, "
-    "other per_channel nobias, other relu per_channel, other nobias, float hardtanh"
+    "other per_channel nobias, other relu per_channel, other nobias, float hardtanh, swish per_channel, float swish, float other relu"
 )
 _TRANSPOSE_OPTIONS = "nobias, , relu, channels_last, per_channel, asymmetric, int8, asymmetric relu, uint8 nobias, channels_last nobias"
 
@@ -111,7 +112,7 @@ STREAMS = {
 }  # fmt: skip
 
 
-_POST = {"leaky_relu", "hardtanh", "hardswish", "other"}
+_POST = {"leaky_relu", "hardtanh", "hardswish", "tanh", "gelu", "swish", "other"}
 _PRODUCTS = ("linear", "matmul", "gemm", *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose") for dims in (1, 2, 3)))
 
 # So often all small shapes come before the first large one, which would use up the default budget of outputs.

@@ -106,7 +106,7 @@ def _activation(rng, case):
         return "leaky_relu", float(np.float32(pick(rng, (0.01, 0.125, 0.3, 1.5))))
     if case.has("hardtanh"):
         return "hardtanh", float(np.float32(-rng.random())), float(np.float32(rng.random() * 4))
-    return "hardswish" if case.has("hardswish") else "relu" if case.has("relu") else None
+    return next((name for name in ("hardswish", "tanh", "gelu", "swish", "relu") if case.has(name)), None)
 
 
 def _other(rng, case, arguments, shape):

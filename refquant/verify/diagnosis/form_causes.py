@@ -40,6 +40,8 @@ _POOLS = {
     "mean_centred": "a fixed-point mean of centred codes", "mean_raw": "a fixed-point mean of raw codes", "mean_float": "a float32 mean of centred codes",
 }  # fmt: skip
 
+_POST = {"post": {"vectorized": "takes oneDNN's vectorized post-operations", "reference": "takes oneDNN's post-operations by the C library"}}
+
 #: ``{form: {field: {value: words}}}``; a field or value that is missing here is named by itself.
 WORDS = {
     "QuantizeForm": {
@@ -75,12 +77,12 @@ WORDS = {
         },
         "zero_point": _ZERO, "rounding": _ROUNDING,
         "overflow": {"saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)"},
-        "relu": {"real": "applies the ReLU before the output scale", "code": "applies the ReLU to codes"},
+        "relu": {"real": "applies the ReLU before the output scale", "code": "applies the ReLU to codes"}, **_POST,
     },
     "RealForm": {
         "multiplier": {"(xw)": "multiplies once by f(sx*sw)", "x,w": "multiplies by sx, then by sw"},
         **_SCALES,
-        "bias": {"fma": "adds the bias fused with the scaling", "add": "adds the bias after scaling, rounded apart", "int32": "rounds the bias to int32"},
+        "bias": {"fma": "adds the bias fused with the scaling", "add": "adds the bias after scaling, rounded apart", "int32": "rounds the bias to int32"}, **_POST,
     },
     "AddForm": {
         "dequantize": _DEQUANTIZE, "tail_dequantize": {k: f"{v} in the tail" for k, v in _DEQUANTIZE.items()}, "scaling": _SCALING,
@@ -110,6 +112,7 @@ WORDS["DepthwiseTailForm"] = {
     "tail": {"fixed_gemmlowp": "rounds the last channels of a depthwise convolution twice half away from zero (gemmlowp)", "fixed_half_up": "rounds the last channels of a depthwise convolution twice half up"},
 }
 WORDS["NarrowProductForm"] = {**WORDS["ProductForm"], "narrow": {"int16": "goes on with 16 bits in its vector body, where sums with the zero point wrap", "none": "keeps scaled products in 32 bits"}}
+WORDS["SignedProductForm"] = {**WORDS["ProductForm"], "accumulator": {"exact": "adds up exactly", "converted": "turns sums beyond int32 into -2**31 (x86)"}}
 WORDS["TransposedForm"] = {
     **WORDS["ProductForm"],
     "accumulator": {
