@@ -10,7 +10,7 @@ from refquant.core.epilogue import Epilogue, apply_epilogue
 from refquant.core.layout import empty_channels_last
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import wrap_int32
-from refquant.errors import ArgumentError, ShapeError, UnsupportedError
+from refquant.errors import ArgumentError, ShapeError
 from refquant.isa.accumulate import accumulate_conv, neighbours
 from refquant.isa.products import Product, in_fours
 from refquant.kernels.conv import bind_conv
