@@ -103,7 +103,7 @@ _ONEDNN_LINEAR = ProductForm(
 _ONEDNN_CONV = _ONEDNN_LINEAR.replace(w_scale="direct")
 
 # ref_matmul_int8.cpp, which int8 activations end in, divides by the output's scale; post-operations by ref_io_helper.hpp and math_utils.hpp.
-_ONEDNN_SIGNED = _ONEDNN_LINEAR.replace(multiplier="x,w,/y", post="reference")
+_ONEDNN_SIGNED = SignedProductForm.like(_ONEDNN_LINEAR.replace(multiplier="x,w,/y", post="reference"))
 
 
 # Kernels older than brgemm multiply both scales first, in one vector; the reference kernel divides at the end.
@@ -234,7 +234,7 @@ INDUCTOR = Numerics(
     dequantize=DequantizeForm(formula="sub_mul32"),
     dequantize_channel=DequantizeForm(formula="sub_mul_wide"),
     linear=_INDUCTOR_PRODUCT,
-    linear_int8=_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y", post="reference"),
+    linear_int8=SignedProductForm.like(_INDUCTOR_PRODUCT.replace(multiplier="x,w,/y", post="reference")),
     linear_real=_INDUCTOR_REAL,
     conv=_INDUCTOR_PRODUCT,
     conv_real=_INDUCTOR_REAL,
