@@ -133,7 +133,7 @@ class NormForm(Form):
 
 @record
 class MeanForm(Form):
-    """Mean over axes.
+    """Mean over axes; over others than the last codes are dequantized, summed as ATen sums float32, divided and quantized.
 
     Attributes
     ----------
@@ -143,13 +143,10 @@ class MeanForm(Form):
     images
         Over the two axes of images of uint8: ``inner``, as above; ``global``: clip(round(A · f(s / f(s·n))) + z), A = sum(q − z), where the axes
         are called (2, 3), as above where they are called otherwise, such as (-2, -1).
-    vector
-        Float32 lanes of sums over other axes, which are dequantized, summed in float32, divided and quantized.
     """
 
     inner: Literal["raw", "centred"]
     images: Literal["inner", "global"]
-    vector: int
 
 
 @record

@@ -54,7 +54,7 @@ _SPECIAL = dict(
     layer_norm=NormForm(variance="fma", contraction="fma", tail_contraction="fma", vector=32),
     group_norm=NormForm(variance="fma", contraction="fma", tail_contraction="fma", vector=32),
     # qmean_inner_dim_kernel.
-    mean=MeanForm(inner="raw", images="inner", vector=8),
+    mean=MeanForm(inner="raw", images="inner"),
     # qsoftmax.cpp, qsoftmax_naive; vec_host_softmax_lastdim.
     softmax=SoftmaxForm(style="real", vector=16),
     # UpSampleBilinear2d.cpp and qupsample_bilinear2d_nhwc_kernel.

@@ -170,7 +170,9 @@ def _pool(x, out, numerics, section, op, bounds, ceil_mode=False):
     form, windows = profile.section(section, op), bounds(place)
     even = not ceil_mode if section == "avg_pool" else all(np.array_equal(first[1:], last[:-1]) for first, last in windows[:2])
     form = resolve_call(form, dtype=x.dtype, even=even)
-    last = (is_channels_last if getattr(form, "contiguous", "") == "global_area" else is_dense_channels_last)(x.values)
+    # Where the format decides nothing but the output's own, it is that which a view with gaps has, too.
+    alike = getattr(form, "contiguous", None) == getattr(form, "channels_last", None)
+    last = (is_channels_last if alike else is_dense_channels_last)(x.values)
     if isinstance(form, RealsForm):
         return _through_reals(form, x, check_out(x.qparams if out is None else out, place), profile, windows, section, place)
     formula = "range" if isinstance(form, RangeForm) else form.channels_last if last else form.contiguous
