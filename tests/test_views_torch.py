@@ -7,12 +7,14 @@ from refquant import backends
 from refquant.core.layout import is_channels_last, to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.errors import UnsupportedError
+from refquant.ops.softmax import softmax
 from refquant.ops.tensor_iterator import loop_of
 from refquant.verify.build import build
 from refquant.verify.compare import compare
 from refquant.verify.problem import Problem, oracle
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.engine
 
 OUT = QParams(1.0, 1, "uint8")
@@ -181,3 +183,34 @@ def test_what_pytorch_mixes_up_is_not_asked(engine):
     assert "another order" in engine.supports(Problem("interpolate", {"x": pixel, "size": (2, 2), "mode": "nearest"}))
     assert engine.supports(Problem("adaptive_avg_pool2d", {"x": pixel, "output_size": 1})) is None
     assert "uninitialized" in engine.supports(Problem("instance_norm", {"x": pixel, "eps": 1e-5, "out": OUT}))
+
+
+SLICES = {
+    "dense": lambda x: x, "transposed": lambda x: x.swapaxes(-1, -2), "columns": lambda x: x[..., 1:], "rows": lambda x: x[::2], "steps": lambda x: x[..., ::2],
+    "turned": lambda x: x.swapaxes(0, 1), "channels last": lambda x: np.moveaxis(x, -1, 1), "channels": lambda x: np.moveaxis(x, -1, 1)[:, :5],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", SLICES)
+@pytest.mark.parametrize("dim", (0, 1, 2, 3))
+@pytest.mark.filterwarnings("ignore")
+def test_qnnpacks_softmax_reads_rows_in_a_line(cut, dim):
+    """The engine itself, its defect and what is meant; these two differ where gaps or turned axes lie between side-by-side rows."""
+    values = SLICES[cut](np.random.default_rng(dim).integers(0, 60, (4, 6, 5, 8)).astype(np.uint8))
+    x, out = QTensor(values, QParams(0.1, 3, "uint8")), QParams(1 / 256, 0, "uint8")
+    from refquant.backends.torch_tensors import engine, quantized
+
+    with engine("qnnpack"):
+        laid = quantized(x)
+        theirs = torch.ops.quantized.softmax(laid, dim, 1 / 256, 0).int_repr().numpy()
+    assert laid.stride() == values.strides
+    as_it_is, meant = (softmax(x, dim, out=out, numerics=name).values for name in ("qnnpack+softmax_in_a_line", "qnnpack"))
+    assert np.array_equal(theirs, as_it_is)
+    in_a_line = values.strides[dim] == 1 and cut not in ("dense", "channels last")
+    assert (as_it_is != meant).any() == in_a_line
+
+
+def test_memory_behind_a_tensor_is_not_read():
+    x = QTensor(np.broadcast_to(np.arange(8, dtype=np.uint8), (3, 8)), QParams(0.1, 3, "uint8"))
+    with pytest.raises(UnsupportedError, match="memory behind it"):
+        softmax(x, 1, out=QParams(1 / 256, 0, "uint8"), numerics="qnnpack+softmax_in_a_line")

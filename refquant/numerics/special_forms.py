@@ -157,15 +157,16 @@ class SoftmaxForm(Form):
     ----------
     style
         ``real``: dequantize, softmax in float32, quantize; ``table``: where the output is uint8 with scale 1/256 and zero point 0,
-        integer exponentials of 23 bits from a table and one integer division, else ``real``; ``float64``: dequantize, softmax in float64 rounded once
+        integer exponentials of 23 bits from a table and one integer division, else ``real``; ``raw_table``: the same, but where neighbours along the
+        axis lie side by side, rows are read one after the other from memory, whatever the other strides are; ``float64``: dequantize, softmax in float64 rounded once
         to float32, quantize; ``mlas``: exponentials from a table, summed in order in float32, one product with floor(1 / sy) and one quotient in
         float64; TensorFlow Lite's, of int8 into (1/256, −128): ``gemmlowp``: in integers alone, ``lookup``: exponentials from a table, summed in
         order in float32, one product with the inverse of sum and scale.
     vector
-        Float32 lanes of the sum over an axis that lies densest, of ``real`` and ``table``.
+        Float32 lanes of the sum over an axis that lies densest, of ``real``, ``table`` and ``raw_table``.
     """
 
-    style: Literal["real", "table", "float64", "mlas", "gemmlowp", "lookup"]
+    style: Literal["real", "table", "raw_table", "float64", "mlas", "gemmlowp", "lookup"]
     vector: int
 
 

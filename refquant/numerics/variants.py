@@ -145,6 +145,18 @@ VARIANTS = (
         """,
     ),
     Variant(
+        "softmax_in_a_line", ("qnnpack",), "defect", {"softmax": {"style": "raw_table"}},
+        "Softmax of uint8 into (1/256, 0) reads a view whose neighbours along the axis lie side by side as if its rows followed one another in memory.",
+        """
+        >>> whole = np.uint8([[0, 0, 255], [0, 255, 0]])
+        >>> x = rq.QTensor(whole[:, :2], rq.QParams(1.0, 0, "uint8"))
+        >>> for name in ("qnnpack", "qnnpack+softmax_in_a_line"):
+        ...     print(rq.ops.softmax(x, 1, numerics=name).values.tolist())
+        [[128, 128], [0, 255]]
+        [[128, 128], [255, 0]]
+        """,
+    ),
+    Variant(
         "nearest_pixels", ("qnnpack",), "defect",
         {"max_pool": Dispatch(rule="qnnpack", vnni=False, yes=MaxPoolForm(outside="nearest"), no=MaxPoolForm(outside="ignored"))},
         "A max pool of uint8 with both padding and dilation takes the nearest pixel for a tap outside of the image, which need not lie in the window; not with ceil_mode, which is ATen's.",

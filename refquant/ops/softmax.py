@@ -6,6 +6,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.glibc import glibc_exp
+from refquant.core.layout import is_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.rounding import Round, round_real
@@ -61,6 +62,18 @@ def _by_table(codes, scale):
     e = table[codes.astype(np.int64) + (255 - codes.max(1, keepdims=True).astype(np.int64))]
     total = e.sum(1, keepdims=True)
     return np.minimum((256 * e + (total >> 1)) // total, 255)
+
+
+def _in_a_line(x, n, place):
+    """QNNPACK's softmax as PyTorch calls it for strides of 1 along the axis: rows of `n` codes follow one another in memory, gaps or not."""
+    values = x.values
+    if values.size - 1 > sum((size - 1) * stride for size, stride in zip(values.shape, values.strides)):
+        raise UnsupportedError(f"{place}: x has shape {x.shape} and strides {values.strides}, and the engine reads memory behind it; copy x")
+    rows = np.lib.stride_tricks.as_strided(values, (values.size // n, n, 1), (n, 1, 1), writeable=False)
+    codes = _by_table(rows, x.qparams.scale).astype(np.uint8)
+    if is_channels_last(values):
+        return np.moveaxis(codes.reshape(values.shape[0], *values.shape[2:], values.shape[1]), -1, 1)
+    return codes.reshape(values.shape)
 
 
 def _by_rows(form, rows, q, out, inner, profile, place):
@@ -141,7 +154,9 @@ def softmax(x, dim=-1, *, out=None, numerics="fbgemm"):
         rows = np.moveaxis(codes, 1, 2).reshape(-1, n)
         y = np.moveaxis(_by_rows(form, rows, x.qparams, out, inner, profile, place).reshape(-1, inner, n), 2, 1)
         return QTensor(np.ascontiguousarray(y).reshape(x.shape), out)
-    if form.style == "table" and x.dtype == "uint8" and (out.dtype, out.scale, out.zero_point) == ("uint8", 1 / 256, 0):
+    if form.style in ("table", "raw_table") and x.dtype == "uint8" and (out.dtype, out.scale, out.zero_point) == ("uint8", 1 / 256, 0):
+        if form.style == "raw_table" and x.values.strides[dim] == 1:
+            return QTensor(_in_a_line(x, n, place), out)
         y = QTensor(_by_table(codes, x.qparams.scale).astype(np.uint8), out)
     else:
         real = dequantize(QTensor(codes, x.qparams), numerics=profile)

@@ -83,6 +83,9 @@ def same_by_proof(mutant):
     form = getattr(numerics.get(mutant.profile.name.rstrip("*")), mutant.section)
     side, _, field = mutant.field.rpartition(".")
     form = getattr(form, side) if isinstance(form, Dispatch) else form
+    profile = numerics.get(mutant.profile.name.rstrip("*"))
+    if field == "post" and (profile.post is None or mutant.section in ("conv_transpose", "mul", "prelu")):
+        return "nothing but a ReLU of codes follows there"
     if mutant.section in ("linear", "linear_int8", "conv", "conv_transpose", "mul", "prelu") and hasattr(form, "multiplier"):
         return _same_product(form, field, mutant)
     if mutant.section in ("avg_pool", "adaptive_avg_pool") and hasattr(form, "contiguous"):
@@ -163,6 +166,8 @@ def same_for_operator(op, mutant):
         return "a limit is a number"
     if op == "clamp" and {mutant.old, mutant.new} <= {"after", "float_after"}:
         return "float32 sums with a zero point of 8 bits are exact wherever they do not saturate"
+    if op in ("conv1d", "conv3d") and (mutant.section, mutant.field) == ("conv", "post"):
+        return "nothing but a ReLU of codes follows what is no image"
     if op in ("mul", "prelu") and mutant.field in ("bias", "overflow"):
         return "a product of two codes has no bias, and no scale takes it out of int32"
     if not function_reads(op, mutant.section, mutant.field, mutant.old, mutant.new):

@@ -40,6 +40,10 @@ def _as_a_copy(problem):
     return oracle(Problem("add", {**problem.arguments, "a": a, "b": b}), "fbgemm")
 
 
+def _cut():
+    return Problem("softmax", {"x": QTensor(np.uint8([[0, 0, 255], [0, 255, 0]])[:, :2], QParams(1.0, 0, "uint8")), "dim": 1})
+
+
 def _window(zero, total, last):
     x = np.full((1, 16, 2, 2), zero, np.uint8)
     x[0, :, 0, 0] += total
@@ -135,6 +139,13 @@ ELEMENTWISE = (
         "with dilation it may lie between two taps, and its maximum counts. ATen's kernel, which ceil_mode leads to, leaves such taps out.",
         problem=of("max_pool2d", x=codes([[[[9, 1, 2, 3]]]], 1.0, 0), kernel_size=(1, 2), stride=1, padding=(0, 1), dilation=(1, 2)),
         expect=by("qnnpack"), expected_by="of the pixels of the window",
+    ),
+    Finding(
+        name="a-softmax-of-the-gaps", engine="qnnpack", numerics="qnnpack+softmax_in_a_line",
+        title="QNNPACK's softmax of a slice reads what the slice leaves out",
+        text="Where neighbours along the axis lie side by side, PyTorch hands over the tensor's memory as it is, one row behind the other; only along another axis it makes a copy first. "
+        "The columns that a slice cuts off are read as the next row's.",
+        problem=_cut, expect=by("qnnpack"), expected_by="of the slice itself",
     ),
     Finding(
         name="concatenation-moves-ties", engine="fbgemm",

@@ -38,7 +38,7 @@ SPECIAL_WORDS = {
         "images": {"inner": "averages images as any last axes", "global": "averages images as A * f(s / f(s*n)), then z"},
     },
     "SoftmaxForm": {"style": {
-        "real": "takes softmax of real numbers", "table": "takes integer exponentials from a table", "float64": "takes softmax in float64, rounded once",
+        "real": "takes softmax of real numbers", "table": "takes integer exponentials from a table", "raw_table": "reads rows from memory in a line, whatever the strides are", "float64": "takes softmax in float64, rounded once",
         "mlas": "takes exponentials from a table and divides in float64 (MLAS)", "gemmlowp": "takes softmax in integers alone (gemmlowp)",
         "lookup": "takes exponentials from a table and multiplies by the inverse of their sum",
     }},
