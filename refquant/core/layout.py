@@ -103,4 +103,4 @@ def in_suggested_format(x):
     >>> in_suggested_format(x) is x, in_suggested_format(x.T).flags.c_contiguous
     (True, True)
     """
-    return to_channels_last(x) if is_channels_last(x) else np.ascontiguousarray(x)
+    return to_channels_last(x) if is_channels_last(x) else np.asarray(x, order="C")

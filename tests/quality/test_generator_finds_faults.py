@@ -84,7 +84,7 @@ def same_by_proof(mutant):
     side, _, field = mutant.field.rpartition(".")
     form = getattr(form, side) if isinstance(form, Dispatch) else form
     profile = numerics.get(mutant.profile.name.rstrip("*"))
-    if field == "post" and (profile.post is None or mutant.section in ("conv_transpose", "mul", "prelu")):
+    if field == "post" and not mutant.section.endswith("_real") and (profile.post is None or mutant.section in ("conv_transpose", "mul", "prelu")):
         return "nothing but a ReLU of codes follows there"
     if mutant.section in ("linear", "linear_int8", "conv", "conv_transpose", "mul", "prelu") and hasattr(form, "multiplier"):
         return _same_product(form, field, mutant)

@@ -25,6 +25,7 @@ from refquant.errors import UnsupportedError
 from refquant.isa.products import Product
 from refquant.numerics.forms import ProductForm, RealForm
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
+from refquant.ops.post_operations import relu_of_reference
 from refquant.verify.diagnosis.call import CONVOLUTIONS
 from refquant.verify.diagnosis.sums import sum_of
 from refquant.verify.problem import Problem
@@ -169,7 +170,8 @@ class Products:
         out = call["out"]
         ep = _gathered(self.epilogue(call), channel)
         if out is None:
-            v = apply_epilogue(acc, ep, np.float32)
+            cut = call["activation"] == "relu" and call.form.post == "reference"
+            v = relu_of_reference(apply_epilogue(acc, ep._replace(flags=ep.flags & ~E.RELU), np.float32)) if cut else apply_epilogue(acc, ep, np.float32)
             for step in call.quirks.get("real", ()):
                 v = step(v, call)
             return v
