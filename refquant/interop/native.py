@@ -32,7 +32,7 @@ from refquant.core.archive import read_archive, write_archive
 from refquant.core.plain_text import GARBLED, MEMBER, PlainReader, PlainWriter, read_members
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.errors import ArgumentError, RangeError, RefquantError, choose
+from refquant.errors import ArgumentError, RangeError, RefquantError, choose, UnsupportedError
 from refquant.graph import Model, Node
 from refquant.numerics.profile import Numerics, section_types
 from refquant.ops.pack_weights import PackedWeights, pack_weights
@@ -199,12 +199,16 @@ def _described_profile(numerics):
     for base in sorted(profiles.PROFILES, key=lambda p: len(profile.differences(p))):
         changes = {}
         for section, field, _, _ in profile.differences(base):
-            changes.setdefault(section, {})[field] = _plain(getattr(getattr(profile, section, None), field, None))
+            inner, value = changes.setdefault(section, {}), getattr(profile, section, None)
+            *sides, field = field.split(".")
+            for side in sides:
+                inner, value = inner.setdefault(side, {}), getattr(value, side, None)
+            inner[field] = _plain(getattr(value, field, None))
         described = {"base": base.name, "name": profile.name, "changes": changes}
         try:
             if _profile(described, "save") == profile:
                 return described
-        except ArgumentError:
+        except (ArgumentError, UnsupportedError):
             continue
     raise ArgumentError(f"save: the profile {profile.name!r} differs from those that come with refquant in more than plain fields, which a file cannot hold; set numerics to one by name")
 

@@ -51,6 +51,7 @@ class Dispatch(Form):
 
     def replace(self, **changes):
         own = {k: v for k, v in changes.items() if k in ("rule", "vnni", "yes", "no")}
+        own.update({k: getattr(self, k).replace(**v) for k, v in own.items() if isinstance(v, dict) and k in ("yes", "no")})
         rest = {k: v for k, v in changes.items() if k not in own}
         for name in rest:
             if not _has(self, name):
@@ -180,7 +181,7 @@ class Numerics(Record):
         Parameters
         ----------
         **changes
-            ``linear={"rounding": "half_away"}`` changes fields of one section, ``linear=None`` takes the operation away,
+            ``linear={"rounding": "half_away"}`` changes fields of one section, of one side of a `Dispatch` with ``{"yes": {…}}``, ``linear=None`` takes the operation away,
             ``rounding="half_away"`` changes that field in every section that has it, ``name="mine"`` names the result.
 
         Raises
