@@ -143,7 +143,7 @@ def test_a_second_thread_that_costs_much_is_told():
 def test_every_work_with_a_bar_has_a_profile():
     """Of products and calls by their parts, of networks by their layers, and what only the work knows."""
     silent = {work.name for work in WORKS if work.bars and work.where is Work._field_defaults["where"]}
-    assert silent == {"gemm", "linear", "conv", "networks", "elementwise", "observers"}
+    assert silent == {"gemm", "linear", "conv", "networks", "elementwise", "observers", "saturating"}
 
 
 def test_the_command_tells_of_what_is_below_by_itself(monkeypatch, capsys, tmp_path):

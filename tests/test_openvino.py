@@ -119,7 +119,7 @@ SAME = {"adaptive_avg_pool.reduced", "adaptive_avg_pool.shift", "quantize_channe
 def test_a_changed_field_is_found(op):
     left = [m for m in mutants("openvino", op) if f"{m.section}.{m.field}" not in SAME and not m.section.endswith("_real")]
     assert left
-    cases = itertools.chain(*(itertools.islice(case_stream(op, "openvino", seed=seed), 120) for seed in (0, 5, 9)))
+    cases = itertools.chain(*(itertools.islice(case_stream(op, "openvino", seed=seed), 200) for seed in (0, 5, 9)))
     for case in cases:
         if not left:
             return

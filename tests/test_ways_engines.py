@@ -43,8 +43,8 @@ class Asked:
             self.names.add(runner.name)
 
 
-#: What no runner is given: processor levels and pairs are asked in tests/test_isa_engines.py.
-ELSEWHERE = ("saturating pairs",)
+#: What no runner is given: processor levels are asked in tests/test_isa_engines.py and tests/test_post_operations_torch.py.
+ELSEWHERE = ("saturating pairs", "functions of the reference kernel", "sums of int8 activations")
 
 
 @pytest.mark.engine
