@@ -17,6 +17,7 @@ from refquant.backends.bench.harness import clock_of, geomean, measure, prove, r
 from refquant.backends.bench.report import text_report
 from refquant.backends.bench.run import chosen, judge, run_works
 from refquant.backends.bench.waiting import Waiting
+from refquant.cli.main import main
 from refquant.errors import ArgumentError, BackendMissing, RangeError
 from refquant.verify import Status
 
@@ -245,6 +246,11 @@ def test_few_turns_are_refused_and_garbage_collection_is_put_back():
     case.add("refquant", lambda: lambda: seen.append(gc.isenabled()) or clock.worker("refquant", 1)(), Role.SUBJECT)
     measure(case.contenders, 5, clock)
     assert gc.isenabled() and not any(seen)
+
+
+def test_nothing_is_timed_on_a_processor_that_is_written_out(monkeypatch, capsys):
+    monkeypatch.setattr("refquant.kernels.processor.emulated_level", lambda: "avx512_vnni")
+    assert main(["bench", "--filter", "numpy"]) == 2 and "REFQUANT_EMULATE=avx512_vnni" in capsys.readouterr().err
 
 
 def test_long_cases_take_fewer_turns():

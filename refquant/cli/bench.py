@@ -72,7 +72,11 @@ def run(arguments):
 
 
 def _check(arguments):
-    """Refuse what would fail after minutes of work."""
+    """Refuse what would fail after minutes of work, or say nothing of this processor."""
+    from refquant.kernels.processor import VARIABLE, emulated_level
+
+    if emulated_level():
+        raise ArgumentError(f"bench: {VARIABLE}={emulated_level()} writes instructions out that the processor lacks, so that no time means anything; unset it")
     if arguments.profile and arguments.threads != 1:
         raise ArgumentError(f"bench --profile: threads={arguments.threads}, but parts are timed on one; leave --threads out")
     check_outputs("bench", arguments.json, arguments.plot)
