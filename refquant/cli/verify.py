@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   refquant verify --models --qat                         the same, prepared for quantization-aware training
   refquant verify --matrix --minutes 10                  every cell that the table calls exact, fresh data, in ten minutes
   refquant verify --matrix --total 1000000000 --log run.jsonl
+  refquant verify --matrix --drawn                       and what no list thinks of: drawn shapes, far scales
   refquant verify --model model.onnx                     a quantized ONNX model in ONNX Runtime, every value, node by node
   refquant verify --networks                             nine published networks: in, quantized by three paths, out, and in ONNX Runtime
   refquant verify --exhaustive --only quantize --engine fbgemm --log sweep.jsonl
@@ -42,7 +43,7 @@ _MODES = {
     "model": {"engine", "data", "numerics"},
     "models": {"engine", "minutes", "qat"},
     "networks": set(),
-    "matrix": {"engine", "op", "outputs", "total", "seed", "minutes", "workers", "log", "reasons"},
+    "matrix": {"engine", "op", "outputs", "total", "drawn", "seed", "minutes", "workers", "log", "reasons"},
     "exhaustive": {"engine", "only", "sets", "minutes", "workers", "log"},
     "power": {"op", "outputs", "seed", "json"},
     "kernels": set(),
@@ -75,6 +76,7 @@ def add_arguments(parser):
     long.add_argument("--only", action="append", metavar="SWEEP", help="with --exhaustive: quantize, requantize, unary or pairs (may be repeated)")
     long.add_argument("--sets", type=count, metavar="N", help="with --exhaustive: the first N sets of parameters of quantize and requantize alone")
     long.add_argument("--total", type=count, metavar="N", help="with --matrix: go on in all cells until there are so many outputs together")
+    long.add_argument("--drawn", action="store_true", default=None, help="with --matrix: shapes drawn at random and numbers far away, too, which still find engines in corners that no profile describes")
     long.add_argument("--minutes", type=minutes, metavar="M", help="with --matrix, --exhaustive or --models: begin nothing after so many minutes")
     long.add_argument("--workers", type=count, metavar="N", help="processes; one for each core unless given")
     long.add_argument("--log", metavar="FILE", help="keep finished pieces there, and go on from them after an interruption")

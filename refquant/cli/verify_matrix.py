@@ -35,7 +35,7 @@ def verify_matrix(arguments, engines, ops):
         raise ArgumentError("verify --matrix: asks live engines but none is installed; see refquant verify --list")
     outputs, workers = arguments.outputs or CHUNK, arguments.workers or len(os.sched_getaffinity(0))
     versions = {name: backends.load(name).describe()["version"] for name in there}
-    log = PieceLog(arguments.log, {"what": "matrix", "engines": versions, "seed": arguments.seed}, fresh={"seed": secrets.randbelow(2**31)})
+    log = PieceLog(arguments.log, {"what": "matrix of drawn cases" if arguments.drawn else "matrix", "engines": versions, "seed": arguments.seed}, fresh={"seed": secrets.randbelow(2**31)})
     table = cells(there, ops)
     known = {(cell.engine, cell.op): cell for cell in table}
     for piece in log.pieces.values():
@@ -45,7 +45,7 @@ def verify_matrix(arguments, engines, ops):
     asked = f"{outputs:,} outputs each" + (f", {arguments.total:,} in all" if arguments.total else "")
     print(f"seed {seed}; {len(table)} cells on {len(there)} engines, {asked}{_goes_on(log)}", flush=True)
     deadline = begin + 60 * arguments.minutes if arguments.minutes else None
-    pieces = tasks(table, outputs=outputs, seed=seed, done=log.pieces, deadline=deadline, workers=workers, total=arguments.total or 0)
+    pieces = tasks(table, outputs=outputs, seed=seed, done=log.pieces, deadline=deadline, workers=workers, total=arguments.total or 0, drawn=bool(arguments.drawn))
     from refquant.backends.pieces import matrix_piece
 
     progress, interrupted = Progress(), False

@@ -7,7 +7,7 @@ from refquant.numerics.coverage import conditions
 from refquant.ops.support import Support, support
 from refquant.verify.campaign import UNTRUSTED_REASON, try_case
 from refquant.verify.compare import Status
-from refquant.verify.default_cases import STREAMS
+from refquant.verify.default_cases import STREAMS, case_stream
 from refquant.verify.wide_stream import wide_stream
 
 __all__ = ["Cell", "cells", "tasks", "run_cell", "CHUNK"]
@@ -106,7 +106,7 @@ def cells(engines, ops=None):
     return [Cell(op, engine) for op in ops or STREAMS for engine in engines if support(op, engine)[0] in exact]
 
 
-def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1, total=0):
+def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1, total=0, drawn=False):
     """Yield pieces of work for `run_cell`: a chunk of each cell in turn, until each has `outputs` outputs or refuses; then more, until all have `total`.
 
     Parameters
@@ -122,6 +122,8 @@ def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1, total=0):
         Among which the time is shared.
     total : int
         Outputs of all cells together. Pieces beyond `outputs` end after seconds, whatever they have.
+    drawn : bool
+        With drawn shapes and far numbers between the default cases, see `refquant.verify.wide_stream`.
 
     Yields
     ------
@@ -134,7 +136,7 @@ def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1, total=0):
             if key in done or not _wanting(cell, outputs):
                 continue
             left = sum(_wanting(c, outputs) for c in table[i:])
-            task = _task(cell, number, seed, min(CHUNK, outputs - cell.asked))
+            task = {**_task(cell, number, seed, min(CHUNK, outputs - cell.asked)), "drawn": drawn}
             if deadline is not None:
                 task["seconds"] = max((deadline - time.monotonic()) * workers / left, _LEAST)
             yield task
@@ -144,7 +146,7 @@ def tasks(table, *, outputs, seed, done=(), deadline=None, workers=1, total=0):
             if sum(c.asked for c in table) >= total:
                 return
             if not cell.refused and _key(cell, number) not in done:
-                yield {**_task(cell, number, seed, CHUNK), "seconds": _SURPLUS}
+                yield {**_task(cell, number, seed, CHUNK), "seconds": _SURPLUS, "drawn": drawn}
         number += 1
 
 
@@ -162,7 +164,7 @@ def _wanting(cell, outputs):
 
 
 def run_cell(runner, task):
-    """Try default cases of an operator, and drawn ones, until a piece of work is done.
+    """Try default cases of an operator, and drawn ones where they are asked for, until a piece of work is done.
 
     Parameters
     ----------
@@ -178,7 +180,7 @@ def run_cell(runner, task):
     start, idle = time.monotonic(), 0
     piece = {"engine": runner.name, "op": task["op"], "asked": task["outputs"], "cases": 0, "outputs": 0, "differing": 0, "explained": 0}
     piece.update(data={}, reasons={}, variants={}, failures=[])
-    for case in wide_stream(task["op"], runner.profile, seed=task["seed"]):
+    for case in (wide_stream if task.get("drawn") else case_stream)(task["op"], runner.profile, seed=task["seed"]):
         idle = 0 if _count(piece, try_case(runner, case)) else idle + 1
         late = time.monotonic() - start >= task.get("seconds", float("inf"))
         if piece["outputs"] >= task["outputs"] or idle >= _PATIENCE or late:
