@@ -129,6 +129,7 @@ def test_each_step_is_told_apart_by_what_is_shared():
     steps = shared_steps(run, calls=5)
     assert steps["shared"].shared > 0.9 * steps["shared"].seconds and steps["shared"].loops == 1
     assert steps["alone"].shared == 0 and steps["alone"].loops == 0 and steps["alone"].seconds > 0
+    assert steps["shared"].both > 0.8 * steps["shared"].seconds
     lines = threads.sharing_table("n", steps, {"shared": "conv", "alone": "quantize"})
     assert [line.split()[0] for line in lines[3:]] == ["quantize", "conv", "all"] and max(map(len, lines)) <= 98
 

@@ -1,10 +1,9 @@
 """Where the time goes of what is neither a product nor a network: parts of a call timed by themselves, and what works tell of their own."""
 
-from statistics import median
 from typing import NamedTuple
 
 from refquant.backends.bench.case import Contender
-from refquant.backends.bench.harness import clock_of, measure
+from refquant.backends.bench.harness import beside, clock_of, measure
 from refquant.backends.bench.report import seconds_text
 from refquant.errors import RefquantError
 
@@ -54,7 +53,7 @@ def part_works(rows, settings, progress=lambda line: None, clock=None):
 def _parts_of(case, settings, clock):
     calls = {"whole": case.subject.call, **case.parts}
     samples = measure([Contender(name=name, call=call) for name, call in calls.items()], settings.turns, clock)
-    seconds = {name: median(values) for name, values in samples.items()}
+    seconds = beside(samples, "whole")
     whole = seconds.pop("whole")
     return Parts(case.name, whole, {**seconds, "rest": max(0.0, whole - sum(seconds.values()))})
 

@@ -11,13 +11,12 @@ stage is what remains.
     stage    the rest: the output stage, and writing the output
 """
 
-import statistics
 from typing import NamedTuple
 
 import refquant as rq
 from refquant.backends.bench.case import Contender
 from refquant.backends.bench.gemm import product_call
-from refquant.backends.bench.harness import clock_of, measure
+from refquant.backends.bench.harness import beside, clock_of, measure
 from refquant.backends.bench.layers import conv_layer, dense_layer
 from refquant.backends.bench.report import seconds_text
 from refquant.errors import ArgumentError, RefquantError
@@ -129,7 +128,7 @@ def profile_case(case, settings, clock=None):
     if settings.peak:
         contenders.append(Contender(name="peak", call=settings.peak.call))
     samples = measure(contenders, settings.turns, clock or clock_of(case, settings))
-    median = {name: statistics.median(values) for name, values in samples.items()}
+    median = beside(samples, "whole")
     peak = settings.peak.operations / median["peak"] if settings.peak else None
     return Profile(case.name, case.group, case.operations, median["whole"], parts_of(median), tiles and lanes_used(tiles[0], tiles[2], tiles[5]), peak)
 

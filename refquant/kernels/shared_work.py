@@ -1,5 +1,7 @@
 """How much of a call threads share out, by processor time: what a busy machine cannot take away."""
 
+import threading
+import time
 from statistics import median
 from time import process_time, thread_time
 from typing import NamedTuple
@@ -7,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refquant.kernels.jit import get_num_threads, set_num_threads, shared_by
+from refquant.kernels.threads import NAME
 
 __all__ = ["Shared", "shared_steps"]
 
@@ -54,7 +57,18 @@ class _Timed:
             self.longest += seconds * -(-count // parts) / count
 
 
-def shared_steps(run, calls=9):
+def _clock_of_threads():
+    """Return a clock of the processor time of this thread and of those that share its loops.
+
+    Linux brings the clock of a process up to date for another thread that runs only when its timer ticks, that of a thread at once.
+    """
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return process_time
+    clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threading.enumerate() if thread.name == NAME]
+    return lambda: sum(map(time.clock_gettime, clocks), thread_time())
+
+
+def shared_steps(run, calls=15):
     """Measure the `Shared` of each step of a function: medians of some calls.
 
     Parameters
@@ -70,11 +84,13 @@ def shared_steps(run, calls=9):
     alone, both, before = [], [], get_num_threads()
     set_num_threads(2)
     try:
+        run(process_time)  # from here on the second thread is there
+        clock = _clock_of_threads()
         for _ in range(calls):
             timed = _Timed()
             with shared_by(timed):
                 alone.append(run(lambda: np.array([thread_time(), timed.shared, timed.longest, timed.loops])))  # noqa: B023
-            both.append(run(process_time))
+            both.append(run(clock))
     finally:
         set_num_threads(before)
     found = {}

@@ -26,7 +26,10 @@ from refquant.kernels.jit import kernel
 from refquant.kernels.processor import host_features
 from refquant.kernels.vector_ir import I64, Emitter, emitted_function
 
-__all__ = ["Helpers", "shared"]
+__all__ = ["Helpers", "shared", "NAME"]
+
+#: Of the threads.
+NAME = "refquant"
 
 _WORK, _JOB, _WANTED, _YIELD, _LOCK, _UNLOCK, _SLEEPERS = 64, 72, 80, 88, 96, 104, 128
 _OPEN, _INSIDE, _NEXT_JOB = 1 << 16, (1 << 16) - 1, 1 << 17
@@ -287,7 +290,7 @@ class Helpers:
     def _start(self, number):
         while self._started < number:
             self._control[_SLEEPERS // 8 + 2 * self._started + 1] = _new_lock()
-            thread = threading.Thread(target=_serve, args=(self._address, self._started, _LOOKS), name="refquant", daemon=True)
+            thread = threading.Thread(target=_serve, args=(self._address, self._started, _LOOKS), name=NAME, daemon=True)
             thread.words = self._control  # which it looks at for as long as it lives
             thread.start()
             self._started += 1

@@ -179,13 +179,14 @@ def _bind(a, b, out, profile, activation, threads, step):
 
 def _bind_iterator(form, a, b, steps, dtype, threads):
     """The sum by PyTorch's loop over whatever strides the tensors have, into the memory format of the first."""
-    loop = loop_of(empty_in_format_of(a.values, dtype), a.values, b.values)
+    like = empty_in_format_of(a.values, dtype)
+    loop, shape, strides = loop_of(like, a.values, b.values), like.shape, like.strides
+    parts, size, axes = loop.parts(a.size, form.vector, form.grain, threads), a.size, loop.axes
 
     def run(u, v):
-        y = empty_in_format_of(u, dtype)
-        flat = (x.transpose(loop.axes).reshape(-1) for x in (u, v, y))
-        _fill(loop.parts(u.size, form.vector, form.grain, threads), steps, *flat)
-        return y
+        y = np.empty(size, dtype)
+        _fill(parts, steps, u.transpose(axes).reshape(-1), v.transpose(axes).reshape(-1), y)
+        return np.ndarray(shape, dtype, y, strides=strides)
 
     return run
 

@@ -22,7 +22,7 @@ from refquant.backends.bench.case import Contender, Role
 from refquant.backends.bench.waiting import Waiting
 from refquant.verify import Status, compare
 
-__all__ = ["Result", "run_case", "clock_of", "prove", "measure", "geomean", "LEAST_TURNS"]
+__all__ = ["Result", "run_case", "clock_of", "prove", "measure", "beside", "geomean", "LEAST_TURNS"]
 
 LEAST_TURNS = 5
 _BATCH = 2e-3
@@ -251,6 +251,26 @@ def measure(contenders, turns, clock, *, warm=True):
                 samples[contender.name].append(_sample(contender, batches, calls, clock, warm))
             gc.collect(0)
     return samples
+
+
+def beside(samples, whole):
+    """Return the seconds of each contender as its part of `whole` within a turn, at the median, times the median of `whole`.
+
+    Medians of each by itself may come from different turns, and so from different speeds of the machine.
+
+    Parameters
+    ----------
+    samples : dict of str to list of float
+        From `measure`.
+    whole : str
+
+    Examples
+    --------
+    >>> beside({"call": [1.0, 4.0, 4.0], "half": [0.5, 2.0, 1.0]}, "call")
+    {'call': 4.0, 'half': 2.0}
+    """
+    seconds = statistics.median(samples[whole])
+    return {name: seconds * statistics.median(v / w for v, w in zip(values, samples[whole])) for name, values in samples.items()}
 
 
 def _repetitions(contender, clock):
