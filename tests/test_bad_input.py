@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import refquant as rq
-from refquant.errors import ArgumentError, RangeError, RefquantError, ShapeError
+from refquant.errors import ArgumentError, RangeError, RefquantError, ShapeError, UnsupportedError
 from refquant.verify import Case, Problem, build, campaign, case_stream, check, compare, default_cases, oracle, runner, save_case
 
 QP = rq.QParams(0.5, 3, "uint8")
@@ -131,6 +131,17 @@ def test_every_message_says_what_to_do():
         with pytest.raises(RefquantError) as caught:
             call()
         assert len(str(caught.value)) > 30 and "\n" not in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize("profile", rq.numerics.names())
+@pytest.mark.parametrize("dtype", ["int32", "int16", "uint4"])
+def test_products_write_eight_bits(profile, dtype):
+    """No engine has another: a wider output would be a number of refquant's own."""
+    out, w = rq.QParams(0.5, 0, dtype), rq.QTensor(W4.values.swapaxes(0, 1).copy(), W4.qparams)
+    calls = (lambda: linear(out=out, numerics=profile), lambda: conv(out=out, numerics=profile), lambda: rq.ops.conv_transpose2d(X4, w, out=out, numerics=profile))
+    for call in calls:
+        with pytest.raises(UnsupportedError, match=f"out has dtype {dtype}.*choose uint8 or int8|has no "):
+            call()
 
 
 def test_numbers_that_are_no_python_numbers_are_taken():

@@ -1,13 +1,16 @@
 """The checks that operators share, each with one message."""
 
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import numpy as np
 
 from refquant.core.arguments import as_integer
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
-from refquant.errors import ArgumentError, RangeError, ShapeError
+from refquant.errors import ArgumentError, RangeError, ShapeError, UnsupportedError
 
-__all__ = ["check_qtensor", "check_out", "check_weight", "sides", "check_eight_bit", "axis_of", "divisor_of"]
+__all__ = ["check_qtensor", "check_out", "check_product_out", "any_width", "check_weight", "sides", "check_eight_bit", "axis_of", "divisor_of"]
 
 
 def check_qtensor(q, name, place, *, per_channel=False):
@@ -32,6 +35,27 @@ def check_out(out, place):
         raise ArgumentError(f"{place}: out must be a QParams, not {type(out).__name__}; build one with refquant.QParams")
     if out.per_channel:
         raise ArgumentError(f"{place}: out is per channel but activations are quantized per tensor; give a scalar scale and zero point")
+    return out
+
+
+_any_width = ContextVar("any_width", default=False)
+
+
+@contextmanager
+def any_width():
+    """Context: products write codes of any dtype. No engine does; an output stage is taken apart so."""
+    token = _any_width.set(True)
+    try:
+        yield
+    finally:
+        _any_width.reset(token)
+
+
+def check_product_out(out, place):
+    """Refuse output parameters that no product writes: those of `check_out`, and codes of another width than its factors."""
+    check_out(out, place)
+    if out.dtype not in ("uint8", "int8") and not _any_width.get():
+        raise UnsupportedError(f"{place}: out has dtype {out.dtype}, but from 8-bit factors every engine writes 8-bit codes; choose uint8 or int8, or quantize what out=None gives")
     return out
 
 

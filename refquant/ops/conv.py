@@ -19,7 +19,7 @@ from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.numerics.tail_forms import DepthwiseTailForm
 from refquant.numerics.range_forms import RangeProductForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight, sides
+from refquant.ops.arguments import check_eight_bit, check_product_out, check_qtensor, check_weight, sides
 from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import conv_geometry, conv_product, halved, has_vnni
@@ -79,7 +79,7 @@ def _plan(dims, x, w, bias, stride, padding, dilation, groups, out, profile, act
     if out is None:
         epilogue, dtype = real_stage(form, x.qparams, w.qparams, bias, channels, None if cut else activation, place), np.dtype(np.float32)
     else:
-        check_out(out, place)
+        check_product_out(out, place)
         if isinstance(form, RangeProductForm):
             epilogue = range_stage(form, x.qparams, w, out, bias, activation, place, groups=groups, stride=geometry["stride"])
         else:
@@ -197,7 +197,7 @@ def conv2d(
     ShapeError, ArgumentError, RangeError
         Shapes that do not fit, a kernel larger than the padded input, strides below 1.
     UnsupportedError
-        The engine has no float32 output, or what it does on that level is not known.
+        The engine has no float32 output, or what it does on that level is not known; or `out` is not of 8 bits, which no engine writes.
 
     Exactness
     ---------

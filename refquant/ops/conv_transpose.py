@@ -19,7 +19,7 @@ from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
 from refquant.numerics.range_forms import RangeProductForm
 from refquant.numerics.tail_forms import TransposedTailForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
+from refquant.ops.arguments import check_eight_bit, check_product_out, check_qtensor, sides
 from refquant.ops.output_stage import check_bias, output_stage
 from refquant.ops.pairing import has_vnni, transposed_product
 from refquant.ops.pack_weights import as_qtensor, flipped_weights
@@ -72,7 +72,7 @@ def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, o
         raise ArgumentError(f"{place}: w was packed otherwise; pack it with pack_weights(w, groups={groups}, transposed=True)")
     channels = w.shape[1] * groups
     bias = check_bias(bias, channels, place)
-    check_out(out, place)
+    check_product_out(out, place)
     section = profile.section("conv_transpose", op)
     form = resolve(
         section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=np.atleast_1d(w.qparams.zero_point),

@@ -7,7 +7,7 @@ from refquant.core.arguments import as_array, as_real
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, RangeError, ShapeError
-from refquant.ops.arguments import check_out
+from refquant.ops.arguments import check_product_out
 from refquant.ops.broadcast import broadcast_shape
 from refquant.ops.linear import linear, linear_reference
 from refquant.ops.matmul import check_factors, columns_as_channels
@@ -49,7 +49,7 @@ def scaled_product(a, b, c=None, *, alpha=1.0, transpose_a=False, transpose_b=Fa
     if abs(alpha) > np.finfo(np.float32).max:
         raise RangeError(f"{place}: alpha={alpha!r} must be finite as a float32; choose a smaller one")
     if out is not None:
-        check_out(out, place)
+        check_product_out(out, place)
     shape = (a.shape[0], b.shape[1])
     c = _addend(c, shape, place)
     scale = np.float32(alpha) * np.float32(a.qparams.scale)

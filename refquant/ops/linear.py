@@ -16,7 +16,7 @@ from refquant.kernels.gemm import bind_gemm
 from refquant.kernels.pairs import bind_gemm_s16pair, pack_pairs
 from refquant.kernels.requantize import requantize
 from refquant.numerics.range_forms import RangeProductForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, check_weight
+from refquant.ops.arguments import check_eight_bit, check_product_out, check_qtensor, check_weight
 from refquant.ops.kept import kept
 from refquant.ops.output_stage import check_bias, output_stage, real_stage
 from refquant.ops.pairing import linear_product, rearrange
@@ -113,7 +113,7 @@ def _plan(x, w, bias, out, profile, activation, isa):
         cut = activation == "relu" and kernel.post == "reference"
         epilogue = real_stage(form, x.qparams, w.qparams, bias, w.shape[0], None if cut else activation, place)
         return _Plan(x, w, packed, epilogue, np.dtype(np.float32), product, kernel.post, cut, _accumulator(kernel, w))
-    check_out(out, place)
+    check_product_out(out, place)
     form = profile.linear_int8 if signed else profile.section("linear", "linear")
     if isinstance(form, RangeProductForm):
         epilogue, x = range_stage(form, x.qparams, w, out, bias, activation, place), raw_codes(form, x)
@@ -163,7 +163,7 @@ def linear(x, w, bias=None, *, out=None, numerics="fbgemm", activation=None, isa
     ShapeError, ArgumentError
         With the shapes, the rule and the remedy.
     UnsupportedError
-        The engine has no float32 output, or what it does on that level is not known.
+        The engine has no float32 output, or what it does on that level is not known; or `out` is not of 8 bits, which no engine writes.
 
     Exactness
     ---------

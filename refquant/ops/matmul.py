@@ -8,7 +8,7 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, ShapeError, UnsupportedError
 from refquant.numerics.dispatch import resolve
 from refquant.numerics.range_forms import RangeProductForm
-from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
+from refquant.ops.arguments import check_eight_bit, check_product_out, check_qtensor
 from refquant.ops.broadcast import broadcast_shape
 from refquant.ops.linear import linear, linear_reference
 from refquant.ops.output_stage import check_bias
@@ -37,7 +37,7 @@ def product_of_stacks(a, b, bias=None, *, out=None, numerics, isa=None, layer=li
     place = f"matmul[{profile.name}]"
     check_factors(a, b, place)
     if out is not None:
-        check_out(out, place)
+        check_product_out(out, place)
     bias, qb = check_bias(bias, b.shape[-1], place), columns_as_channels(b.qparams)
 
     def product(u, v):

@@ -10,6 +10,7 @@ from refquant.core.wrap import saturate
 from refquant.errors import UnsupportedError
 from refquant.numerics.add_forms import AddForm
 from refquant.numerics.profile import section_types
+from refquant.ops.arguments import any_width
 from refquant.verify.diagnosis.call import PRODUCTS, Call
 from refquant.verify.diagnosis.product import Products
 
@@ -163,7 +164,8 @@ def _limited(call, out, base):
         return _limited_grid(call, base, steps)
     wide = QParams(q.scale, q.zero_point, "int32", q.axis, unchecked=True)
     forms = dict.fromkeys(_QUANTIZE_SECTIONS, call.form) if call.op == "quantize" else None
-    codes = call.but(**{out: wide}, forms=forms).run(base).astype(np.int64)
+    with any_width():
+        codes = call.but(**{out: wide}, forms=forms).run(base).astype(np.int64)
     for step in steps:
         codes = step(codes, call, None)
     if not wrap:
