@@ -190,45 +190,53 @@ def _pieces(table):
     return as_input(np.stack([table[firsts], lengths], axis=1))
 
 
-def _windows_of(x, w, geometry, outside):
-    """Yield (first row, group, codes) of the windows as the products take them, some rows at a time."""
+def _bind_windows_of(w, geometry):
+    """Return a function of (codes, what lies outside of them) that yields (first row, group, codes) of the windows as the products take them, some rows at a time."""
     ic = w.codes.shape[1]
-    field, loose, _ = make_field(x, geometry, outside)
-    left = window_rows(geometry, loose, w.groups, True)
     order = np.where(w.places < 0, 0, w.places).reshape(-1)
-    pieces, rows = _pieces(left[0][order // ic] + order % ic), left[3]
-    step = max(1, _MOST_BYTES // max(1, order.size))
-    for m0 in range(0, rows, step):
-        for g in range(w.groups):
-            codes = np.empty((min(step, rows - m0), order.size), np.uint8)
-            parallel_for(_gather, codes.shape[0], m0, field, left, g, pieces, codes, grain=1 + 65536 // max(1, order.size))
-            yield m0, g, codes
+    step, grain = max(1, _MOST_BYTES // max(1, order.size)), 1 + 65536 // max(1, order.size)
+    bound = {}
+
+    def windows_of(x, outside):
+        field, loose, _ = make_field(x, geometry, outside)
+        if loose not in bound:
+            left = window_rows(geometry, loose, w.groups, True)
+            bound[loose] = left, _pieces(left[0][order // ic] + order % ic)
+        left, pieces = bound[loose]
+        for m0 in range(0, left[3], step):
+            for g in range(w.groups):
+                codes = np.empty((min(step, left[3] - m0), order.size), np.uint8)
+                parallel_for(_gather, codes.shape[0], m0, field, left, g, pieces, codes, grain=grain)
+                yield m0, g, codes
+
+    return windows_of
 
 
 def _bind_columns(w, geometry, x_zero, w_zero, dtype, ep):
     oc, per_group = w.codes.shape[0], w.codes.shape[0] // w.groups
+    windows_of = _bind_windows_of(w, geometry)
     if np.any(w_zero) or w.skips and geometry.padded:
-        return lambda x: requantize(_column_sums(x, w, geometry, x_zero, w_zero), ep, dtype)
+        return lambda x: requantize(_column_sums(x, w, geometry, x_zero, w_zero, windows_of), ep, dtype)
     parts = [slice(g * per_group, (g + 1) * per_group) for g in range(w.groups)]
     products = [bind_gemm_s16pair(packed, slice_epilogue(ep, part), dtype, a_zero=x_zero) for packed, part in zip(w.packed, parts)]
 
     def run(x):
         memory = np.empty(geometry.memory_shape, dtype)
         rows = memory.reshape(-1, oc)
-        for m0, g, codes in _windows_of(x, w, geometry, x_zero):
+        for m0, g, codes in windows_of(x, x_zero):
             rows[m0 : m0 + codes.shape[0], parts[g]] = products[g](codes)
         return memory
 
     return run
 
 
-def _column_sums(x, w, geometry, x_zero, w_zero):
+def _column_sums(x, w, geometry, x_zero, w_zero, windows_of):
     """The sums where a term of a zero point depends on the pixel."""
     oc, per_group = w.codes.shape[0], w.codes.shape[0] // w.groups
     memory = np.empty(geometry.memory_shape, np.int32)
     raw = memory.reshape(-1, oc)
     sums, counted = np.zeros((raw.shape[0], w.groups), np.int64), w.places.reshape(-1) >= 0
-    for m0, g, codes in _windows_of(x, w, geometry, 0 if w.skips else x_zero):
+    for m0, g, codes in windows_of(x, 0 if w.skips else x_zero):
         here = slice(m0, m0 + codes.shape[0])
         raw[here, g * per_group : (g + 1) * per_group] = gemm_s16pair_s32(codes, w.packed[g])
         if np.any(w_zero):
