@@ -18,6 +18,8 @@ _MISSING = "find op"
 
 COVERAGE = (
     Entry("ADD", "add", "of one shape"),
+    Entry("SUB", "sub"),
+    Entry("SQUARED_DIFFERENCE", "squared_difference"),
     Entry("MUL", "mul", "of one shape"),
     Entry("AVERAGE_POOL_2D", "avg_pool2d"),
     Entry("MAX_POOL_2D", "max_pool1d max_pool2d"),
@@ -45,9 +47,7 @@ COVERAGE = (
     Entry("RESIZE_NEAREST_NEIGHBOR", "interpolate", "mode nearest"),
     Entry("RESHAPE", "reshape flatten"),
     Entry("RELU_0_TO_1", "", "not described: as RELU6, with the code of 1"),
-    Entry("SUB", "", "not described: as ADD, the second multiplier negated"),
     Entry("DIV", "", "not described: a quotient of centred codes by a table of reciprocals"),
-    Entry("SQUARED_DIFFERENCE", "", "not described: differences as in SUB, multiplied and scaled back"),
     Entry("EQUAL NOT_EQUAL LESS LESS_EQUAL GREATER GREATER_EQUAL", "", "not described: both inputs go to a common scale as in ADD, and are compared"),
     Entry("EXP LOG SQRT RSQRT ABS", "", "not described: tables, and fixed-point roots"),
     Entry("LOG_SOFTMAX L2_NORMALIZATION", "", "not described: fixed-point functions into output parameters of their own"),

@@ -93,7 +93,7 @@ def _refuse(problem, name):
         return "per tensor int8 only"
     if op == "quantize" and name == "xnnpack" and np.float32(problem["qparams"].scale) < 2.0**-126:
         return "the scale is subnormal, which ends the process"
-    if op == "add":
+    if op in ("add", "sub"):
         ratios = [q.qparams.scale / problem["out"].scale for q in (problem["a"], problem["b"])]
         if name == "xnnpack" and not all(2.0**-10 <= r < 2.0**8 for r in ratios):
             return "the ratio of the scales must lie in [2**-10, 2**8)"
@@ -103,6 +103,8 @@ def _refuse(problem, name):
         return "the ratio of the scales must lie in [2**-8, 2**7]"
     if op == "mul" and problem["a"].qparams.scale * problem["b"].qparams.scale / problem["out"].scale >= 1:
         return "the product of the scales must be below the output's"
+    if op == "squared_difference" and (2 * max(problem[name].qparams.scale for name in "ab")) ** 2 / 2**14 / problem["out"].scale >= 1:
+        return "the output's scale is too small for the kernel's multiplier"
     if op == "cat" and problem.get("activation") is not None:
         return "CONCATENATION of int8 has no activation"
     if op in ("max_pool1d", "max_pool2d") and (set(np.atleast_1d(problem.get("dilation", 1)).tolist()) != {1} or problem.get("ceil_mode")):
@@ -191,14 +193,15 @@ def _aborts(x):
     return bool(np.exp((codes - codes.max(-1, keepdims=True)) * x.qparams.scale).sum(-1).max() > 500)
 
 
-def _pairwise(builtin, options):
+def _pairwise(builtin, options=None):
     def call(evaluate, problem):
         a, b, out = problem["a"], problem["b"], problem["out"]
-        fields = {"fusedActivationFunction": _activation(problem)}
+        chosen = options and (options, {"fusedActivationFunction": _activation(problem)})
         last = is_channels_last(a.values) and is_channels_last(b.values)
         # Which numbers are the last ones, which fill no vector, is a matter of memory.
         arrays = [(_nhwc(q.values) if last else q.values, _scales(q)) for q in (a, b)]
-        y = evaluate(builtin, 2, (options, fields), arrays, [], (arrays[0][0].shape, "int8", out.scale, out.zero_point))
+        shape = np.broadcast_shapes(*(array.shape for array, _ in arrays))
+        y = evaluate(builtin, 2, chosen, arrays, [], (shape, "int8", out.scale, out.zero_point))
         return np.moveaxis(y, -1, 1) if last else y
 
     return call
@@ -277,7 +280,9 @@ _CALLS = {
     "linear": _linear,
     "conv2d": _conv2d,
     "add": _pairwise("ADD", "AddOptions"),
+    "sub": _pairwise("SUB", "SubOptions"),
     "mul": _pairwise("MUL", "MulOptions"),
+    "squared_difference": _pairwise("SQUARED_DIFFERENCE"),
     "avg_pool2d": _pool("AVERAGE_POOL_2D"),
     "adaptive_avg_pool2d": _mean,
     "max_pool1d": lambda evaluate, problem: _pool("MAX_POOL_2D")(evaluate, as_images(problem))[:, :, 0],

@@ -15,6 +15,8 @@ _TRANSPOSED = "conv_transpose1d conv_transpose2d conv_transpose3d"
 _SMOOTH = "sigmoid tanh elu gelu"
 _OPENVINO = "between DequantizeLinear and QuantizeLinear with INFERENCE_PRECISION_HINT=f32"
 _POSTS = ("linear tanh", "linear gelu", "linear swish")
+# Operators on codes that TensorFlow Lite alone has.
+_LITERT = "sub squared_difference"
 _FUNCTIONS = _SMOOTH + " hardsigmoid hardswish leaky_relu"
 
 
@@ -67,6 +69,10 @@ NOT_OFFERED = (
     Note("threshold celu", f"openvino {_TFLITE}", "there is no such operator; a converter writes several others for it"),
     Note("matmul", _TORCH, "no product of two tensors of codes: quantized::matmul dequantizes, multiplies in float32, quantizes"),
     Note("matmul gemm", "inductor", "products of two activations stay in float32"),
+    Note(_LITERT, "onnx onnx_reference onnxruntime", "there is no quantized node: integers have no scale, and between DequantizeLinear and QuantizeLinear it is a float operator"),
+    Note(_LITERT, _TORCH, "no kernel takes quantized tensors"),
+    Note(_LITERT, "inductor", "X86InductorQuantizer annotates none: it stays in float32"),
+    Note(_LITERT, "openvino", "no low precision transformation takes it: it stays in float32"),
     Note("gemm", f"{_TORCH} openvino {_TFLITE}", "nobody scales a product and adds int32 of any shape but ONNX's Gemm; a bias goes with linear"),
     Note("attention lstm_dynamic embed_layer_norm", "onnx onnx_reference", "com.microsoft is no part of the specification"),
     Note("attention embed_layer_norm", f"{_TORCH} inductor openvino {_TFLITE}", "ONNX Runtime's own layer; elsewhere its steps are operators of their own"),
@@ -237,6 +243,7 @@ CONDITIONS = (
     Note("adaptive_avg_pool2d", _TFLITE, "as MEAN over height and width: the global pool alone"),
     Note("leaky_relu", "xnnpack", "where the delegate takes it: ratios of the scales in [2**-8, 2**7]"),
     Note("conv1d", _TFLITE, "as CONV_2D of height 1, which a converter writes for it"),
+    Note("sub", "xnnpack", "where the delegate takes it: ratios of the scales in [2**-10, 2**8)"),
     Note("linear conv1d conv2d", "tflite_opt", "x86-64 with AVX2 or AVX-512; depthwise convolutions whose channels fill whole steps of eight"),
     Note(f"linear {_CONVOLUTIONS}", "openvino", f"{_OPENVINO}, on a CPU with AVX512-VNNI, or on one with AVX2 alone by the profile on that level, where pairs of products saturate to int16; int8 weights with zero point 0; convolutions of int8 with a zero point, which run in float32, where sums stay below 2**24 and groups are 1 or depthwise; no stride at a kernel of 1"),
     Note("avg_pool2d avg_pool3d", "openvino", f"{_OPENVINO}; padding that counts is code 0, whatever number that is"),

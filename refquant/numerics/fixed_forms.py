@@ -6,7 +6,7 @@ from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
 from refquant.numerics.record import record
 
-__all__ = ["FixedUnaryForm", "FixedPreluForm", "FixedMeanForm"]
+__all__ = ["FixedUnaryForm", "MultiplierForm", "FixedMeanForm"]
 
 
 @record
@@ -37,13 +37,16 @@ class FixedUnaryForm(Form):
 
 
 @record
-class FixedPreluForm(Form):
-    """Leaky ReLU with quantized slopes: a multiplier f(sx / sy) for codes from the zero point on, f(f(sx · sw) / sy) for the products below it.
+class MultiplierForm(Form):
+    """Integers scaled by multipliers of 31 bits.
+
+    Leaky ReLU with quantized slopes: f(sx / sy) for codes from the zero point on, f(f(sx · sw) / sy) for the products below it.
+    Squares of differences: of both inputs by s / (2 · max(sa, sb)), shifted left by 7 bits, and of the square.
 
     Attributes
     ----------
     multiply
-        ``gemmlowp``: an integer of 31 bits and two roundings half away; ``half_up``: the same, half up each.
+        ``gemmlowp``: two roundings half away; ``half_up``: half up each.
     """
 
     multiply: Literal["gemmlowp", "half_up"]

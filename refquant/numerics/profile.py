@@ -6,7 +6,7 @@ from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.coverage import absence
-from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
+from refquant.numerics.fixed_forms import FixedMeanForm, MultiplierForm, FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, Form, MaxPoolForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, SignedProductForm, TransposedForm, UnaryForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm, RangeSoftmaxForm
 from refquant.numerics.record import Record, record
@@ -100,7 +100,10 @@ class Numerics(Record):
     requantize : RequantizeForm, RangeForm or None
         From codes to codes of another scale; None: by way of real numbers.
     scalar : ScalarForm or None
-    prelu : ProductForm, FixedPreluForm, RealsForm, RangeForm or None
+    prelu : ProductForm, MultiplierForm, RealsForm, RangeForm or None
+    sub : FixedAddForm, GemmlowpAddForm or None
+        The sum with the second multiplier negated.
+    squared_difference : MultiplierForm or None
     batch_norm : BatchNormForm, RealsForm or None
     layer_norm, group_norm : NormForm or None
     mean : MeanForm, FixedMeanForm, RealsForm, RangeForm or None
@@ -150,6 +153,8 @@ class Numerics(Record):
     requantize: RequantizeForm = None
     scalar: ScalarForm = None
     prelu: ProductForm = None
+    sub: GemmlowpAddForm = None
+    squared_difference: MultiplierForm = None
     batch_norm: BatchNormForm = None
     layer_norm: NormForm = None
     group_norm: NormForm = None
@@ -299,7 +304,9 @@ def section_types():
         "clamp": (QuantizeForm, RangeForm),
         "requantize": (RequantizeForm, RangeForm),
         "scalar": (ScalarForm,),
-        "prelu": (ProductForm, FixedPreluForm, RealsForm, RangeForm),
+        "prelu": (ProductForm, MultiplierForm, RealsForm, RangeForm),
+        "sub": (FixedAddForm, GemmlowpAddForm),
+        "squared_difference": (MultiplierForm,),
         "batch_norm": (BatchNormForm, RealsForm),
         "layer_norm": (NormForm,),
         "group_norm": (NormForm,),

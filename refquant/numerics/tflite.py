@@ -1,6 +1,6 @@
 """TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
 
-from refquant.numerics.fixed_forms import FixedMeanForm, FixedPreluForm, FixedUnaryForm
+from refquant.numerics.fixed_forms import FixedMeanForm, MultiplierForm, FixedUnaryForm
 from refquant.numerics.add_forms import FixedAddForm, GemmlowpAddForm
 from refquant.numerics.forms import CatForm, DequantizeForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
 from refquant.numerics.profile import Dispatch, Numerics
@@ -49,8 +49,12 @@ _SHARED = dict(
     # activations.cc, Relu6 and its kin: kernel_util.cc's limits, in every resolver.
     clamp=_QUANTIZE,
     # activations.cc, PreluPrepare; the reference kernel in every resolver.
-    prelu=FixedPreluForm(multiply="gemmlowp"),
+    prelu=MultiplierForm(multiply="gemmlowp"),
+    # squared_difference.cc, in every resolver.
+    squared_difference=MultiplierForm(multiply="gemmlowp"),
 )
+_SUM = GemmlowpAddForm(body="gemmlowp", vector=0)
+_SUM_XNN = FixedAddForm(bits=20, rounding="half_up")
 _LOOKUP = SoftmaxForm(style="lookup", vector=0)
 
 # optimized_ops.h, AffineQuantize: eight numbers a step by NEON_2_SSE, the rest in double.
@@ -88,7 +92,8 @@ TFLITE_REF = Numerics(
     matmul=_MATMUL,
     conv=_FIXED,
     requantize=_REQUANTIZE,
-    add=GemmlowpAddForm(body="gemmlowp", vector=0),
+    add=_SUM,
+    sub=_SUM,
     mul=_MUL,
     unary=_UNARY,
     adaptive_avg_pool=_mean("mean_centred"),
@@ -115,6 +120,8 @@ TFLITE_OPT = Numerics(
     conv=_CONV_OPT,
     requantize=_REQUANTIZE.replace(body="half_up", vector=16),
     add=GemmlowpAddForm(body="neon", vector=16),
+    # sub.cc: the reference sum, its second multiplier negated.
+    sub=_SUM,
     mul=_MUL_OPT,
     unary=_UNARY,
     adaptive_avg_pool=_mean("mean_raw").replace(vector=16),
@@ -140,7 +147,8 @@ XNNPACK = Numerics(
     matmul=Dispatch(rule="symmetric", vnni=False, yes=_XNN, no=_MATMUL),
     conv=_XNN,
     requantize=_REQUANTIZE.replace(body="byte", tail="byte"),
-    add=FixedAddForm(bits=20, rounding="half_up"),
+    add=_SUM_XNN,
+    sub=_SUM_XNN,
     mul=_XNN,
     unary=_UNARY.replace(sigmoid="half_even", elu="half_even", zero_point="before", logistic="float64", leaky_relu="eighths"),
     adaptive_avg_pool=_mean("mean_float"),

@@ -41,6 +41,8 @@ from refquant.ops.requantize import requantize, requantize_reference, requantize
 from refquant.ops.reshape import flatten, reshape
 from refquant.ops.scalar import add_scalar, mul_scalar
 from refquant.ops.softmax import softmax
+from refquant.ops.squared_difference import squared_difference, squared_difference_reference
+from refquant.ops.sub import sub, sub_reference
 from refquant.ops.unary import celu, elu, gelu, hardsigmoid, hardswish, leaky_relu, sigmoid, tanh, threshold
 from refquant.ops.where import where, where_reference
 
@@ -48,7 +50,7 @@ __all__ = [
     "Op", "OPS", "PackedWeights", "pack_weights", "QuantizedEmbedding",
     "quantize", "dequantize", "fake_quantize", "choose_qparams", "quantize_dynamic", "requantize", "requantize_sums",
     "linear", "linear_dynamic", "conv1d", "conv2d", "conv3d", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul_integer", "matmul", "gemm", "conv_integer",
-    "add", "mul", "add_scalar", "mul_scalar", "relu", "relu6", "clamp", "hardtanh", "threshold", "prelu",
+    "add", "sub", "mul", "squared_difference", "add_scalar", "mul_scalar", "relu", "relu6", "clamp", "hardtanh", "threshold", "prelu",
     "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "softmax",
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "global_avg_pool2d", "mean", "interpolate",
     "batch_norm", "layer_norm", "group_norm", "instance_norm", "quantize_embedding", "pack_embedding", "embedding_bag", "cat", "where", "attention", "lstm_dynamic", "LstmOutput", "embed_layer_norm", "reshape", "flatten",
@@ -109,6 +111,8 @@ OPS = (
     Op("embedding_bag", embedding_bag, embedding_bag, ("embedding",)),
     Op("matmul", matmul, matmul_reference, ("linear", "linear_int8", "linear_real", "matmul")),
     Op("gemm", gemm, gemm_reference, ("linear", "linear_int8", "linear_real")),
+    Op("sub", sub, sub_reference, ("sub",)),
+    Op("squared_difference", squared_difference, squared_difference_reference, ("squared_difference",)),
     Op("where", where, where_reference, ("requantize", "quantize", "dequantize")),
     Op("attention", attention, attention_reference, ("linear_real",)),
     Op("lstm_dynamic", lstm_dynamic, lstm_dynamic_reference, ("dynamic", "linear_real")),

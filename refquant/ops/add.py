@@ -6,11 +6,11 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant.core.affine import dequantize_codes, quantize_real, reciprocal
-from refquant.core.epilogue import gemmlowp_multiply, to_int32
+from refquant.core.epilogue import to_int32
 from refquant.core.fma import fma32
 from refquant.core.layout import is_channels_last
 from refquant.core.qtensor import QTensor
-from refquant.core.rounding import Round, round_shift
+from refquant.core.rounding import Round
 from refquant.core.wrap import saturate
 from refquant.errors import UnsupportedError, choose
 from refquant.kernels import elementwise as kernels
@@ -19,9 +19,9 @@ from refquant.numerics.dispatch import resolve_call
 from refquant.numerics.range_forms import RangeForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor, sides
 from refquant.ops.broadcast import broadcast_shape, scalar_side, spread
+from refquant.ops.fixed_sum import fixed_sum
 from refquant.ops.lookup import pair_table, take_pairs
 from refquant.ops.memo import Memo
-from refquant.ops.output_stage import quantized_multiplier
 from refquant.ops.range_elementwise import range_sum
 from refquant.ops.tensor_iterator import Loop, empty_in_format_of, loop_of
 
@@ -81,50 +81,12 @@ def _sum_folded(form, qa, qb, out, codes_a, codes_b, activation):
     return saturate(to_int32(np.where(v < kind.qmax, v, f(kind.qmax)), form.rounding), low, kind.qmax)
 
 
-def _sum_fixed(form, qa, qb, out, codes_a, codes_b, activation):
-    f = np.float32
-    ra, rb = f(qa.scale) / f(out.scale), f(qb.scale) / f(out.scale)
-    shift = form.bits + 1 - int(np.frexp(max(ra, rb))[1])
-    ma, mb = (int(to_int32(np.ldexp(np.float64(r), shift))) for r in (ra, rb))
-    total = (codes_a.astype(np.int64) - qa.zero_point) * ma + (codes_b.astype(np.int64) - qb.zero_point) * mb
-    return _clamped(round_shift(total, shift, form.rounding), out, activation)
-
-
-def _sum_gemmlowp(form, qa, qb, out, codes_a, codes_b, activation, tail):
-    sa, sb, so = (np.float64(np.float32(q.scale)) for q in (qa, qb, out))
-    twice = 2 * max(sa, sb)
-    neon = form.body == "neon" and not tail
-    terms = []
-    for q, s, codes in ((qa, sa, codes_a), (qb, sb, codes_b)):
-        mult, exponent = quantized_multiplier(s / twice)
-        centred = codes.astype(np.int64) - q.zero_point
-        if neon:
-            terms.append(round_shift((centred << (20 + exponent)) * np.int64(mult), 31, Round.HALF_UP))
-        else:
-            terms.append(gemmlowp_multiply(centred << 20, mult, exponent))
-    mult, exponent = quantized_multiplier(twice / (2.0**20 * so))
-    if neon:
-        high = round_shift((terms[0] + terms[1]) * np.int64(mult), 31, Round.HALF_UP)
-        # vmovn_s32 and vaddq_s16 keep the low 16 bits.
-        codes = (round_shift(high, -exponent, Round.HALF_AWAY) + out.zero_point).astype(np.int16)
-        return _clamped(codes.astype(np.int64) - out.zero_point, out, activation)
-    return _clamped(gemmlowp_multiply(terms[0] + terms[1], mult, exponent), out, activation)
-
-
-def _clamped(centred, out, activation):
-    kind = out._type
-    low = max(kind.qmin, out.zero_point) if activation == "relu" else kind.qmin
-    return saturate(centred + out.zero_point, low, kind.qmax)
-
-
 def _codes(form, qa, qb, out, activation, tail, codes_a, codes_b):
     """Return the sum of codes by the body's formula, or the tail's."""
     if isinstance(form, FoldedAddForm):
         return _sum_folded(form, qa, qb, out, codes_a, codes_b, activation)
-    if isinstance(form, FixedAddForm):
-        return _sum_fixed(form, qa, qb, out, codes_a, codes_b, activation)
-    if isinstance(form, GemmlowpAddForm):
-        return _sum_gemmlowp(form, qa, qb, out, codes_a, codes_b, activation, tail)
+    if isinstance(form, (FixedAddForm, GemmlowpAddForm)):
+        return fixed_sum(form, qa, qb, out, codes_a, codes_b, activation, tail)
     if isinstance(form, RangeForm):
         return range_sum(form, qa, qb, out, codes_a, codes_b, activation)
     dequantize, zero = (form.tail_dequantize, form.tail_zero_point) if tail else (form.dequantize, form.zero_point)

@@ -9,7 +9,7 @@ from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
 from refquant.errors import ShapeError, UnsupportedError
 from refquant.kernels.requantize import requantize
-from refquant.numerics.fixed_forms import FixedPreluForm
+from refquant.numerics.fixed_forms import MultiplierForm
 from refquant.numerics.range_forms import RangeForm
 from refquant.numerics.special_forms import RealsForm
 from refquant.ops.arguments import check_eight_bit, check_out, check_qtensor
@@ -47,7 +47,7 @@ def _prelu(x, weight, out, numerics, finish):
     slopes = slopes.astype(np.int32).reshape(-1, *[1] * max(x.ndim - 2, 0))
     qx, qw = x.qparams, weight.qparams
     kind = qw._type
-    if isinstance(form, FixedPreluForm):
+    if isinstance(form, MultiplierForm):
         return QTensor(_by_two_multipliers(form, x, slopes - np.int32(qw.zero_point), qw.scale, out), out)
     one = quantize_real(np.float32(1), qw.scale, qw.zero_point, kind.qmin, kind.qmax, scaling="reciprocal", add="before", rounding="half_even")
     centred = x.values.astype(np.int32) - np.int32(qx.zero_point)
@@ -96,7 +96,7 @@ def prelu(x, weight, *, out, numerics="fbgemm"):
     Exactness
     ---------
     Bit-exact. PyTorch makes a code of the weight's grid of the number 1, so with a grid that does not reach 1 positive numbers shrink;
-    TensorFlow Lite has a multiplier for them, see `refquant.numerics.fixed_forms.FixedPreluForm`.
+    TensorFlow Lite has a multiplier for them, see `refquant.numerics.fixed_forms.MultiplierForm`.
 
     Source
     ------

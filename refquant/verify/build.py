@@ -6,7 +6,7 @@ from refquant.core.arguments import check_room
 from refquant.verify.case import Case
 from refquant.verify.case_outputs import elements_of
 from refquant.verify.draws import generator
-from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_unary
+from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_squared_difference, build_unary
 from refquant.verify.far import far
 from refquant.verify.image_data import build_interpolate, build_mean, build_pool3d
 from refquant.verify.layer_data import build_attention, build_embed_layer_norm, build_lstm_dynamic
@@ -38,7 +38,8 @@ BUILDERS = {
     "attention": build_attention,
     "lstm_dynamic": build_lstm_dynamic,
     "embed_layer_norm": build_embed_layer_norm,
-    "add": build_add,
+    **{op: build_add for op in ("add", "sub")},
+    "squared_difference": build_squared_difference,
     "mul": build_mul,
     **{op: build_unary for op in ("relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")},
     "max_pool2d": build_max_pool2d,

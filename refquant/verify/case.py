@@ -84,7 +84,7 @@ FIELDS = {
     "dequantize": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
     "fake_quantize": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
     "add": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
-    "mul": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
+    **{op: ({}, {"n": None, "c": 0, "h": 0, "w": 0}) for op in ("mul", "sub", "squared_difference")},
     **{op: ({}, {"n": None, "c": 0, "h": 0, "w": 0}) for op in ("relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")},
     "linear": ({}, {"m": None, "k": None, "n": None}),
     "matmul_integer": ({}, {"m": None, "k": None, "n": None}),

@@ -11,7 +11,7 @@ from refquant.verify.function_ties import SOLVED, scale_beside_a_tie
 from refquant.verify.powers import power_of_two
 from refquant.verify.problem import Problem
 
-__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_unary", "build_cat", "shape_of", "laid_out", "dtype_of", "solved_input", "output_of"]
+__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_squared_difference", "build_unary", "build_cat", "shape_of", "laid_out", "dtype_of", "solved_input", "output_of"]
 
 _SPECIAL = np.array(
     [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1.1754942e-38, -1e-38, 3.4028235e38, -3.4028235e38, 2.0**31, -(2.0**31), 2.0**63, -(2.0**63), 1e30, -1e30],
@@ -148,15 +148,15 @@ def _narrowed(case, rng, a, b):
 
 
 def build_add(case, rng):
-    """Return the problem of a case of ``add``."""
+    """Return the problem of a case of ``add`` or ``sub``."""
     shape, dtype = shape_of(case), dtype_of(case)
     out = output_of(case, rng, dtype)
     a, b = (solved_input(case, rng, shape, dtype, out.scale, first=name == "a") for name in "ab")
-    if a.size == 1 and case.strategy == "neartie":
+    if a.size == 1 and case.op == "add" and case.strategy == "neartie":
         a, b = _order_matters(rng, a, b, out)
     a, b = _narrowed(case, rng, a, b)
     threads = {"threads": 3} if case.has("threads") else {}
-    return Problem("add", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None, **threads})
+    return Problem(case.op, {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None, **threads})
 
 
 def build_cat(case, rng):
@@ -191,6 +191,24 @@ def build_mul(case, rng):
     a, b = (QTensor(laid_out(case, v), QParams(s, z, dtype)) for v, s, z in zip((a, b), (scale, other), zeros))
     a, b = _narrowed(case, rng, a, b)
     return Problem("mul", {"a": a, "b": b, "out": out, "activation": "relu" if case.has("relu") else None})
+
+
+def build_squared_difference(case, rng):
+    """Return the problem of a case of ``squared_difference``, with ``max(sa, sb)² / sy`` on a `tie_ratio`, or beside."""
+    shape, dtype = shape_of(case), dtype_of(case)
+    zeros = [draw_zero(rng, dtype, case.strategy) for _ in "ab"]
+    a, b = (draw_codes(rng, shape, dtype, zero, case.strategy) for zero in zeros)
+    scale, ratio = draw_scale(rng), tie_ratio(rng, int(rng.integers(1, 11)))
+    if case.strategy == "random":
+        ratio = float(power_of_two(rng.uniform(-10, -1)))
+    scales = scale, scale * pick(rng, (1.0, 0.5, 0.25, float(power_of_two(rng.uniform(-4, 0)))))
+    if rng.random() < 0.5:
+        scales = scales[::-1]
+    step = np.float32(np.float64(np.float32(scale)) ** 2 / ratio)
+    out = QParams(float(step + np.float32(rng.integers(-1, 2)) * np.spacing(step)), draw_zero(rng, dtype, case.strategy), dtype)
+    a, b = (QTensor(laid_out(case, v), QParams(s, z, dtype)) for v, s, z in zip((a, b), scales, zeros))
+    a, b = _narrowed(case, rng, a, b)
+    return Problem("squared_difference", {"a": a, "b": b, "out": out})
 
 
 def _telling_scale(other, scale, out, ratio):

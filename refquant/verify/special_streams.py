@@ -54,6 +54,8 @@ SPECIAL_STREAMS = {
     ),
     "embed_layer_norm": make_stream("n2t5c16 n1t1c7 n3t4c33 n1t9c5 n2t3c768", "n4t32c256", "random saturate neartie", ", int8, alone, alone int8"),
     "where": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, broadcast, int8 broadcast"),
+    "sub": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", "int8, int8 relu, int8 channels_last, int8 channels_last relu, int8 broadcast"),
+    "squared_difference": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", "int8, int8 channels_last, int8 broadcast"),
     "requantize": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, channels_last, int8 channels_last"),
     "add_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),
     "mul_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),

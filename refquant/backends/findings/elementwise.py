@@ -24,6 +24,12 @@ def _one_thread(problem):
     return oracle(Problem("add", {**problem.arguments, "threads": 1}), "fbgemm")
 
 
+def _sum_of_negated(problem):
+    b = problem["b"]
+    negated = QTensor(-b.values, QParams(b.qparams.scale, -b.qparams.zero_point, "int8"))
+    return oracle(Problem("add", {"a": problem["a"], "b": negated, "out": problem["out"]}), "tflite_opt")
+
+
 def _first_for_all(problem):
     y = oracle(problem, "fbgemm")
     return np.full_like(y, y.flat[0])
@@ -171,5 +177,11 @@ ELEMENTWISE = (
         text="Sixteen sums at a time keep their low 16 bits before they are limited to a code: an input of 300 times the output's scale gets there.",
         problem=of("add", a=codes([-128] * 16, 300.0, 0, "int8"), b=codes([0] * 16, 1.0, 0, "int8"), out=QParams(1.0, 0, "int8")),
         expect=by("tflite_ref"), expected_by="as in the reference kernel",
+    ),
+    Finding(
+        name="differences-are-no-sums", engine="tflite_opt",
+        title="TFLite's optimized resolver subtracts otherwise than it adds the negated tensor",
+        text="ADD rounds sixteen sums at a time half up, SUB takes the reference sum with the second multiplier negated, half away from zero.",
+        problem=case("sub/tflite_opt/n16/neartie/seed=98/int8"), expect=_sum_of_negated, expected_by="as ADD of the negated codes",
     ),
 )  # fmt: skip

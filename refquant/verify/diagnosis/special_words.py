@@ -50,7 +50,7 @@ SPECIAL_WORDS = {
         "ten_bits": "interpolates codes with weights of 10 bits, half away from zero", "eleven_bits": "interpolates codes with weights of 11 bits, half up",
         "truncated": "interpolates codes in float32 and cuts off what is behind the point",
     }},
-    "FixedPreluForm": {"multiply": {k: _MULTIPLIERS[k] for k in ("gemmlowp", "half_up")}},
+    "MultiplierForm": {"multiply": {k: _MULTIPLIERS[k] for k in ("gemmlowp", "half_up")}},
     "FixedMeanForm": {
         "general": {"centred": "averages centred codes by an integer multiplier", "float": "averages codes in float32"},
         "images": {

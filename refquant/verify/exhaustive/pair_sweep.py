@@ -1,25 +1,26 @@
-"""add and mul on all 65,536 pairs of codes."""
+"""add, sub, mul and squared_difference on all 65,536 pairs of codes."""
 
 import numpy as np
 
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.numerics.coverage import absence
 from refquant.verify.draws import draw_scale
 from refquant.verify.exhaustive.piece import begin_piece, count_block
 from refquant.verify.problem import Problem, oracle
 
 __all__ = ["PAIR_OPERATORS", "PAIR_SETS", "pair_tasks", "pair_piece"]
 
-PAIR_OPERATORS = ("add", "mul")
+PAIR_OPERATORS = ("add", "sub", "mul", "squared_difference")
 
 #: Sets of parameters: drawn from this many seeds, the first with power-of-two ratios, where every sum may be a tie.
 PAIR_SETS = 16
 
 
 def pair_tasks(engines):
-    """Yield one piece for each engine, operator and dtype."""
+    """Yield one piece for each engine, operator that it has, and dtype."""
     for engine in engines:
-        for op in PAIR_OPERATORS:
+        for op in (op for op in PAIR_OPERATORS if not absence(op, engine)):
             for dtype in ("uint8", "int8"):
                 yield {"key": f"pairs/{engine}/{op}/{dtype}", "what": "pairs", "engine": engine, "op": op, "dtype": dtype}
 
