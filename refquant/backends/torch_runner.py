@@ -8,6 +8,7 @@ from refquant.core.layout import is_channels_last, is_disputed, is_packed_channe
 from refquant.core.qparams import QParams
 from refquant.errors import BackendMissing
 from refquant.numerics import get
+from refquant.verify.held import level_here, refuse_gaps
 
 __all__ = ["TorchRunner", "torch_provenance"]
 
@@ -135,7 +136,7 @@ def _refuse_transposed(problem, engine):
         return "QNNPACK takes a transposed volume for an image: it computes one slice and reads whatever lies behind its weights in memory"
     if engine == "onednn" and np.any(problem.get("output_padding", 0)):
         return "PyTorch gives oneDNN no output padding"
-    return None
+    return refuse_gaps(problem, level_here()) if engine == "onednn" else None
 
 
 def _refuse_post(problem, engine):

@@ -13,7 +13,8 @@ on in 32 bits. The result then depends on which products are neighbours. `satura
 
 An odd last product stays alone: it is added to 0 and cannot saturate. Pairs never reach from one order's part into the next.
 oneDNN's matrix product on SSE4.1 and AVX2 moreover computes in two halves, of (K + 1) // 2 and K // 2, where K exceeds 256 but not
-two of its blocks (``halves``): if the first half is odd, all later pairs are shifted by one. The number of threads does not matter.
+two of its blocks (``halves``): if the first half is odd, all later pairs are shifted by one; likewise where it takes a transposed
+convolution, with IC for K. The number of threads does not matter.
 The products are those of the raw codes; terms of zero points are added afterwards, exactly.
 
     fill          what a tap outside of the image contributes
@@ -94,6 +95,8 @@ class ConvGeometry(NamedTuple):
     kernel, stride, padding, dilation : tuple of int
         One entry a spatial dimension, width last; the padding of either side.
     out_width : int
+    taken_by : {"", "direct", "matrix", "reference"}
+        Of a transposed one: the kernel of oneDNN that takes it.
     """
 
     groups: int
@@ -104,6 +107,7 @@ class ConvGeometry(NamedTuple):
     padding: tuple
     dilation: tuple
     out_width: int
+    taken_by: str = ""
 
     @property
     def depthwise(self):
@@ -234,7 +238,7 @@ def _openvino_conv(x_dtype, geometry, evidence):
 
 
 def _transposed(engine, row, exact, x_dtype, geometry):
-    """FBGEMM copies windows out, holes as zero points; oneDNN's jit_uni_int8 and its matrix products take one tap after the other."""
+    """FBGEMM copies windows out, holes as zero points; oneDNN's jit_uni_int8 and its matrix products take one tap after the other, its reference is exact."""
     if engine == "fbgemm":
         return None if exact else Product("reversed", "zero_point", evidence="measured" if row.name == "avx2" else "read")
     if engine == "onednn" and "AVX512-VNNI" in row.extensions:
@@ -245,7 +249,9 @@ def _transposed(engine, row, exact, x_dtype, geometry):
         raise UnsupportedError(
             f"isa: how {engine} adds up a transposed convolution of {x_dtype} on {row.name} was never measured; it is known for onednn and fbgemm, uint8, on avx2"
         )
-    return None if geometry.ic == 1 else Product("channels")
+    if geometry.ic == 1 or geometry.taken_by == "reference":
+        return None
+    return Product("channels", halves=_ONEDNN_HALVES[row.name] if geometry.taken_by == "matrix" else (0, -1))
 
 
 def _one_channel(geometry, evidence):

@@ -154,7 +154,7 @@ def _counted_softmax(engine):
 #: Where the bits of a cell hold.
 CONDITIONS = (
     Note(f"linear {_CONVOLUTIONS}", "fbgemm onednn x86 inductor onnxruntime", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says"),
-    Note(_TRANSPOSED, "onednn", "on a CPU with AVX512-VNNI, or with isa='avx2' on one of that level; what is meant, where groups' numbers of input and output channels differ: the engine gives onednn+shuffled_transpose; some shapes take another kernel, onednn+gemm_transpose"),
+    Note(_TRANSPOSED, "onednn", "on a CPU with AVX512-VNNI, or with isa='avx2' on one of that level; what is meant, where groups' numbers of input and output channels differ: the engine gives onednn+shuffled_transpose; some shapes take another kernel, onednn+gemm_transpose, which below AVX-512 the profile on that level chooses itself, for one thread; there without a zero point of the input where strides in height or depth exceed the kernel by two or more: the engine adds unwritten memory to outputs in gaps"),
     Note(_TRANSPOSED, "x86", "on a CPU with AVX512-VNNI, or with isa='avx2' on one of that level; what is meant: the engine gives x86+defective_transpose; some shapes take another kernel, x86+gemm_transpose"),
     Note("conv_transpose2d", "fbgemm", "on a CPU with AVX512-VNNI, or with isa='avx2' on one of that level; what is meant, for a kernel 2x1 to 2x6 with a vertical stride of 2: the engine gives fbgemm+overlapping_transpose"),
     Note("conv_transpose1d conv_transpose3d", "fbgemm", "on a CPU with AVX512-VNNI; without it, pairs of products saturate to int16, as the profile on that level (isa=) says"),

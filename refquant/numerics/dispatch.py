@@ -5,7 +5,7 @@ from refquant.numerics.profile import Dispatch
 __all__ = ["resolve", "resolve_call", "uses_onednn", "uses_onednn_reference", "is_depthwise_volume", "uses_depthwise_volume", "goes_to_qnnpack"]
 
 
-def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=None):
+def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=None, kernel=None):
     """Return the form that a convolution is computed by: `form` itself, or what the rule of a `Dispatch` chooses.
 
     Parameters
@@ -21,6 +21,8 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), p
         Whether it is one whose weights are quantized per channel.
     vnni : bool, optional
         Whether the processor has AVX512-VNNI, where it is another than the form's.
+    kernel : str, optional
+        Of a transposed convolution below AVX-512: which of oneDNN's kernels would take it, see `refquant.numerics.onednn_transposed`.
     """
     if not isinstance(form, Dispatch):
         return form
@@ -28,6 +30,8 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), p
         chosen = uses_depthwise_volume(x_shape=x_shape, w_shape=w_shape, groups=groups)
     elif form.rule == "onednn_reference":
         chosen = uses_onednn_reference(w_shape=w_shape, groups=groups)
+    elif form.rule == "onednn_transposed":
+        chosen = kernel != "direct"
     elif form.rule == "symmetric":
         chosen = not any(zero_points)
     elif form.rule == "onednn_volume":
@@ -40,7 +44,7 @@ def resolve(form, *, x_shape, w_shape, groups, zero_points, output_padding=(), p
             groups=groups, zero_points=zero_points, output_padding=output_padding, per_channel_transposed=per_channel_transposed, vnni=asked
         )
     inner = form.yes if chosen else form.no
-    return resolve(inner, x_shape=x_shape, w_shape=w_shape, groups=groups, zero_points=zero_points, vnni=vnni)
+    return resolve(inner, x_shape=x_shape, w_shape=w_shape, groups=groups, zero_points=zero_points, vnni=vnni, kernel=kernel)
 
 
 def uses_onednn(*, groups, zero_points, output_padding=(), per_channel_transposed=False, vnni=True, linux=True):

@@ -14,7 +14,7 @@ from refquant.numerics.special_forms import BatchNormForm, BilinearForm, BoxPool
 
 __all__ = ["Numerics", "Dispatch", "section_types"]
 
-_PRODUCT_RULES = ("x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups", "symmetric")
+_PRODUCT_RULES = ("x86", "x86_held", "depthwise_volume", "onednn_reference", "onednn_volume", "onednn_groups", "onednn_transposed", "symmetric")
 _CALL_RULES = ("qnnpack",)
 
 
@@ -28,7 +28,7 @@ class Dispatch(Form):
         ``x86``: PyTorch's ``should_use_onednn_quant``; ``x86_held``: the same where the libraries, but not PyTorch, are held to a lower
         level by their environment variables; ``depthwise_volume``: QNNPACK's kernel of 27 taps; ``onednn_reference``: oneDNN's kernel for
         what its fast ones do not take; ``onednn_volume`` and ``onednn_groups``: its older kernels for
-        depthwise volumes, and for groups in fours; ``symmetric``: XNNPACK's delegate, which takes a second factor without a zero point. Of sums and
+        depthwise volumes, and for groups in fours; ``onednn_transposed``: what its own kernel of transposed convolutions does not take; ``symmetric``: XNNPACK's delegate, which takes a second factor without a zero point. Of sums and
         pools: ``qnnpack``: what PyTorch gives to QNNPACK. See `refquant.numerics.dispatch`.
     vnni
         Whether the CPU that is modelled has AVX512-VNNI, which ``x86`` asks for; where a processor level is given, ``x86`` asks that.

@@ -116,8 +116,8 @@ _ONEDNN_LEVELS = (
         "linear_int8": SignedProductForm.like(_ONEDNN_LINEAR.replace(multiplier="(xw),1/y"), "converted"),
         "linear_real": {"multiplier": "(xw)"},
         "conv": Dispatch(rule="onednn_reference", vnni=False, yes=_ONEDNN_CONV.replace(multiplier="x,w,/y", post="reference"), no=_ONEDNN_OLDER_CONV),
-        # jit_uni_x8s8s32x_deconvolution.cpp
-        "conv_transpose": {"multiplier": "(xw),1/y"},
+        # ref_deconvolution.cpp, jit_uni_x8s8s32x_deconvolution.cpp
+        "conv_transpose": Dispatch(rule="onednn_transposed", vnni=False, yes=TransposedForm.like(_ONEDNN_CONV.replace(multiplier="x,w,/y")), no=TransposedForm.like(_ONEDNN_OLDER_CONV)),
     }),
     (("avx_vnni", "avx_vnni_int8"), {"conv": Dispatch(rule="onednn_groups", vnni=False, yes=_ONEDNN_OLDER_CONV, no=_ONEDNN_CONV)}),
     # jit_avx512_core_x8s8s32x_conv_kernel.cpp

@@ -52,7 +52,9 @@ _ONEDNN = ONEDNN.conv_transpose
 _SHUFFLED = _ONEDNN.replace(accumulator="onednn_blocks")
 # oneDNN 3.12, gemm_x8s8s32x_convolution.cpp: the last step divides.
 _GEMM, _SHUFFLED_GEMM = (form.replace(multiplier="x,w,/y") for form in (_ONEDNN, _SHUFFLED))
-_ONE_KERNEL = tuple((levels, {name: change for name, change in changes.items() if name != "conv_transpose"}) for levels, changes in ONEDNN.by_level)
+_SHUFFLED_LEVELS = tuple(
+    (levels, {name: change.replace(accumulator="onednn_blocks") if name == "conv_transpose" else change for name, change in changes.items()}) for levels, changes in ONEDNN.by_level
+)
 _OVERLAPPING = FBGEMM.conv_transpose.replace(accumulator="fbgemm_direct_rows")
 
 _MIXED_WEIGHTS = """
@@ -97,7 +99,7 @@ VARIANTS = (
         """,
     ),
     Variant(
-        "shuffled_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED},
+        "shuffled_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED, "by_level": _SHUFFLED_LEVELS},
         "A transposed convolution whose groups have other numbers of input than of output channels multiplies by the right weights in a wrong order.",
         _MIXED_WEIGHTS + """
         >>> compute("onednn"), compute("onednn+shuffled_transpose")
@@ -105,15 +107,15 @@ VARIANTS = (
         """,
     ),
     Variant(
-        "gemm_transpose", ("onednn",), "kernel", {"conv_transpose": _GEMM, "by_level": _ONE_KERNEL},
-        "Transposed convolutions with strides and either groups or dilation mostly go to a kernel that divides by the output's scale, and does not multiply by its inverse; below AVX-512 those with groups that are no fours.",
+        "gemm_transpose", ("onednn",), "kernel", {"conv_transpose": _GEMM},
+        "Transposed convolutions with strides and either groups or dilation mostly go to a kernel that divides by the output's scale, and does not multiply by its inverse; below AVX-512 the profile itself says which.",
         _DIVIDED + """
         >>> compute("onednn"), compute("onednn+gemm_transpose")
         ([2], [3])
         """,
     ),
     Variant(
-        "shuffled_gemm_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED_GEMM, "by_level": _ONE_KERNEL},
+        "shuffled_gemm_transpose", ("onednn",), "defect", {"conv_transpose": _SHUFFLED_GEMM, "by_level": _SHUFFLED_LEVELS},
         "The weights of onednn+shuffled_transpose in the kernel of onednn+gemm_transpose.",
         _MIXED_WEIGHTS + """
         >>> compute("onednn+shuffled_gemm_transpose")

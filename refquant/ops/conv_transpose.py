@@ -17,6 +17,7 @@ from refquant.kernels.conv import conv_requantize, pack_conv
 from refquant.kernels.conv_pairs import bind_conv_s16pair, pack_paired
 from refquant.kernels.requantize import requantize
 from refquant.numerics.dispatch import resolve
+from refquant.numerics.onednn_transposed import LEVELS, Transposed, transposed_kernel
 from refquant.numerics.range_forms import RangeProductForm
 from refquant.numerics.tail_forms import TransposedTailForm
 from refquant.ops.arguments import check_eight_bit, check_product_out, check_qtensor, sides
@@ -24,7 +25,7 @@ from refquant.ops.output_stage import check_bias, output_stage
 from refquant.ops.pairing import has_vnni, transposed_product
 from refquant.ops.pack_weights import as_qtensor, flipped_weights
 from refquant.ops.range_stage import transposed_range_stage
-from refquant.ops.transposed_taps import exact_taps, saturated_taps, saturated_taps_reference, sum_taps
+from refquant.ops.transposed_taps import exact_taps, in_halves, saturated_taps, saturated_taps_reference, sum_taps
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "conv_transpose_reference"]
 
@@ -74,11 +75,12 @@ def _plan(dims, x, w, bias, stride, padding, output_padding, dilation, groups, o
     bias = check_bias(bias, channels, place)
     check_product_out(out, place)
     section = profile.section("conv_transpose", op)
+    kernel = _onednn_kernel(profile, x, w, groups, geometry)
     form = resolve(
         section, x_shape=x.shape, w_shape=w.shape, groups=groups, zero_points=np.atleast_1d(w.qparams.zero_point),
-        output_padding=sides(output_padding, "output_padding", dims, place, least=0), per_channel_transposed=w.qparams.per_channel, vnni=has_vnni(profile.isa),
+        output_padding=sides(output_padding, "output_padding", dims, place, least=0), per_channel_transposed=w.qparams.per_channel, vnni=has_vnni(profile.isa), kernel=kernel,
     )  # fmt: skip
-    saturating = transposed_product(profile, form is getattr(section, "no", None), x, w, groups, place)
+    saturating = transposed_product(profile, form is getattr(section, "no", None), x, w, groups, place, kernel)
     if isinstance(form, RangeProductForm):
         epilogue = transposed_range_stage(form, x.qparams, w, out, bias, activation, place, groups=groups, geometry=geometry)
         x = _shifted(x) if getattr(saturating, "shift", 0) else x
@@ -139,6 +141,13 @@ def _output_channels(p, groups):
 def _takes_direct_path(x, w, groups, geometry):
     shape = ConvGeometry(groups, w.shape[0] // groups, w.shape[1], tuple(w.shape[2:]), geometry.stride, geometry.padding, geometry.dilation, 1)
     return x.values.dtype == np.uint8 and w.values.dtype == np.int8 and takes_fbgemm_direct(shape)
+
+
+def _onednn_kernel(profile, x, w, groups, geometry):
+    """The kernel of oneDNN that takes it, where the profile's level is one of those that choose; else an empty name."""
+    if profile.isa not in LEVELS:
+        return ""
+    return transposed_kernel(Transposed.of(x.shape, w.shape, groups, geometry.stride, geometry.padding, geometry.dilation, geometry.out), profile.isa)
 
 
 def _shuffled_blocks(plan):
@@ -210,7 +219,8 @@ def _summed(plan, taps):
     x, w, g = plan.x.values, _weights(plan), plan.geometry
     lines = g._replace(stride=(1, g.stride[1])) if plan.accumulator == "fbgemm_direct_rows" else g
     zero = _output_channels(plan.w.qparams, plan.groups).zero_point
-    return sum_taps(taps(x, w, plan.groups), x, w, plan.groups, g, x_zero=plan.x.qparams.zero_point, w_zero=zero, lines=lines)
+    halves = (0, -1) if plan.product is None else plan.product.halves
+    return sum_taps(taps(*in_halves(x, w, plan.groups, halves), plan.groups), x, w, plan.groups, g, x_zero=plan.x.qparams.zero_point, w_zero=zero, lines=lines)
 
 
 def _with_tail(plan, compute):

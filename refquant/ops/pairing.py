@@ -84,14 +84,14 @@ def conv_product(profile, form, otherwise, x, w, groups, geometry, place):
     return Product("raster", "zero_point") if takes_fbgemm_depthwise(shape) else None
 
 
-def transposed_product(profile, otherwise, x, w, groups, place):
-    """Return the `Product` of a transposed convolution, None if it is exact; FBGEMM's direct kernel is the form's affair."""
+def transposed_product(profile, otherwise, x, w, groups, place, kernel):
+    """Return the `Product` of a transposed convolution, None if it is exact; FBGEMM's direct kernel is the form's affair, and `kernel` is oneDNN's."""
     if profile.isa is None:
         return None
     rule = profile.pairing.conv_otherwise if otherwise else profile.pairing.conv
     dims = w.ndim - 2
     one = (1,) * dims
-    geometry = ConvGeometry(groups, w.shape[0] // groups, w.shape[1], tuple(w.shape[2:]), one, one, one, 1)
+    geometry = ConvGeometry(groups, w.shape[0] // groups, w.shape[1], tuple(w.shape[2:]), one, one, one, 1, kernel)
     return _by_rule(rule, f"conv_transpose{dims}d", profile.isa, x, w, place, geometry)
 
 

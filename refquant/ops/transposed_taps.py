@@ -7,7 +7,7 @@ import numpy as np
 from refquant.core.wrap import saturate_int16, wrap_int32
 from refquant.kernels.pairs import gemm_s16pair_s32
 
-__all__ = ["saturated_taps", "saturated_taps_reference", "sum_taps", "exact_taps"]
+__all__ = ["saturated_taps", "saturated_taps_reference", "in_halves", "sum_taps", "exact_taps"]
 
 
 def saturated_taps(x, w, groups):
@@ -41,6 +41,29 @@ def saturated_taps_reference(x, w, groups):
         pairs = [(c, min(c + 2, first + ic)) for c in range(first, first + ic, 2)]
         parts.append(sum(saturate_int16(np.tensordot(x[..., low:high], w[low:high], 1)).astype(np.int64) for low, high in pairs))
     return np.concatenate(parts, axis=-1)
+
+
+def in_halves(x, w, groups, halves):
+    """Return x and w with a channel of zeros between the halves of each group's channels, where these are paired separately and the first is odd.
+
+    Parameters
+    ----------
+    x : ndarray of uint8, (N, IC, *spatial)
+    w : ndarray of int8, (IC, OC / groups, *kernel)
+    groups : int
+    halves : (int, int)
+        As in `refquant.isa.products.Product`, of a group's number of channels.
+    """
+    ic = w.shape[0] // groups
+    first = (ic + 1) // 2
+    if not halves[0] <= ic <= halves[1] or first % 2 == 0:
+        return x, w
+
+    def parted(array, axis):
+        apart = np.insert(array.reshape(*array.shape[:axis], groups, ic, *array.shape[axis + 1 :]), first, 0, axis=axis + 1)
+        return apart.reshape(*array.shape[:axis], groups * (ic + 1), *array.shape[axis + 1 :])
+
+    return parted(x, 1), parted(w, 0)
 
 
 def sum_taps(products, x, w, groups, geometry, *, x_zero, w_zero, lines=None):

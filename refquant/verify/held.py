@@ -9,8 +9,9 @@ import numpy as np
 from refquant import numerics
 from refquant.errors import BackendMissing, choose
 from refquant.isa import cpu
+from refquant.numerics.onednn_transposed import LEVELS, Transposed, reads_unwritten
 
-__all__ = ["HELD", "profile_here", "level_here", "switches", "followed", "refuse"]
+__all__ = ["HELD", "profile_here", "level_here", "switches", "followed", "refuse", "refuse_gaps"]
 
 #: Engines that can be held, and the libraries in them that obey a variable.
 HELD = {"onednn": ("onednn",), "fbgemm": ("fbgemm",), "x86": ("onednn", "fbgemm")}
@@ -91,6 +92,10 @@ def refuse(problem, engine, level):
     wide = "AVX512F" in cpu.features()
     if problem.op in _ATEN and wide and "AVX512F" not in cpu.level(level).extensions:
         return "PyTorch's own kernels obey neither variable, and are those of this processor"
+    if engine == "onednn" or (engine == "x86" and "AVX512-VNNI" in cpu.features()):
+        reason = refuse_gaps(problem, level)
+        if reason:
+            return reason
     if problem.op not in _CONVOLUTIONS:
         return None
     channels = problem["w"].shape[1]
@@ -99,6 +104,22 @@ def refuse(problem, engine, level):
     if "onednn" in HELD[engine] and level == "avx512" and channels == 1 and "AVX512-VBMI" in cpu.features():
         return "this processor has AVX512-VBMI, which oneDNN uses for convolutions of one channel: ask the level avx512_vbmi"
     return None
+
+
+def refuse_gaps(problem, level):
+    """Return why oneDNN on a level cannot be asked for a transposed convolution whose outputs it takes in part from memory that nobody wrote, or None."""
+    if not problem.op.startswith("conv_transpose") or level not in LEVELS:
+        return None
+    x, w = problem["x"], problem["w"]
+    stride, padding, dilation, more = (_sides(problem.get(name, usual), w.ndim - 2) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0)))
+    out = tuple((n - 1) * s + d * (k - 1) + 1 + m - 2 * p for n, s, d, k, m, p in zip(x.shape[2:], stride, dilation, w.shape[2:], more, padding))
+    if reads_unwritten(Transposed.of(x.shape, w.shape, problem.get("groups", 1), stride, padding, dilation, out), level, x.qparams.zero_point):
+        return "oneDNN adds what lies behind a buffer to outputs in gaps of the input: a zero point, and strides beyond the kernel by two or more"
+    return None
+
+
+def _sides(value, dims):
+    return tuple(np.broadcast_to(value, dims).tolist())
 
 
 def _groupwise(problem):

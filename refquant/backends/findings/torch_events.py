@@ -2,7 +2,7 @@
 
 from refquant.backends.findings.batches import SMALL
 
-__all__ = ["reused_module", "functional_convolution", "compiled_max_pool"]
+__all__ = ["reused_module", "functional_convolution", "compiled_max_pool", "gaps_of_a_transposed_convolution"]
 
 
 def _convert(module, x):
@@ -80,3 +80,16 @@ def compiled_max_pool():
     codes = torch.zeros((1, 8, 8, 8), dtype=torch.uint8)
     with torch._inductor.config.patch(freezing=True), torch.no_grad():
         return [pool(codes).shape[2], torch.compile(pool)(codes).shape[2]]
+
+
+def gaps_of_a_transposed_convolution():
+    """Return of a transposed convolution of zeros by oneDNN, kernel 1 and stride 7, which rows of the output, 0 to 7, have an element that is not zero."""
+    import torch
+
+    quantized = torch.ops.quantized
+    torch.backends.quantized.engine = "onednn"
+    torch.set_num_threads(1)
+    x = torch.quantize_per_tensor(torch.zeros(1, 256, 2, 4), 1.0, 128, torch.quint8)
+    w = torch.quantize_per_tensor(torch.ones(256, 256, 1, 1), 1.0, 0, torch.qint8)
+    y = quantized.conv_transpose2d(x, quantized.conv_transpose2d_prepack(w, None, [7, 1], [0, 0], [0, 0], [1, 1], 1), 1.0, 100)
+    return (y.int_repr() != 100).any(3).any(1)[0].tolist()
