@@ -156,3 +156,23 @@ def test_what_cannot_be_stored_is_refused():
         to_plain(Problem("relu", {"x": object()}))
     with pytest.raises(ArgumentError, match="lacks or garbles"):
         from_plain({"op": "relu", "arguments": {"x": {"array": 7, "channels_last": False}}}, [])
+
+
+@pytest.mark.parametrize("view", ["sliced", "stepped", "transposed", "expanded", "channels_last/sliced", "channels_last/stepped"])
+def test_a_case_file_keeps_strides(view, tmp_path):
+    from refquant.verify import load_case, save_case
+
+    problem = build(f"add/fbgemm/n2c5h4w6/neartie/seed=1/{view}")
+    save_case(tmp_path / "view.npz", "add", numerics="fbgemm", **problem.arguments)
+    again = load_case(tmp_path / "view.npz").problem
+    for role in "ab":
+        assert again[role].values.strides == problem[role].values.strides
+        assert again[role].values.tobytes() == problem[role].values.tobytes()
+    assert np.array_equal(oracle(again, "fbgemm"), oracle(problem, "fbgemm"))
+
+
+@pytest.mark.parametrize("strides, rule", [([1], "must be 2 numbers"), ([2, -1], "none negative"), ([1, 1.0], "none negative"), ([0, 1], "one that differ"), ([1 << 28, 1], "none negative|span"), (7, "must be 2 numbers")])
+def test_strides_that_are_none_are_refused(strides, rule):
+    array = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    with pytest.raises(ArgumentError, match=rule):
+        from_plain({"op": "quantize", "arguments": {"x": {"array": 0, "channels_last": False, "strides": strides}}}, [array])

@@ -1,5 +1,7 @@
 """PyTorch on views: strides that are neither contiguous nor channels last, on codes that lie on ties, where the vector body and the scalar tail part ways."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,11 @@ from refquant.core.qtensor import QTensor
 from refquant.errors import UnsupportedError
 from refquant.ops.softmax import softmax
 from refquant.ops.tensor_iterator import loop_of
+from refquant.verify import case_stream, try_case
 from refquant.verify.build import build
-from refquant.verify.compare import compare
+from refquant.verify.compare import Status, compare
 from refquant.verify.problem import Problem, oracle
+from refquant.verify.views import VIEWS as WORDS
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.engine
@@ -214,3 +218,21 @@ def test_memory_behind_a_tensor_is_not_read():
     x = QTensor(np.broadcast_to(np.arange(8, dtype=np.uint8), (3, 8)), QParams(0.1, 3, "uint8"))
     with pytest.raises(UnsupportedError, match="memory behind it"):
         softmax(x, 1, out=QParams(1 / 256, 0, "uint8"), numerics="qnnpack+softmax_in_a_line")
+
+
+@pytest.mark.parametrize("op", ["add", "mul", "sigmoid", "hardswish", "gelu", "prelu", "cat", "avg_pool2d", "mean", "softmax", "interpolate", "group_norm", "quantize"])
+def test_views_of_default_cases(engine, op):
+    asked = 0
+    for case in islice(case_stream(op, engine.profile, seed=3), 90):
+        if any(case.has(name) for name in WORDS):
+            trial = try_case(engine, case)
+            assert trial.outcome.status in (Status.EXACT, Status.UNTRUSTED), (case, trial.outcome)
+            asked += trial.outcome.status is Status.EXACT
+    assert asked >= 5
+
+
+def test_qnnpacks_softmax_looks_up_a_negative_axis():
+    problem = build("softmax/qnnpack/n1c3h5w7/telling/seed=9/transposed")
+    with pytest.raises(IndexError):
+        backends.load("qnnpack").run(problem)
+    assert "count it from the front" in backends.load("qnnpack").supports(problem)

@@ -162,6 +162,8 @@ def _refuse_form(problem, engine, dynamic_input):
             return reason
     if engine == "qnnpack" and problem.op in _ENDING and problem["x"].dtype == "uint8" and not problem["x"].values.size:
         return "QNNPACK divides by the number of rows of an empty tensor, which ends the process"
+    if engine == "qnnpack" and problem.op == "softmax" and problem["x"].dtype == "uint8" and problem["dim"] < 0 and problem["x"].values.strides[problem["dim"]] != 1:
+        return "PyTorch looks up a negative axis in a list of axes, and raises, where that axis has not stride 1; count it from the front"
     if engine == "qnnpack" and problem.op in _LIMITS:
         return _refuse_qnnpack_limits(problem)
     if engine == "qnnpack" and problem.op == "max_pool3d":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["is_channels_last", "is_packed_channels_last", "is_dense_channels_last", "is_disputed", "empty_channels_last", "to_channels_last", "in_suggested_format"]
+__all__ = ["is_channels_last", "is_packed_channels_last", "is_dense_channels_last", "is_disputed", "empty_channels_last", "to_channels_last", "in_suggested_format", "steps_of", "with_steps", "laid_as"]
 
 
 def is_channels_last(x):
@@ -104,3 +104,47 @@ def in_suggested_format(x):
     (True, True)
     """
     return to_channels_last(x) if is_channels_last(x) else np.asarray(x, order="C")
+
+
+def steps_of(x):
+    """Return the strides of `x` in elements, or None where they are none of a PyTorch tensor: negative, or no multiples of an element."""
+    if any(s < 0 or s % x.itemsize for s in x.strides):
+        return None
+    return tuple(s // x.itemsize for s in x.strides)
+
+
+def with_steps(x, steps):
+    """Return a copy of `x` with strides given in elements, or None where two elements that differ would be one in memory.
+
+    Parameters
+    ----------
+    x : ndarray
+    steps : tuple of int
+        One an axis, none negative.
+
+    Examples
+    --------
+    >>> x = np.array([[1, 2], [1, 2]], np.uint8)
+    >>> with_steps(x, (0, 3)).strides, with_steps(x, (0, 3)).tolist(), with_steps(x, (3, 0))
+    ((0, 3), [[1, 2], [1, 2]], None)
+    """
+    memory = np.zeros(1 + sum((n - 1) * step for n, step in zip(x.shape, steps)) if x.size else 0, x.dtype)
+    y = np.lib.stride_tricks.as_strided(memory, x.shape, [step * x.itemsize for step in steps])
+    y[...] = x
+    return y if np.array_equal(np.ascontiguousarray(y).view(f"V{x.itemsize}"), np.ascontiguousarray(x).view(f"V{x.itemsize}")) else None
+
+
+def laid_as(x, like):
+    """Return `x` with the strides of `like` where shapes agree and its elements allow it, else in the memory format of `like`.
+
+    Examples
+    --------
+    >>> like = np.zeros((4, 6))[:, ::2]
+    >>> laid_as(np.ones((4, 3)), like).strides == like.strides, laid_as(np.ones((2, 3)), like).flags.c_contiguous
+    (True, True)
+    """
+    steps = steps_of(like) if x.shape == like.shape and x.itemsize == like.itemsize else None
+    laid = None if steps is None else with_steps(x, steps)
+    if laid is None:
+        laid = to_channels_last(x) if is_channels_last(like) and x.ndim == like.ndim else np.ascontiguousarray(x)
+    return laid

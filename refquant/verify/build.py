@@ -18,6 +18,7 @@ from refquant.verify.special_data import (
     build_conv_dynamic, build_conv_integer, build_embedding_bag, build_limits, build_linear_dynamic, build_prelu, build_quantize_dynamic,
     build_quantize_embedding, build_requantize, build_scalar,
 )  # fmt: skip
+from refquant.verify.views import VIEWS, viewed
 
 __all__ = ["BUILDERS", "build"]
 
@@ -93,4 +94,8 @@ def build(case):
     # Draws are made in 64 bits, by several arrays of that size.
     check_room((elements_of(case),), "the data", f"case {case}", itemsize=32)
     problem = BUILDERS[case.op](case, generator(case))
-    return far(problem, np.random.Generator(np.random.PCG64([case.seed, 1]))) if case.has("far") else problem
+    if case.has("far"):
+        problem = far(problem, np.random.Generator(np.random.PCG64([case.seed, 1])))
+    for name in VIEWS:
+        problem = viewed(problem, name) if case.has(name) else problem
+    return problem

@@ -5,6 +5,7 @@
     problem     a JSON text, 0-dimensional: {"format": 1, "op": "linear", "profile": "onnx", "arguments": {name: value, …}}
                 value: null, true, a number, a text, a list of values, or
                     {"array": 0, "channels_last": false}                 the entry a0, with its memory format
+                    {"array": 0, "channels_last": false, "strides": [8, 2]}   the same as a view, with strides in elements
                     {"scale": 0.5, "zero_point": 3, "dtype": "uint8", "axis": null, "quant_min": 0, "quant_max": 255}
                     {"qtensor": {"array": …}, "qparams": {"scale": …}}
     a0, a1, …   the arrays that it names

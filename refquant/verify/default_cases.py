@@ -20,6 +20,7 @@ from refquant.verify.case_streams import LARGE as _LARGE
 from refquant.verify.case_streams import Stream
 from refquant.verify.case_streams import make_stream as _stream
 from refquant.verify.special_streams import SPECIAL_STREAMS
+from refquant.verify.views import VIEWS
 
 __all__ = ["STREAMS", "Stream", "case_stream", "default_cases"]
 
@@ -38,9 +39,9 @@ _CONV_OPTIONS = (
 _TRANSPOSE_OPTIONS = "nobias, , relu, channels_last, per_channel, asymmetric, int8, asymmetric relu, uint8 nobias, channels_last nobias"
 
 STREAMS = {
-    "quantize": _stream(_ELEMENTWISE + " n2c7h7w3", _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, int32 per_channel, per_channel channels_last"),
-    "dequantize": _stream(_ELEMENTWISE, _LARGE, "random edges saturate", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, per_channel channels_last, int32 per_channel"),
-    "fake_quantize": _stream(_ELEMENTWISE, _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel, narrow, int8 narrow, narrow per_channel"),
+    "quantize": _stream(_ELEMENTWISE + " n2c7h7w3", _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, int32 per_channel, per_channel channels_last, transposed, channels_last stepped"),
+    "dequantize": _stream(_ELEMENTWISE, _LARGE, "random edges saturate", ", int8, per_channel, int8 per_channel channels_last, channels_last, int32, per_channel channels_last, int32 per_channel, transposed, channels_last sliced"),
+    "fake_quantize": _stream(_ELEMENTWISE, _LARGE, "edges edges random", ", int8, per_channel, int8 per_channel, narrow, int8 narrow, narrow per_channel, stepped, channels_last sliced"),
     "linear": _stream(
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m16k16n64 m129k2n1 m1k256n257 m64k31n100 m7k4n15 m33k65n18 m2k4096n11 m17k1n64",
         "m256k64n256 m199k100n333 m512k31n128 m64k768n512",
@@ -76,37 +77,37 @@ STREAMS = {
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
-    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, int8 threads, threads relu channels_last, broadcast, int8 broadcast"),
-    "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, broadcast, int8 broadcast"),
-    "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last"),
+    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, int8 threads, threads relu channels_last, broadcast, int8 broadcast, sliced, transposed relu, stepped int8, expanded, channels_last sliced, threads sliced"),
+    "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, broadcast, int8 broadcast, sliced, channels_last stepped"),
+    "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last, transposed, channels_last sliced"),
     **{
         op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
         for op, strategies, fixed in (
-            ("sigmoid", "telling telling random", ", , int8, channels_last, threads"), ("tanh", "telling telling random", ", , int8, channels_last, threads"),
-            ("hardsigmoid", "telling telling neartie edges", ", , int8, channels_last, threads, int8 threads"), ("elu", "telling telling random neartie", ""),
-            ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale"),
-            ("leaky_relu", "neartie neartie random", ""),
+            ("sigmoid", "telling telling random", ", , int8, channels_last, threads, sliced, channels_last sliced"), ("tanh", "telling telling random", ", , int8, channels_last, threads, sliced, transposed"),
+            ("hardsigmoid", "telling telling neartie edges", ", , int8, channels_last, threads, int8 threads, sliced, channels_last sliced"), ("elu", "telling telling random neartie", ", sliced rescale, stepped rescale"),
+            ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale, sliced rescale, channels_last sliced rescale"),
+            ("leaky_relu", "neartie neartie random", ", transposed rescale, channels_last sliced rescale"),
         )
     },
-    "gelu": _stream(_ELEMENTWISE, _LARGE, "telling telling random", ", int8, channels_last, threads"),
+    "gelu": _stream(_ELEMENTWISE, _LARGE, "telling telling random", ", int8, channels_last, threads, sliced, transposed"),
     "max_pool2d": _stream(
         "n1c3h9w11-k2 n2c17h8w8-k3s2p1 n1c16h7w7-k3x2s1x2p1 n1c5h13w13-k3d2s2 n3c32h10w10-k2s2 n2c9h8w10-k3s1p1d2 n1c16h9w7-k2x3s2x1p1x0d3x1 n2c33h7w9-k5x3s2p2x1d1x2"
         " n1c8h6w11-k2x4s3x1p0x2d1x3 n3c5h12w12-k3x2s4x5p1 n1c7h2w3-k2p1d2 n2c17h5w1-k3x2s1p1d2x1", "n2c64h28w28-k3s1p1 n2c64h14w14-k3s1p1d2", "random saturate",
-        ", channels_last, ceil, ceil channels_last, int8, int8 channels_last ceil, int8 channels_last",
+        ", channels_last, ceil, ceil channels_last, int8, int8 channels_last ceil, int8 channels_last, transposed, channels_last sliced",
     ),
     "avg_pool2d": _stream(
         "n1c3h9w11-k2 n2c17h8w8-k2s1 n1c16h8w8-k4s2p1 n2c35h7w7-k3s2p1 n3c32h10w10-k2x3s2x1p1x0 n1c64h6w6-k6 n1c5h13w13-k5x4s3 n6c32h5w4-k5x4 n2c19h3w3-k1s2 n2c28h9w8-k2s1 n1c15h8w8-k4s2"
         " n3c33h9w10-k3x2s4x5p1 n2c16h8w7-k4x5s3p2x1",
         "n4c67h28w28-k2s1 n4c32h28w28-k4s1p2", "neartie saturate neartie random",
-        ", channels_last, rescale, nopad, nopad channels_last, ceil nopad, int8, rescale channels_last, divisor, divisor channels_last, rescale nopad int8, ceil channels_last, ceil, ceil divisor, int8 channels_last, int8 nopad ceil channels_last",
+        ", channels_last, rescale, nopad, nopad channels_last, ceil nopad, int8, rescale channels_last, divisor, divisor channels_last, rescale nopad int8, ceil channels_last, ceil, ceil divisor, int8 channels_last, int8 nopad ceil channels_last, sliced, channels_last sliced",
     ),
     "adaptive_avg_pool2d": _stream(
         "n2c17h4w4 n2c64h7w7 n8c33h1w2 n5c3h8w6-o4x3 n2c16h9w5-o3x2 n16c24h2w3 n3c40h14w14 n2c13h6w6-o6 n4c1h9w7 n9c21h1w1 n6c29h4w6 n9c13h6w6-o3x2 n40c29h2w3 n30c13h3w6 n8c21h12w12-o6x4 n5c24h7w9-o7x3 n3c17h3w4-o5x8 n8c33h7w14 n4c33h13w19-o2",
-        "n64c259h4w4 n64c128h7w6 n8c67h28w28-o14", "neartie saturate neartie random", ", channels_last, rescale, int8, int8 channels_last, rescale channels_last",
+        "n64c259h4w4 n64c128h7w6 n8c67h28w28-o14", "neartie saturate neartie random", ", channels_last, rescale, int8, int8 channels_last, rescale channels_last, transposed, channels_last sliced",
     ),
     "cat": _stream(
         "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10 n5h1w1-c19x8x6 n3h6w4-c1x1 n2h5w5-c7x13", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
-        "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed, equal, equal int8 channels_last",
+        "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed, equal, equal int8 channels_last, sliced, channels_last sliced",
     ),
     **SPECIAL_STREAMS,
 }  # fmt: skip
@@ -119,6 +120,8 @@ _PRODUCTS = ("linear", "matmul", "gemm", *(f"{kind}{dims}d" for kind in ("conv",
 _ROUNDS = 3
 # Engines without uint8 activations, and whose weights have no zero point.
 _INT8_ALONE = ("tflite_ref", "tflite_opt", "xnnpack")
+# Engines that take tensors of any strides.
+_BY_STRIDES = ("fbgemm", "onednn", "x86", "qnnpack")
 
 
 def case_stream(op, profile, *, seed=0):
@@ -188,6 +191,8 @@ def _section(op, options):
 
 def _offered(op, profile, options):
     """Whether a profile has what a set of options asks for; whether the engine has it is for its runner to say."""
+    if not set(VIEWS).isdisjoint(options) and profile.name.partition("@")[0].rstrip("*") not in _BY_STRIDES:
+        return False
     if op == "matmul" and profile.matmul is not None and "per_channel" in options:
         return False
     if op in _PRODUCTS:

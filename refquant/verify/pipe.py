@@ -18,11 +18,12 @@ from refquant.verify.default_cases import case_stream
 from refquant.verify.problem import Problem, oracle
 from refquant.verify.reasons import reasons, telling
 from refquant.verify.stream import DTYPES, PROBLEMS, RESULTS, Reader, Writer, check_of, fields_of, record_bytes
+from refquant.verify.views import VIEWS
 
 __all__ = ["Failure", "Judged", "cases_to_send", "check_size", "generate", "judge", "judge_files", "judge_one"]
 
 # Orders in memory and threads, which arrays in a stream do not have.
-_LAYOUTS = ("channels_last", "mixed", "threads")
+_LAYOUTS = ("channels_last", "mixed", "threads", *VIEWS)
 _MOST_ELEMENTS = 1 << 28
 # Failing results whose bits are kept, to say why.
 _KEPT = 8

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from refquant.core.embedding import pack_embedding
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import is_channels_last, is_dense_channels_last, steps_of, to_channels_last, with_steps
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, choose
@@ -60,6 +60,10 @@ class Problem:
 
     def __reduce__(self):
         return Problem, (self.op, dict(self.arguments))
+
+
+# Elements that a described view may span in memory.
+_MOST_SPAN = 1 << 28
 
 
 def oracle(problem, numerics, *, reference=False):
@@ -170,7 +174,9 @@ def _describe(value, arrays, name):
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         arrays.append(np.ascontiguousarray(value))
-        return {"array": len(arrays) - 1, "channels_last": is_channels_last(value)}
+        described = {"array": len(arrays) - 1, "channels_last": is_channels_last(value)}
+        dense = value.flags.c_contiguous or is_dense_channels_last(value)
+        return described if dense or steps_of(value) is None else {**described, "strides": list(steps_of(value))}
     if isinstance(value, (tuple, list)):
         return [_describe(v, arrays, name) for v in value]
     raise ArgumentError(f"problem: argument {name} is a {type(value).__name__}, which cannot be stored; use arrays, QTensor, QParams or numbers")
@@ -185,5 +191,20 @@ def _rebuild(value, arrays):
         return QTensor(_rebuild(value["qtensor"], arrays), _rebuild(value["qparams"], arrays))
     if "array" in value:
         array = arrays[value["array"]]
+        if "strides" in value:
+            return _strided(array, value["strides"])
         return to_channels_last(array) if value["channels_last"] else array
     return QParams(**value)
+
+
+def _strided(array, steps):
+    """Return an array with described strides, which must not take it beyond the memory that a file may ask for."""
+    if not isinstance(steps, (list, tuple)) or len(steps) != array.ndim or any(type(s) is not int or not 0 <= s <= _MOST_SPAN for s in steps):
+        raise ArgumentError(f"problem: strides={steps!r} of an array {array.shape} must be {array.ndim} numbers of elements, none negative; write the problem with refquant.verify.to_plain")
+    span = sum((n - 1) * s for n, s in zip(array.shape, steps))
+    if span > _MOST_SPAN:
+        raise ArgumentError(f"problem: strides={steps!r} of an array {array.shape} span {span:,} elements, but at most {_MOST_SPAN:,} are laid out; cut the problem down")
+    laid = with_steps(array, steps)
+    if laid is None:
+        raise ArgumentError(f"problem: strides={steps!r} of an array {array.shape} make elements one that differ; write the problem with refquant.verify.to_plain")
+    return laid

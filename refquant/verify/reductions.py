@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant.core.dtypes import int_type
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import laid_as
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.verify.powers import exponent_of, power_of_two
@@ -36,9 +36,7 @@ def _taken(value, axis, index):
         q = value.qparams
         if q.axis == axis:
             q = QParams(q.scale[index], q.zero_point[index], q.dtype, axis, quant_min=q.qmin, quant_max=q.qmax, unchecked=True)
-        last = is_channels_last(value.values)
-        values = np.ascontiguousarray(np.take(value.values, index, axis))
-        return QTensor(to_channels_last(values) if last else values, q)
+        return QTensor(laid_as(np.take(value.values, index, axis), value.values), q)
     return np.take(np.asarray(value), index, axis)
 
 
@@ -250,7 +248,7 @@ def _fewer_values(problem):
 
 
 def _tensor_like(tensor, values):
-    return QTensor(to_channels_last(values) if is_channels_last(tensor.values) else values, tensor.qparams)
+    return QTensor(laid_as(values, tensor.values), tensor.qparams)
 
 
 def _quieter(values, quiet):

@@ -21,7 +21,7 @@ _BAGS = "m9n16-b5l40 m1n4-b1l3 m30n64-b17l100 m12n100-b3l9 m5n8-b30l20 m40n36-b1
 
 
 def _limits(threads="", telling=""):
-    return make_stream(ELEMENTWISE, LARGE, telling + "edges edges random", ", int8, channels_last, int8 channels_last" + threads)
+    return make_stream(ELEMENTWISE, LARGE, telling + "edges edges random", ", int8, channels_last, int8 channels_last, sliced, transposed" + threads)
 
 
 SPECIAL_STREAMS = {
@@ -56,16 +56,16 @@ SPECIAL_STREAMS = {
     "where": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, broadcast, int8 broadcast"),
     "sub": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", "int8, int8 relu, int8 channels_last, int8 channels_last relu, int8 broadcast"),
     "squared_difference": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", "int8, int8 channels_last, int8 broadcast"),
-    "requantize": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, channels_last, int8 channels_last"),
+    "requantize": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, channels_last, int8 channels_last, sliced, transposed"),
     "add_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),
     "mul_scalar": make_stream(ELEMENTWISE, LARGE, "neartie random", ", relu, int8, int8 relu, channels_last, channels_last relu"),
     "relu6": _limits(),
     "clamp": _limits(),
     "hardtanh": _limits(telling="telling "),
     "threshold": _limits(", threads, int8 threads"),
-    "celu": make_stream(ELEMENTWISE, LARGE, "telling telling random", "rescale, int8 rescale, channels_last rescale, threads rescale"),
-    "prelu": make_stream(_ACTIVATIONS, "n2c32h28w28 n4c19h20w20", "neartie neartie random", ", int8, channels_last, alone, int8 alone, int8 channels_last"),
-    "softmax": make_stream(_ACTIVATIONS, "n64c1000 n4c19h20w20", "telling telling telling random", ", rescale, int8, first, int8 rescale, first rescale"),
+    "celu": make_stream(ELEMENTWISE, LARGE, "telling telling random", "rescale, int8 rescale, channels_last rescale, threads rescale, sliced rescale"),
+    "prelu": make_stream(_ACTIVATIONS, "n2c32h28w28 n4c19h20w20", "neartie neartie random", ", int8, channels_last, alone, int8 alone, int8 channels_last, sliced, channels_last sliced"),
+    "softmax": make_stream(_ACTIVATIONS, "n64c1000 n4c19h20w20", "telling telling telling random", ", rescale, int8, first, int8 rescale, first rescale, sliced, transposed"),
     "max_pool1d": make_stream("n1c3w17-k2 n2c17w8-k3s2p1 n1c5w13-k3d2s2 n3c32w10-k2s1 n2c9w11-k3s1p1d2 n1c16w9-k2s3p1d3 n3c7w12-k3s5p1 n4c5w1-k2p1", "n2c64w300-k3s1p1", "random saturate", ", ceil, int8, int8 ceil"),
     "max_pool3d": make_stream(_VOLUMES, "n2c32t6h14w14-k3s1p1", "random saturate", ", channels_last, ceil, int8, int8 channels_last ceil"),
     "avg_pool3d": make_stream(
@@ -75,16 +75,16 @@ SPECIAL_STREAMS = {
         "n2c17t3h4w4 n2c64t2h7w7 n8c33t1h1w2 n2c3t4h8w6-o2x4x3 n1c16t5h9w5-o2x3x2 n9c24t2h2w3 n1c13t3h6w6-o6 n4c1t2h9w7 n16c29t3h2w3 n40c13t3h2w2-o1x1x2 n30c24t3h2w2-o1x2x1 n50c14t3h1w4-o1x1x2", "n8c67t4h14w14-o2x7x7 n500c67t2h2w3",
         "neartie saturate neartie random", ", channels_last, int8, int8 channels_last",
     ),
-    "mean": make_stream("n100c2 n64c7 n9c3h5w7-r2 n2c16h9w9-r2 n3c17h4w4-r3 n200c4 n30c8h2w2-r2 n50c3h4w4 n17c12 n2c70h13w11-r2 n3c33h30w9-r2 n30c33h30w9-r2", "n400c64h2w2-r2 n4c19h20w20 n40c50h2w3-r2", "neartie random saturate",  ", int8, keepdim, int8 keepdim, fromend, channels_last, channels_last int8, first, first keepdim, rescale, int8 rescale, first rescale, middle, middle rescale, "),
+    "mean": make_stream("n100c2 n64c7 n9c3h5w7-r2 n2c16h9w9-r2 n3c17h4w4-r3 n200c4 n30c8h2w2-r2 n50c3h4w4 n17c12 n2c70h13w11-r2 n3c33h30w9-r2 n30c33h30w9-r2", "n400c64h2w2-r2 n4c19h20w20 n40c50h2w3-r2", "neartie random saturate",  ", int8, keepdim, int8 keepdim, fromend, channels_last, channels_last int8, first, first keepdim, rescale, int8 rescale, first rescale, middle, middle rescale, , sliced, transposed"),
     "interpolate": make_stream(
         _IMAGES, "n2c32h28w28-o42 n1c19h20w20-o30x50", "random saturate neartie",
         "bilinear, , bilinear channels_last, channels_last, exact, bilinear corners, bilinear corners channels_last, bilinear int8, bilinear int8 channels_last, factor, bilinear factor,"
-        " bilinear factor channels_last, exact channels_last factor",
+        " bilinear factor channels_last, exact channels_last factor, bilinear sliced, bilinear channels_last sliced",
     ),
-    "batch_norm": make_stream(_ACTIVATIONS, "n2c32h28w28 n4c19h20w20", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu, channels_last relu"),
-    "layer_norm": make_stream(_NORM_ROWS, "m64n512 m100n97", "neartie neartie saturate random", "affine, , int8 affine, affine, int8"),
-    "group_norm": make_stream(_GROUPS, "n4c32h14w14-g8 n2c48h20w20-g4", "neartie neartie saturate random", "affine, , int8 affine, channels_last affine, int8 channels_last affine, channels_last"),
-    "instance_norm": make_stream(_INSTANCES, "n4c32h14w14 n2c48h20w20", "neartie neartie saturate random", "affine, , int8 affine, channels_last affine, channels_last"),
+    "batch_norm": make_stream(_ACTIVATIONS, "n2c32h28w28 n4c19h20w20", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu, channels_last relu, sliced, channels_last sliced"),
+    "layer_norm": make_stream(_NORM_ROWS, "m64n512 m100n97", "neartie neartie saturate random", "affine, , int8 affine, affine, int8, affine sliced"),
+    "group_norm": make_stream(_GROUPS, "n4c32h14w14-g8 n2c48h20w20-g4", "neartie neartie saturate random", "affine, , int8 affine, channels_last affine, int8 channels_last affine, channels_last, affine sliced, channels_last sliced affine"),
+    "instance_norm": make_stream(_INSTANCES, "n4c32h14w14 n2c48h20w20", "neartie neartie saturate random", "affine, , int8 affine, channels_last affine, channels_last, affine sliced, channels_last sliced affine"),
     "quantize_embedding": make_stream(_ROWS, "m300n256 m1000n64", "neartie random", ", bits4, bits2"),
     "embedding_bag": make_stream(_BAGS, "m100n256-b60l500", "neartie random", ", bits4, bits2, weighted, bits4 weighted, lastoffset, alone, bits4 alone, bits2 weighted lastoffset"),
 }  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from refquant import numerics as profiles
 from refquant import ops
-from refquant.core.layout import is_channels_last, to_channels_last
+from refquant.core.layout import laid_as
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.errors import ArgumentError, choose
@@ -107,8 +107,8 @@ class Call:
             return self.but(quirks={("codes", role): values})
         if self.op == "matmul_integer":
             return self.but(**{self._name(role): np.ascontiguousarray(values.T) if role == "w" else values})
-        if is_channels_last(old.values) and values.shape == old.values.shape:
-            values = self.once("channels last", values, to_channels_last)
+        if values.shape == old.values.shape and values.strides != old.values.strides:
+            values = self.once(("laid as", old.values.strides), values, lambda v: laid_as(v, old.values))
         return self.but(**{self._name(role): QTensor(values, old.qparams)})
 
     def qparams(self, role):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refquant.core.affine import dequantize_codes
-from refquant.core.layout import is_channels_last
+from refquant.core.layout import is_channels_last, laid_as
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
 from refquant.core.wrap import saturate
@@ -124,14 +124,14 @@ class Evaluator:
     def _body(self, call, form):
         """Return which elements, in logical order, the vector body takes: the operator is asked, with a tie that body and tail round apart."""
         last = tuple(is_channels_last(call[role].values) for role in "ab")
-        key = type(form), form.vector, getattr(form, "grain", 0), call["threads"], last
+        key = type(form), form.vector, getattr(form, "grain", 0), call["threads"], call["a"].values.strides, call["b"].values.strides
         if key not in self._masks:
             self._masks[key] = self._asked_body(call, form) if isinstance(form, AddForm) else _blocks(form.vector, last, self.shape)
         return self._masks[key]
 
     def _asked_body(self, call, form):
         telling = form.replace(dequantize="sub_mul", tail_dequantize="sub_mul", scaling="divide", zero_point="after", tail_zero_point="before", rounding="half_even")
-        a, b = (QTensor(np.full_like(call[role].values, code), QParams(1.0, 0, call[role].dtype)) for role, code in (("a", 1), ("b", 0)))
+        a, b = (QTensor(laid_as(np.full(call[role].shape, code, call[role].values.dtype), call[role].values), QParams(1.0, 0, call[role].dtype)) for role, code in (("a", 1), ("b", 0)))
         asked = call.but(a=a, b=b, out=QParams(2.0, 1, call["out"].dtype), activation=None, forms={"add": telling})
         return asked.run(self.base).reshape(-1) == 1
 
