@@ -77,14 +77,14 @@ STREAMS = {
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
-    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, int8 threads, threads relu channels_last, broadcast, int8 broadcast, sliced, transposed relu, stepped int8, expanded, channels_last sliced, threads sliced"),
+    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, int8 threads, threads relu channels_last, broadcast, int8 broadcast, int8 threads sliced, transposed relu, stepped int8, expanded, channels_last sliced"),
     "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, broadcast, int8 broadcast, sliced, channels_last stepped"),
     "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last, transposed, channels_last sliced"),
     **{
         op: _stream(_ELEMENTWISE, _LARGE, strategies, "rescale, int8 rescale, channels_last rescale, threads rescale" + fixed)
         for op, strategies, fixed in (
             ("sigmoid", "telling telling random", ", , int8, channels_last, threads, sliced, channels_last sliced"), ("tanh", "telling telling random", ", , int8, channels_last, threads, sliced, transposed"),
-            ("hardsigmoid", "telling telling neartie edges", ", , int8, channels_last, threads, int8 threads, sliced, channels_last sliced"), ("elu", "telling telling random neartie", ", sliced rescale, stepped rescale"),
+            ("hardsigmoid", "telling telling neartie edges", ", , int8, channels_last, threads, int8 threads"), ("elu", "telling telling random neartie", ", sliced rescale, stepped rescale"),
             ("hardswish", "neartie neartie random", ", int8 threads rescale, threads rescale, sliced rescale, channels_last sliced rescale"),
             ("leaky_relu", "neartie neartie random", ", transposed rescale, channels_last sliced rescale"),
         )
@@ -107,7 +107,7 @@ STREAMS = {
     ),
     "cat": _stream(
         "n2h5w5-c3x8 n1h7w7-c16x17 n3h2w2-c9x1x24 n4-c5x11 n1h3w5-c7x8x9x10 n5h1w1-c19x8x6 n3h6w4-c1x1 n2h5w5-c7x13", "n4h28w28-c32x35 n2h40w40-c11x16x8", "neartie saturate neartie random",
-        "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed, equal, equal int8 channels_last, sliced, channels_last sliced",
+        "channels_last, , relu, channels_last relu, int8 channels_last, int8, mixed, equal, equal int8 channels_last, channels_last sliced",
     ),
     **SPECIAL_STREAMS,
 }  # fmt: skip
