@@ -9,17 +9,17 @@ from scipy import special
 
 import refquant as rq
 from refquant.core.affine import dequantize_codes
-from refquant.core.glibc import glibc_exp, glibc_expm1, glibc_tanh
+from refquant.core.glibc import glibc_exp, glibc_expm1, glibc_log, glibc_tanh
 from refquant.core.glibc_erf import glibc_erf, glibc_erfc
 from refquant.ops.unary_functions import ATEN, TABLES, UNARY
 from refquant.verify import Problem, oracle
 
 F = np.float32
-NAMED = {"expf": glibc_exp, "expm1f": glibc_expm1, "tanhf": glibc_tanh, "erff": glibc_erf, "erfcf": glibc_erfc}
+NAMED = {"expf": glibc_exp, "expm1f": glibc_expm1, "logf": glibc_log, "tanhf": glibc_tanh, "erff": glibc_erf, "erfcf": glibc_erfc}
 #: Where one formula gives way to the next.
 EDGES = {
     "expf": (0.0, 88.72, -103.9), "expm1f": (2.0**-25, 0.5 * np.log(2), 1.5 * np.log(2), 18.714973, 23 * np.log(2), 56 * np.log(2), 88.72168, 88.72284),
-    "tanhf": (2.0**-55, 1.0, 22.0), "erff": (2.0**-119, 2.0**-28, 0.84375, 1.25, 1 / 0.35, 6.0), "erfcf": (2.0**-56, 0.25, 0.84375, 1.25, 1 / 0.35, 6.0, 28.0),
+    "logf": (2.0**-126, 0.7, 1.0, 1.4, 3.4e38), "tanhf": (2.0**-55, 1.0, 22.0), "erff": (2.0**-119, 2.0**-28, 0.84375, 1.25, 1 / 0.35, 6.0), "erfcf": (2.0**-56, 0.25, 0.84375, 1.25, 1 / 0.35, 6.0, 28.0),
 }  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_as_the_c_library(name):
         theirs = np.array([function(v) for v in x.tolist()], F)
     assert _same(np.asarray(NAMED[name](x), F), theirs).all()
     if name != "expf":
-        wide = {"expm1f": np.expm1, "tanhf": np.tanh, "erff": special.erf, "erfcf": special.erfc}[name]
+        wide = {"expm1f": np.expm1, "logf": np.log, "tanhf": np.tanh, "erff": special.erf, "erfcf": special.erfc}[name]
         with np.errstate(all="ignore"):
             assert not _same(wide(x.astype(np.float64)).astype(F), theirs).all()
 

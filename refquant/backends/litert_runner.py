@@ -295,6 +295,8 @@ _CALLS = {
     "elu": _unary("ELU"),
     "leaky_relu": _unary("LEAKY_RELU", lambda problem: ("LeakyReluOptions", {"alpha": float(problem.get("negative_slope", 0.01))})),
     "gelu": _unary("GELU", lambda problem: ("GeluOptions", {"approximate": False})),
+    "exp": _unary("EXP", lambda problem: ("ExpOptions", {})),
+    **{op: _unary(op.upper()) for op in ("log", "sqrt", "rsqrt", "abs")},
     "quantize": _quantize,
     "requantize": _requantize,
     "dequantize": _dequantize,

@@ -56,6 +56,13 @@ def _elementwise(builtin, version=1):
     return call
 
 
+_LIMITS = {(-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "RELU_0_TO_1"}
+
+
+def _limits_of(problem):
+    return problem.get("min_val", -1.0), problem.get("max_val", 1.0)
+
+
 def _prelu(evaluate, problem):
     x, w, out = problem["x"], problem["weight"], problem["out"]
     codes = np.ascontiguousarray(np.moveaxis(x.values, 1, -1) if x.ndim > 2 else x.values)
@@ -117,9 +124,11 @@ def _ratios(problem):
     op, out = problem.op, problem.get("out")
     if op in ("relu6", "hardtanh"):
         return (2.0**-6 / problem["x"].qparams.scale,)
+    if op in ("sqrt", "rsqrt"):
+        return (problem["x"].qparams.scale ** (0.5 if op == "sqrt" else -0.5) / out.scale,)
     if op == "matmul" and out is not None:
         return (problem["a"].qparams.scale * problem["b"].qparams.scale / out.scale,)
-    if op not in ("requantize", "leaky_relu", "prelu", "mean", "elu", "hardswish") or out is None:
+    if op not in ("requantize", "leaky_relu", "prelu", "mean", "elu", "hardswish", "abs") or out is None:
         return ()
     ratio = problem["x"].qparams.scale / out.scale
     if op == "leaky_relu":
@@ -154,8 +163,8 @@ def refuse_special(problem):
         return _refuse_transposed(problem)
     if op == "matmul" and (problem.get("out") is None or problem.get("bias") is not None or problem["b"].qparams.per_channel):
         return "BATCH_MATMUL of int8 gives int8, without a bias, per tensor"
-    if op == "hardtanh" and (problem.get("min_val", -1.0), problem.get("max_val", 1.0)) != (-1.0, 1.0):
-        return "RELU_N1_TO_1 has the limits -1 and 1 alone"
+    if op == "hardtanh" and _limits_of(problem) not in _LIMITS:
+        return "RELU_N1_TO_1 has the limits -1 and 1 alone, RELU_0_TO_1 0 and 1"
     if op == "linear_dynamic" and (problem["w"].dtype != "int8" or np.any(problem["w"].qparams.zero_point) or problem.get("reduce_range")):
         return "weights must be int8 with zero point 0, and the range whole"
     if op == "linear_dynamic" and problem["w"].size and problem["w"].values.min() == -128:
@@ -191,7 +200,7 @@ SPECIAL_CALLS = {
     "linear_dynamic": _linear_dynamic,
     "matmul": _matmul,
     "relu6": _elementwise("RELU6", 2),
-    "hardtanh": _elementwise("RELU_N1_TO_1"),
+    "hardtanh": lambda evaluate, problem: _elementwise(_LIMITS[_limits_of(problem)])(evaluate, problem),
     "prelu": _prelu,
     "softmax": _softmax,
     "mean": _mean,

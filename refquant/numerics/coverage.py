@@ -16,7 +16,7 @@ _SMOOTH = "sigmoid tanh elu gelu"
 _OPENVINO = "between DequantizeLinear and QuantizeLinear with INFERENCE_PRECISION_HINT=f32"
 _POSTS = ("linear tanh", "linear gelu", "linear swish")
 # Operators on codes that TensorFlow Lite alone has.
-_LITERT = "sub squared_difference"
+_LITERT = "sub squared_difference exp log sqrt rsqrt abs"
 _FUNCTIONS = _SMOOTH + " hardsigmoid hardswish leaky_relu"
 
 
@@ -113,6 +113,7 @@ LIBM_COUNTS = {
     ("tanh", "xnnpack"): (0, 153_919),
     ("elu", "xnnpack"): (0, 153_600),
     ("gelu", "xnnpack"): (0, 307_200),
+    **{(op, engine): (0, 153_600) for op in ("exp", "log") for engine in _TFLITE.split()},
     ("linear tanh", "onednn"): (0, 2_457_600),
     ("linear tanh", "inductor"): (0, 2_457_600),
     ("linear gelu", "inductor"): (0, 2_457_600),
@@ -142,7 +143,7 @@ LIBM_SETS = {("celu", "fbgemm"): 1000, ("softmax", "onnx_reference"): 400, ("sof
 def _counted(engine, ops=tuple(_SMOOTH.split())):
     """The counts of an engine, as a note states them: of functions of one code, or of others that are named."""
     parts = [f"{op} {differing:,} of {outputs:,}" for (op, name), (differing, outputs) in LIBM_COUNTS.items() if name == engine and op in ops]
-    domain = f" of all 256 codes under {LIBM_SETS.get((ops[0], engine), LIBM_SETS.get(engine, 4000)):,} sets of parameters" if set(ops) <= {*_SMOOTH.split(), "celu"} else ""
+    domain = f" of all 256 codes under {LIBM_SETS.get((ops[0], engine), LIBM_SETS.get(engine, 4000)):,} sets of parameters" if set(ops) <= {*_SMOOTH.split(), "celu", "exp", "log"} else ""
     return f"outputs that differ in a sweep{domain}: " + ", ".join(parts)
 
 
@@ -227,10 +228,12 @@ CONDITIONS = (
     Note("sigmoid tanh", "xnnpack", f"libm: a table, of sigmoid in float64, rounded once, of tanh by glibc's tanhf, as it is up to 2.40; {_counted('xnnpack', ('sigmoid', 'tanh'))}"),
     Note("elu", "tflite_opt xnnpack", f"with alpha=1; libm: a table by glibc's expm1f, as it is up to 2.40; {_counted('tflite_opt', ('elu',))}"),
     Note("gelu", _TFLITE, f"not approximated; libm: a table by glibc's erfcf, as it is up to 2.40; {_counted('tflite_opt', ('gelu',))}"),
-    Note("relu6 hardtanh", _TFLITE, "as RELU6, and RELU_N1_TO_1 with limits -1 and 1"),
+    Note("exp log", _TFLITE, f"libm: tables by glibc's expf and logf, as they are up to 2.40; {_counted('tflite_opt', ('exp', 'log'))}"),
+    Note("sqrt rsqrt", _TFLITE, "of codes from the zero point on: the kernels refuse negative numbers"),
+    Note("relu6 hardtanh", _TFLITE, "as RELU6; as RELU_N1_TO_1 with limits -1 and 1, or RELU_0_TO_1 with 0 and 1"),
     *(
         Note(ops, profiles, "multipliers in [2**-30, 2**22), and limits of less than 2**31 steps: others shift, or take codes, out of int32, which C++ leaves undefined")
-        for ops, profiles in (("requantize leaky_relu prelu mean matmul hardswish relu6 hardtanh", _TFLITE), ("elu", "tflite_opt xnnpack"))
+        for ops, profiles in (("requantize leaky_relu prelu mean matmul hardswish relu6 hardtanh sqrt rsqrt abs", _TFLITE), ("elu", "tflite_opt xnnpack"))
     ),
     Note("mean", "xnnpack", "what is meant, over the last axes of more than 8,192 elements: the kernel for AVX2 sums in 16 bits, which wrap"),
     Note("softmax", "tflite_opt xnnpack", f"libm: a table by glibc's expf; {_counted_softmax('tflite_opt')}"),

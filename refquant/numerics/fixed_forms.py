@@ -6,7 +6,7 @@ from refquant.core.rounding import Round
 from refquant.numerics.forms import Form
 from refquant.numerics.record import record
 
-__all__ = ["FixedUnaryForm", "MultiplierForm", "FixedMeanForm"]
+__all__ = ["FixedUnaryForm", "CodeFunctionForm", "MultiplierForm", "FixedMeanForm"]
 
 
 @record
@@ -34,6 +34,22 @@ class FixedUnaryForm(Form):
     zero_point: Literal["after", "before"]
     logistic: Literal["float32", "float64"]
     leaky_relu: Literal["gemmlowp", "eighths"]
+
+
+@record
+class CodeFunctionForm(Form):
+    """Functions of one code that TensorFlow Lite alone has: exp and log by tables, roots, absolute values. Those of one over a root and of abs are positive integers, scaled by gemmlowp's multiplier.
+
+    Attributes
+    ----------
+    table
+        How a table's real number times f(1 / sy) is rounded, of exp and log; the zero point comes after.
+    sqrt
+        How a root over sy is rounded.
+    """
+
+    table: Round
+    sqrt: Round
 
 
 @record

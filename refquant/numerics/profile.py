@@ -6,7 +6,7 @@ from refquant.core.levels import check_level
 from refquant.errors import ArgumentError, UnsupportedError, choose
 from refquant.numerics.add_forms import AddForm, FixedAddForm, FoldedAddForm, GemmlowpAddForm
 from refquant.numerics.coverage import absence
-from refquant.numerics.fixed_forms import FixedMeanForm, MultiplierForm, FixedUnaryForm
+from refquant.numerics.fixed_forms import CodeFunctionForm, FixedMeanForm, MultiplierForm, FixedUnaryForm
 from refquant.numerics.forms import CatForm, DequantizeForm, Form, MaxPoolForm, Pairing, PoolForm, PostForm, ProductForm, QuantizeForm, RealForm, SignedProductForm, TransposedForm, UnaryForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm, RangeSoftmaxForm
 from refquant.numerics.record import Record, record
@@ -104,6 +104,8 @@ class Numerics(Record):
     sub : FixedAddForm, GemmlowpAddForm or None
         The sum with the second multiplier negated.
     squared_difference : MultiplierForm or None
+    function : CodeFunctionForm or None
+        Of one code: exp, log, roots and absolute values.
     batch_norm : BatchNormForm, RealsForm or None
     layer_norm, group_norm : NormForm or None
     mean : MeanForm, FixedMeanForm, RealsForm, RangeForm or None
@@ -155,6 +157,7 @@ class Numerics(Record):
     prelu: ProductForm = None
     sub: GemmlowpAddForm = None
     squared_difference: MultiplierForm = None
+    function: CodeFunctionForm = None
     batch_norm: BatchNormForm = None
     layer_norm: NormForm = None
     group_norm: NormForm = None
@@ -307,6 +310,7 @@ def section_types():
         "prelu": (ProductForm, MultiplierForm, RealsForm, RangeForm),
         "sub": (FixedAddForm, GemmlowpAddForm),
         "squared_difference": (MultiplierForm,),
+        "function": (CodeFunctionForm,),
         "batch_norm": (BatchNormForm, RealsForm),
         "layer_norm": (NormForm,),
         "group_norm": (NormForm,),

@@ -1,6 +1,6 @@
 """TensorFlow Lite's INT8 kernels: the three resolvers of LiteRT, which are three numerics."""
 
-from refquant.numerics.fixed_forms import FixedMeanForm, MultiplierForm, FixedUnaryForm
+from refquant.numerics.fixed_forms import CodeFunctionForm, FixedMeanForm, MultiplierForm, FixedUnaryForm
 from refquant.numerics.add_forms import FixedAddForm, GemmlowpAddForm
 from refquant.numerics.forms import CatForm, DequantizeForm, Pairing, PoolForm, ProductForm, QuantizeForm, TransposedForm, VectorDequantizeForm
 from refquant.numerics.profile import Dispatch, Numerics
@@ -50,6 +50,8 @@ _SHARED = dict(
     clamp=_QUANTIZE,
     # activations.cc, PreluPrepare; the reference kernel in every resolver.
     prelu=MultiplierForm(multiply="gemmlowp"),
+    # exp.cc and elementwise.cc, in every resolver.
+    function=CodeFunctionForm(table="half_away", sqrt="truncate"),
     # squared_difference.cc, in every resolver.
     squared_difference=MultiplierForm(multiply="gemmlowp"),
 )

@@ -19,6 +19,7 @@ from refquant.ops.conv_transpose import conv_transpose1d, conv_transpose2d, conv
 from refquant.ops.dequantize import dequantize, dequantize_reference
 from refquant.ops.embed_layer_norm import embed_layer_norm
 from refquant.ops.embedding import QuantizedEmbedding, embedding_bag, pack_embedding, quantize_embedding
+from refquant.ops.exp import abs, exp, log, rsqrt, sqrt
 from refquant.ops.fake_quantize import fake_quantize, fake_quantize_reference
 from refquant.ops.gemm import gemm, gemm_reference
 from refquant.ops.interpolate import interpolate
@@ -51,7 +52,7 @@ __all__ = [
     "quantize", "dequantize", "fake_quantize", "choose_qparams", "quantize_dynamic", "requantize", "requantize_sums",
     "linear", "linear_dynamic", "conv1d", "conv2d", "conv3d", "conv1d_dynamic", "conv2d_dynamic", "conv3d_dynamic", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "matmul_integer", "matmul", "gemm", "conv_integer",
     "add", "sub", "mul", "squared_difference", "add_scalar", "mul_scalar", "relu", "relu6", "clamp", "hardtanh", "threshold", "prelu",
-    "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "softmax",
+    "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "celu", "leaky_relu", "gelu", "softmax", "exp", "log", "sqrt", "rsqrt", "abs",
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "global_avg_pool2d", "mean", "interpolate",
     "batch_norm", "layer_norm", "group_norm", "instance_norm", "quantize_embedding", "pack_embedding", "embedding_bag", "cat", "where", "attention", "lstm_dynamic", "LstmOutput", "embed_layer_norm", "reshape", "flatten",
 ]  # fmt: skip
@@ -111,6 +112,7 @@ OPS = (
     Op("embedding_bag", embedding_bag, embedding_bag, ("embedding",)),
     Op("matmul", matmul, matmul_reference, ("linear", "linear_int8", "linear_real", "matmul")),
     Op("gemm", gemm, gemm_reference, ("linear", "linear_int8", "linear_real")),
+    *(Op(f.__name__, f, f, ("function",)) for f in (exp, log, sqrt, rsqrt, abs)),
     Op("sub", sub, sub_reference, ("sub",)),
     Op("squared_difference", squared_difference, squared_difference_reference, ("squared_difference",)),
     Op("where", where, where_reference, ("requantize", "quantize", "dequantize")),

@@ -6,7 +6,7 @@ from refquant.core.arguments import check_room
 from refquant.verify.case import Case
 from refquant.verify.case_outputs import elements_of
 from refquant.verify.draws import generator
-from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_squared_difference, build_unary
+from refquant.verify.elementwise_data import build_add, build_cat, build_dequantize, build_fake_quantize, build_mul, build_quantize, build_root, build_squared_difference, build_unary
 from refquant.verify.far import far
 from refquant.verify.image_data import build_interpolate, build_mean, build_pool3d
 from refquant.verify.layer_data import build_attention, build_embed_layer_norm, build_lstm_dynamic
@@ -54,7 +54,8 @@ BUILDERS = {
     "requantize": build_requantize,
     **{op: build_scalar for op in ("add_scalar", "mul_scalar")},
     **{op: build_limits for op in ("relu6", "clamp", "hardtanh", "threshold")},
-    "celu": build_unary,
+    **{op: build_unary for op in ("celu", "exp", "log", "abs")},
+    **{op: build_root for op in ("sqrt", "rsqrt")},
     "prelu": build_prelu,
     "softmax": build_softmax,
     "batch_norm": build_batch_norm,

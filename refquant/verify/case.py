@@ -89,7 +89,7 @@ FIELDS = {
     "fake_quantize": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
     "add": ({}, {"n": None, "c": 0, "h": 0, "w": 0}),
     **{op: ({}, {"n": None, "c": 0, "h": 0, "w": 0}) for op in ("mul", "sub", "squared_difference")},
-    **{op: ({}, {"n": None, "c": 0, "h": 0, "w": 0}) for op in ("relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu")},
+    **{op: ({}, {"n": None, "c": 0, "h": 0, "w": 0}) for op in ("relu", "sigmoid", "tanh", "hardsigmoid", "hardswish", "elu", "leaky_relu", "gelu", "exp", "log", "sqrt", "rsqrt", "abs")},
     "linear": ({}, {"m": None, "k": None, "n": None}),
     "matmul_integer": ({}, {"m": None, "k": None, "n": None}),
     "matmul": ({"b": 0}, {"m": None, "k": None, "n": None}),

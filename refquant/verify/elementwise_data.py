@@ -11,7 +11,7 @@ from refquant.verify.function_ties import SOLVED, scale_beside_a_tie
 from refquant.verify.powers import power_of_two
 from refquant.verify.problem import Problem
 
-__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_squared_difference", "build_unary", "build_cat", "shape_of", "laid_out", "dtype_of", "solved_input", "output_of"]
+__all__ = ["build_quantize", "build_dequantize", "build_fake_quantize", "build_add", "build_mul", "build_squared_difference", "build_unary", "build_root", "build_cat", "shape_of", "laid_out", "dtype_of", "solved_input", "output_of"]
 
 _SPECIAL = np.array(
     [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 1.1754942e-38, -1e-38, 3.4028235e38, -3.4028235e38, 2.0**31, -(2.0**31), 2.0**63, -(2.0**63), 1e30, -1e30],
@@ -263,11 +263,31 @@ def build_unary(case, rng):
     return Problem(case.op, arguments)
 
 
+def build_root(case, rng):
+    """Return the problem of a case of ``sqrt`` or ``rsqrt``, of codes from the zero point on; for ``neartie`` one of them ends within some ulp of where codes part."""
+    shape, dtype = shape_of(case), dtype_of(case)
+    kind, zero = int_type(dtype), draw_zero(rng, dtype, "neartie")
+    codes = zero + rng.permutation(np.arange(int(np.prod(shape))) % (kind.qmax - zero + 1)).reshape(shape)
+    scale, out = draw_scale(rng), draw_scale(rng, 2.0**-6, 2.0**-2)
+    difference = int(rng.integers(1, max(kind.qmax - zero, 1) + 1))
+    if case.strategy == "neartie":
+        # What is cut off parts at whole steps, what is rounded between them.
+        real = out * (int(rng.integers(1, 120)) + (0.5 if case.op == "rsqrt" or rng.random() < 0.2 else 0.0))
+        solved = np.float32(real * real / difference if case.op == "sqrt" else 1 / (real * real * difference))
+        scale = float(solved + np.float32(rng.integers(-2, 3)) * np.spacing(solved))
+        codes[(-1,) * codes.ndim] = min(zero + difference, kind.qmax)
+    elif case.strategy == "saturate":
+        scale = float(power_of_two(int(rng.integers(-8, 3))))
+        out = float(power_of_two(int(rng.integers(-6, 1))))
+    x = QTensor(laid_out(case, codes.astype(dtype)), QParams(scale, zero, dtype))
+    return Problem(case.op, {"x": x, "out": QParams(out, draw_zero(rng, dtype, "random"), dtype)})
+
+
 def _on_a_tie(case, rng, arguments):
     """Return the input with one code in the vector and in the tail, and a scale for which the function of that code is all but on a tie."""
     x, out = arguments["x"], arguments.get("out")
     codes, zero = x.values.copy(order="K"), x.qparams.zero_point
-    below = codes[codes < zero] if case.op in ("elu", "celu") else codes[codes != zero]
+    below = codes[codes < zero] if case.op in ("elu", "celu") else codes[codes > zero] if case.op == "log" else codes[codes != zero]
     if not below.size:
         return x
     chosen = below[rng.integers(below.size)]

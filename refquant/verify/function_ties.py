@@ -38,6 +38,18 @@ def _normal(x):
     return 0.5 + 0.5 * _TWO_OVER_SQRT_PI * total
 
 
+def _log(x):
+    """Of numbers from 1 on: halved until below 2, then by the series of the area tangent."""
+    halvings = 0
+    while x >= 2:
+        x, halvings = x / 2, halvings + 1
+    z = (x - 1.0) / (x + 1.0)
+    total, term, n = 0.0, z, 1
+    while abs(term) > 1e-20:
+        total, term, n = total + term / n, term * z * z, n + 2
+    return 2.0 * total + halvings / _LOG2_E
+
+
 def _elu(x, alpha):
     return alpha * (_exp(x) - 1.0)
 
@@ -49,6 +61,8 @@ SOLVED = {
     "hardsigmoid": (lambda x, alpha: (x + 3.0) / 6.0, 0.25, 2.9),
     "gelu": (lambda x, alpha: x * _normal(x), 1.0, 3.5),
     "elu": (_elu, 0.25, 3.5),
+    "exp": (lambda x, alpha: _exp(x), 0.25, 3.5),
+    "log": (lambda x, alpha: _log(x), 1.25, 30.0),
     "celu": (lambda x, alpha: _elu(x / alpha, alpha), 0.25, 3.5),
 }
 

@@ -26,6 +26,7 @@ SAME_BITS = (
 
 #: Which functions of one code read a field of their form, where not all do; and which tell two styles apart.
 _FUNCTIONS_OF = {"elu": {"elu"}, "gelu": {"gelu"}, "leaky_relu": {"leaky_relu"}, "sigmoid": {"sigmoid", "tanh"}, "logistic": {"sigmoid"}, "zero_point": {"sigmoid", "tanh", "elu"}}
+_READERS = {"table": ("exp", "log"), "sqrt": ("sqrt",)}
 _STYLES = {
     frozenset(("aten", "qnnpack")): {"sigmoid", "tanh", "hardsigmoid", "hardswish"},
     **dict.fromkeys((frozenset(("lookup", "onnxruntime")), frozenset(("float", "onnxruntime"))), {"sigmoid", "tanh", "hardsigmoid", "elu", "hardswish", "gelu"}),
@@ -70,7 +71,9 @@ def _answer(problem, profile):
 
 
 def function_reads(op, section, field, old, new):
-    """Whether a function of one code reads a field of the section ``unary`` that changes so; all other operators read all."""
+    """Whether a function of one code reads a field of the section ``unary`` or ``function`` that changes so; all other operators read all."""
+    if section == "function":
+        return op in _READERS[field]
     if section != "unary":
         return True
     return op in (_STYLES.get(frozenset((old, new)), {op}) if field == "style" else _FUNCTIONS_OF.get(field, {op}))

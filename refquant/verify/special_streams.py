@@ -54,6 +54,10 @@ SPECIAL_STREAMS = {
     ),
     "embed_layer_norm": make_stream("n2t5c16 n1t1c7 n3t4c33 n1t9c5 n2t3c768", "n4t32c256", "random saturate neartie", ", int8, alone, alone int8"),
     "where": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, broadcast, int8 broadcast"),
+    **{op: make_stream(ELEMENTWISE, LARGE, strategies, "int8 rescale, int8 channels_last rescale") for op, strategies in (
+        ("exp", "telling telling random"), ("log", "telling telling random"), ("sqrt", "neartie saturate neartie random"), ("rsqrt", "neartie saturate neartie random"),
+        ("abs", "neartie neartie random"),
+    )},
     "sub": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", "int8, int8 relu, int8 channels_last, int8 channels_last relu, int8 broadcast"),
     "squared_difference": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", "int8, int8 channels_last, int8 broadcast"),
     "requantize": make_stream(ELEMENTWISE, LARGE, "neartie saturate neartie random", ", int8, channels_last, int8 channels_last, sliced, transposed"),

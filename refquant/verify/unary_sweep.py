@@ -39,7 +39,7 @@ def _limit(rng, x):
 
 def _hardtanh(rng, x, out):
     low, high = sorted((-_limit(rng, x), _limit(rng, x)))
-    return ({} if rng.random() < 0.25 else {"min_val": low, "max_val": high},)
+    return {} if rng.random() < 0.25 else {"min_val": low, "max_val": high}, {"min_val": 0.0, "max_val": 1.0}
 
 
 def _clamp(rng, x, out):
@@ -60,7 +60,7 @@ def _prelu(rng, x, out):
 #: output parameters are asked with these and with drawn ones.
 UNARY_OPERATORS = {
     **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "gelu"), _either),
-    **dict.fromkeys(("hardswish", "elu", "leaky_relu", "requantize"), _given),
+    **dict.fromkeys(("hardswish", "elu", "leaky_relu", "requantize", "exp", "log", "abs", "sqrt", "rsqrt"), _given),
     **dict.fromkeys(("relu", "relu6", "dequantize"), _same),
     "celu": _celu,
     "hardtanh": _hardtanh,
@@ -97,7 +97,7 @@ def unary_problems(op, *, sets=SWEEP_SETS, seed=0):
         zero = lambda: int(rng.integers(kind.qmin, kind.qmax + 1))  # noqa: E731
         parameters = QParams(draw_scale(rng), zero(), kind.name)
         out = QParams(draw_scale(rng, 2.0**-10, 2.0**-4), zero(), kind.name)
-        codes = np.arange(kind.qmin, kind.qmax + 1).astype(kind.storage)
+        codes = np.arange(parameters.zero_point if op in ("sqrt", "rsqrt") else kind.qmin, kind.qmax + 1).astype(kind.storage)
         tail = i // 2 % -(-codes.size // _TAIL) * _TAIL
         pieces = codes, codes[tail : tail + _TAIL]
         for given in more(rng, parameters, out):

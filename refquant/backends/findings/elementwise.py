@@ -6,6 +6,7 @@ from refquant.backends.findings.finding import Finding, by, case, codes, of
 from refquant.core.layout import to_channels_last
 from refquant.core.qparams import QParams
 from refquant.core.qtensor import QTensor
+from refquant.numerics import get
 from refquant.verify.problem import Problem, oracle
 
 __all__ = ["ELEMENTWISE"]
@@ -28,6 +29,10 @@ def _sum_of_negated(problem):
     b = problem["b"]
     negated = QTensor(-b.values, QParams(b.qparams.scale, -b.qparams.zero_point, "int8"))
     return oracle(Problem("add", {"a": problem["a"], "b": negated, "out": problem["out"]}), "tflite_opt")
+
+
+def _rounded_roots(problem):
+    return oracle(problem, get("tflite_ref").replace(function={"sqrt": "half_even"}))
 
 
 def _first_for_all(problem):
@@ -177,6 +182,12 @@ ELEMENTWISE = (
         text="Sixteen sums at a time keep their low 16 bits before they are limited to a code: an input of 300 times the output's scale gets there.",
         problem=of("add", a=codes([-128] * 16, 300.0, 0, "int8"), b=codes([0] * 16, 1.0, 0, "int8"), out=QParams(1.0, 0, "int8")),
         expect=by("tflite_ref"), expected_by="as in the reference kernel",
+    ),
+    Finding(
+        name="roots-are-cut-off", engine="tflite_ref",
+        title="TFLite's SQRT cuts off what lies behind the code, by which roots come out half a step too small on average",
+        text="elementwise.cc converts the quotient to int without rounding; EXP and LOG round by a table, RSQRT in integers.",
+        problem=of("sqrt", x=codes([1, 2, 3, 15, 16], 1.0, 0, "int8"), out=QParams(1.0, 0, "int8")), expect=_rounded_roots, expected_by="of roots to the nearest",
     ),
     Finding(
         name="differences-are-no-sums", engine="tflite_opt",

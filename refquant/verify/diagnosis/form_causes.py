@@ -127,6 +127,9 @@ WORDS["FixedUnaryForm"] = {
     "logistic": {"float32": "rounds every step of the logistic function", "float64": "rounds the logistic function once"},
     "leaky_relu": {"gemmlowp": "scales leaky_relu's codes by gemmlowp's multiplier", "eighths": "scales leaky_relu's codes by multiples of 1/256"},
 }  # fmt: skip
+WORDS["CodeFunctionForm"] = {
+    "table": {r: f"{words} in the table of exp and log" for r, words in _ROUNDING.items()}, "sqrt": {r: f"{words} after a root" for r, words in _ROUNDING.items()},
+}  # fmt: skip
 WORDS["RangeForm"] = {
     "shift": {"product": "shifts by a product with the step", "quotient": "shifts by a quotient"},
     "contraction": {"none": "rounds every step", "fma": "fuses the product with the shift"},
