@@ -30,7 +30,7 @@ threads or more.
 Signed activations: oneDNN's matrix product adds 128 to them first (``shift``), on SSE4.1 and AVX2 and as long as their zero point
 is 0; with another zero point, and on AVX-512 as PyTorch calls it, it takes an exact reference kernel. oneDNN's convolutions
 halve the weights instead (``halved``): ``2 * round_half_even(w / 2)`` takes the place of w, and nothing saturates. ONNX
-Runtime stays exact for int8 activations and for uint8 weights, and in ConvInteger. FBGEMM takes uint8 activations only.
+Runtime stays exact for int8 activations and for uint8 weights, in ConvInteger, and for one input and one output channel a group, of a single group, too. FBGEMM takes uint8 activations only.
 
 OpenVINO's CPU plugin has a oneDNN of its own, of which AVX2 was measured: zero points fill the padding and take part in saturation,
 groups that are no fours go to a matrix product on windows (``raster``), signed convolutions halve all weights, but those of
@@ -178,7 +178,8 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
         return _onednn_conv(level(name), x_dtype, geometry, evidence)
     if engine == "openvino":
         return _openvino_conv(x_dtype, geometry, evidence)
-    if engine == "onnxruntime" and geometry.depthwise:
+    if engine == "onnxruntime" and geometry.ic == geometry.oc == 1:
+        # MLAS's depthwise kernel, which takes a single group, too.
         return None
     if math.prod(geometry.kernel) * geometry.ic == 1:
         return None

@@ -51,11 +51,14 @@ class FoldedAddForm(Form):
     lone
         Of a pair of one-element tensors: ``as_given``, or ``swapped``, as the broadcaster takes them for a scalar and a vector.
     rounding
+    overflow
+        ``saturate``: huge numbers reach the nearer end; ``indefinite``: what leaves int32, and NaN, becomes −2³¹ and so the smallest code.
     """
 
     contraction: Literal["fma", "none"]
     lone: Literal["as_given", "swapped"]
     rounding: Round
+    overflow: Literal["saturate", "indefinite"]
 
 
 @record

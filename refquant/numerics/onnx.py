@@ -74,7 +74,7 @@ ONNXRUNTIME = Numerics(
     conv_real=None,
     conv_transpose=None,
     post=None,
-    add=FoldedAddForm(contraction="fma", lone="swapped", rounding="half_even"),
+    add=FoldedAddForm(contraction="fma", lone="swapped", rounding="half_even", overflow="indefinite"),
     # qlmul.cpp: whatever leaves int32 becomes its smallest number, and the smallest code.
     mul=_ORT_PRODUCT.replace(zero_point="before", overflow="indefinite"),
     unary=_LOOKUP.replace(style="onnxruntime"),

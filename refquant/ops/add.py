@@ -77,8 +77,10 @@ def _sum_folded(form, qa, qb, out, codes_a, codes_b, activation):
         v = fma32(a, ra, fma32(b, rb, constant)) if form.contraction == "fma" else a * ra + (b * rb + constant)
     kind = out._type
     low = max(kind.qmin, out.zero_point) if activation == "relu" else kind.qmin
-    v = np.where(v > kind.qmin, v, f(kind.qmin))
-    return saturate(to_int32(np.where(v < kind.qmax, v, f(kind.qmax)), form.rounding), low, kind.qmax)
+    if form.overflow == "saturate":
+        v = np.where(v > kind.qmin, v, f(kind.qmin))
+        v = np.where(v < kind.qmax, v, f(kind.qmax))
+    return saturate(to_int32(v, form.rounding), low, kind.qmax)
 
 
 def _codes(form, qa, qb, out, activation, tail, codes_a, codes_b):
@@ -201,6 +203,8 @@ def _step(form, qa, qb, out, activation, tail, size):
     """Return a kernel with its numbers, if there is one for the form."""
     if isinstance(form, (AddForm, FoldedAddForm)) and form.rounding is Round.HALF_EVEN and out.storage.itemsize == 1:
         if isinstance(form, FoldedAddForm):
+            if form.overflow == "indefinite" and _folded_leaves_int32(form, qa, qb, out):
+                return _reference_step(form, qa, qb, out, activation, tail, size)
             numbers, fused = _folded_step(form, qa, qb, out, activation), form.contraction == "fma"
             return lambda u, v, target: kernels.add_folded(u, v, target, numbers, fused)
         if form.vector and not tail and _leaves_int32(qa, qb, out):
@@ -222,6 +226,13 @@ def _leaves_int32(qa, qb, out):
     """Whether a sum can be so large that its rounded quotient and the zero point leave int32, as which a vector body adds them."""
     with np.errstate(over="ignore"):
         return not np.float32(256) * (np.float32(qa.scale) + np.float32(qb.scale)) / np.float32(out.scale) < _NEAR_INT32
+
+
+def _folded_leaves_int32(form, qa, qb, out):
+    """Whether a sum of raw codes can leave int32, as which its numbers become codes."""
+    ra, rb, constant = _folded_constants(form, qa, qb, out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return not np.float32(256) * (ra + rb) + abs(constant) < _NEAR_INT32
 
 
 _DEQUANTIZE = {"sub_mul": kernels.SUB_MUL, "mul_add": kernels.MUL_ADD, "fma": kernels.FMA}

@@ -126,6 +126,12 @@ ELEMENTWISE = (
         problem=case(_ONE_ELEMENT), expect=_first_of_two, expected_by="as the first of two such elements",
     ),
     Finding(
+        name="huge-sums-are-the-smallest-code", engine="onnxruntime",
+        title="A sum far beyond the range of codes gives the smallest one in ONNX Runtime",
+        text="QLinearAdd converts to int32 before it saturates, and what does not fit there becomes -2**31: 255 where the quotient is 2**30, 0 where it is 2**31.",
+        problem=_pair("add", 2.0**20, 2.0**20, QParams(2.0**-11, 0, "uint8")), expect=by("onnx"), expected_by="of saturation",
+    ),
+    Finding(
         name="memory-format-changes-the-mean", engine="fbgemm",
         title="avg_pool2d gives other codes in channels_last than in the default memory format",
         text="Channels-last kernels add the zero point after rounding, contiguous ones before: with an odd zero point every tie differs.",

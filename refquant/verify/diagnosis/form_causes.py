@@ -21,6 +21,7 @@ _ZERO = {
     "after": "adds the zero point after rounding", "before": "adds the zero point before rounding",
     "fma": "adds the zero point before rounding, fused with the scaling", "float_after": "adds the zero point after rounding, as a float",
 }  # fmt: skip
+_OVERFLOW = {"saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)"}
 _SCALING = {
     "divide": "divides by the scale", "reciprocal": "multiplies by the float32 reciprocal of the scale",
     "reciprocal64": "multiplies by the reciprocal of the scale, taken in float64",
@@ -76,7 +77,7 @@ WORDS = {
             "int32_reciprocal": "rounds the bias to int32, by way of a reciprocal",
         },
         "zero_point": _ZERO, "rounding": _ROUNDING,
-        "overflow": {"saturate": "saturates huge values", "indefinite": "turns values beyond int32 into -2**31 (x86)"},
+        "overflow": _OVERFLOW,
         "relu": {"real": "applies the ReLU before the output scale", "code": "applies the ReLU to codes"}, **_POST,
     },
     "RealForm": {
@@ -91,6 +92,7 @@ WORDS = {
     "FoldedAddForm": {
         "contraction": {"fma": "fuses the products of the sum", "none": "rounds every step of the sum"},
         "lone": {"as_given": "adds one-element tensors in the order given", "swapped": "swaps one-element tensors before it adds them"}, "rounding": _ROUNDING,
+        "overflow": _OVERFLOW,
     },
     "FixedAddForm": {"rounding": _ROUNDING},
     "GemmlowpAddForm": {"body": {"gemmlowp": "rounds every product twice, half away from zero (gemmlowp)", "neon": "rounds products half up (NEON form)"}},
