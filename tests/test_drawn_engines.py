@@ -54,3 +54,67 @@ def test_sums_beyond_int32_are_the_smallest_code(runtime, shapes, dtype):
         problem = Problem("add", {"a": a, "b": b, "out": q[2], "activation": None})
         told += not np.array_equal(agree(runtime, problem), oracle(problem, saturating))
     assert told > 3
+
+
+@pytest.fixture(scope="module")
+def vino():
+    pytest.importorskip("openvino")
+    engine = backends.load("openvino")
+    if "avx2" not in engine.profile:
+        pytest.skip("this processor has no AVX2 alone, and OpenVINO takes other kernels on AVX-512")
+    return engine
+
+
+def near_ties(rng, count, scale):
+    """Biases whose codes are ties, and numbers up to 3 ulp beside."""
+    bias = ((rng.integers(-100, 100, count) + 0.5) * scale).astype(np.float32)
+    return (bias.view(np.int32) + rng.integers(-3, 4, count, dtype=np.int32)).view(np.float32)
+
+
+def transposed(rng, sides, kernel, channels, dtype="uint8", zero=129, bias=True, ends=False, factor=1.0, **geometry):
+    """A transposed convolution whose sums or biases lie on ties of the output, or, with `ends`, saturate in pairs."""
+    x = rng.choice(TOP, (2, channels[0], *sides)) if ends else rng.integers(0, 2, (2, channels[0], *sides)).astype(np.uint8)
+    x = (x ^ np.uint8(128)).view(np.int8) if ends and dtype == "int8" else x.astype(dtype)
+    w = (rng.choice([127, 126, -128], (*channels, *kernel)) if ends else rng.integers(-3, 4, (*channels, *kernel))).astype(np.int8)
+    sx, sw = (float(np.float32(rng.uniform(0.01, 2))) for _ in range(2))
+    scale = float(np.float32(sx) * np.float32(sw) * np.float32(factor)) * (300.0 * np.sqrt(channels[0] * np.prod(kernel)) if ends else 1.0)
+    geometry = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, **geometry}
+    arguments = {"x": rq.QTensor(x, rq.QParams(sx, 0, dtype)), "w": rq.QTensor(w, rq.QParams(sw, 0, "int8")), "bias": near_ties(rng, channels[1], scale) if bias else None}
+    out = rq.QParams(scale, zero - (128 if dtype == "int8" else 0), dtype)
+    return Problem(f"conv_transpose{len(sides)}d", {**arguments, **geometry, "groups": 1, "out": out, "activation": None})
+
+
+# What oneDNN's kernel for AVX2 takes, and what it leaves to a matrix product; the kernel, the geometry, and the output's channels.
+TAKEN = [((7,), {}, 8), ((8,), {"padding": 1}, 8), ((9,), {"stride": 2, "padding": 1}, 8), ((2,), {"padding": 1}, 256), ((3,), {"dilation": 2}, 16), ((5, 3), {"stride": (3, 2)}, 8)]
+LEFT = [
+    ((8,), {}, 8), ((9,), {"stride": 2}, 255), ((2,), {"padding": 2}, 64), ((4,), {}, 32), ((3,), {"dilation": 2, "stride": 2}, 16),
+    ((5,), {"dilation": 2}, 16), ((1, 1), {"padding": (1, 0)}, 8), ((2, 9), {"stride": (1, 2), "output_padding": (0, 1)}, 8), ((1, 2, 9), {}, 8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel, geometry, outputs, taken", [(*case, True) for case in TAKEN] + [(*case, False) for case in LEFT], ids=str)
+def test_a_matrix_product_rounds_transposed_convolutions_twice(vino, kernel, geometry, outputs, taken):
+    rng, sides = np.random.default_rng(3), (3, 5, 13)[-len(kernel) :]
+    named = [transposed(rng, sides, kernel, (5, outputs), dtype, zero, **geometry) for dtype in ("uint8", "int8") for zero in (0, 128, 129)]
+    named += [transposed(rng, sides, kernel, (5, outputs), zero=zero, bias=False, factor=factor, **geometry) for zero in (0, 100) for factor in (10 / 3, 14 / 5, 2 - 2**-22)]
+    for problem in named:
+        agree(vino, problem)
+    assert ("jit_avx2" in vino.node_precision(named[0])) == taken
+    other = numerics.get(vino.profile)
+    other = other.replace(conv_transpose=other.conv_transpose.no if taken else other.conv_transpose.yes)
+    assert any(not np.array_equal(oracle(problem, vino.profile), told(problem, other)) for problem in named)
+
+
+def told(problem, profile):
+    """What the other kernel would give, or nothing where it is refused."""
+    try:
+        return oracle(problem, profile)
+    except rq.errors.UnsupportedError:
+        return None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("channels", [1, 2, 31, 256, 257, 301, 767, 768, 769])
+def test_a_matrix_product_pairs_channels_in_two_halves(vino, channels, dtype):
+    for kernel in ((3,), (9,)):
+        agree(vino, transposed(np.random.default_rng(channels), (6,), kernel, (channels, 8), dtype, bias=False, ends=True))

@@ -244,14 +244,6 @@ def test_heads_of_one_number_are_refused():
 
 
 @pytest.mark.engine
-def test_dilated_transposed_convolutions_are_refused_by_openvinos_runner():
-    """Of this one OpenVINO 2026.4 gives 2 of 408 codes otherwise than the integers."""
-    pytest.importorskip("openvino")
-    engine, line = backends.load("openvino"), "conv_transpose1d/openvino/n1c1w11-oc24k6p2d{}/neartie/seed=1000036/nobias/symmetric/far"
-    assert "with dilation" in engine.supports(build(line.format(2))) and engine.supports(build(line.format(1))) is None
-
-
-@pytest.mark.engine
 def test_dynamic_layers_of_qnnpack_have_a_bias_within_int32():
     pytest.importorskip("torch")
     line = "conv2d_dynamic/qnnpack/n1c32h11w14-oc32s5p1x4d1x2g32k3/neartie/seed=12/per_channel/narrow"

@@ -245,7 +245,9 @@ def _transposed(engine, row, exact, x_dtype, geometry):
     if engine == "onednn" and "AVX512-VNNI" in row.extensions:
         return None
     if engine == "openvino":
-        return None if exact or geometry.ic == 1 else Product("channels", shift=0 if x_dtype == "uint8" else 128)
+        if exact or geometry.ic == 1 or geometry.taken_by == "reference":
+            return None
+        return Product("channels", halves=_ONEDNN_HALVES["avx2"] if geometry.taken_by == "matrix" else (0, -1), shift=0 if x_dtype == "uint8" else 128)
     if engine != "onednn" or x_dtype != "uint8" or row.name not in ("sse41", "avx2"):
         raise UnsupportedError(
             f"isa: how {engine} adds up a transposed convolution of {x_dtype} on {row.name} was never measured; it is known for onednn and fbgemm, uint8, on avx2"

@@ -1,7 +1,7 @@
 """OpenVINO's CPU plugin on models of QuantizeLinear and DequantizeLinear: every output is a FakeQuantize."""
 
 from refquant.numerics.forms import DequantizeForm, Pairing
-from refquant.numerics.profile import Numerics
+from refquant.numerics.profile import Dispatch, Numerics
 from refquant.numerics.special_forms import DynamicForm
 from refquant.numerics.range_forms import RangeForm, RangeProductForm, RangeSoftmaxForm
 
@@ -12,8 +12,11 @@ _RANGE = RangeForm(shift="product", contraction="none", reduced=True)
 # intel_cpu/src/nodes/fake_quantize.cpp and the quantization post-op of its oneDNN: behind pools and reductions.
 _POOL = RangeForm(shift="quotient", contraction="fma", reduced=False)
 # intel_cpu/src/dnnl_postops_composer.cpp; low_precision_transformations/src: convolution.cpp, mat_mul.cpp.
-_CONV = RangeProductForm(zero_point="sum", bias="sum", contraction="fma", plain=True, drift=True, float_sums="signed")
+_CONV = RangeProductForm(zero_point="sum", bias="sum", contraction="fma", plain="multiply", drift=True, float_sums="signed")
 _LINEAR = _CONV.replace(zero_point="range", bias="shift", float_sums="none")
+_TRANSPOSED = _CONV.replace(float_sums="none")
+# oneDNN's src/cpu/ref_deconvolution.cpp by gemm_x8s8s32x, whose post-operations are the reference's.
+_TRANSPOSED_MATRIX = _TRANSPOSED.replace(contraction="none", plain="divide")
 
 OPENVINO = Numerics(
     name="openvino",
@@ -33,7 +36,7 @@ OPENVINO = Numerics(
     linear_real=None,
     conv=_CONV,
     conv_real=None,
-    conv_transpose=_CONV.replace(float_sums="none"),
+    conv_transpose=_TRANSPOSED,
     post=None,
     add=_RANGE,
     mul=_RANGE,
@@ -45,7 +48,10 @@ OPENVINO = Numerics(
     prelu=_RANGE,
     # oneDNN's jit_uni_softmax.cpp, whose vectors have 16 lanes with AVX-512.
     softmax=RangeSoftmaxForm(shift="product", contraction="none", reduced=True, vector=16),
-    by_level=((("avx2", "avx_vnni", "avx_vnni_int8"), {"softmax": {"vector": 8}}),),
+    by_level=(
+        (("avx2", "avx_vnni", "avx_vnni_int8"), {"softmax": {"vector": 8}}),
+        (("avx2",), {"conv_transpose": Dispatch(rule="onednn_transposed", vnni=False, yes=_TRANSPOSED_MATRIX, no=_TRANSPOSED)}),
+    ),
     dynamic=DynamicForm(parameters="span", reduced="refused", linear_input="quantize"),
     mean=_POOL,
     bilinear=_POOL,

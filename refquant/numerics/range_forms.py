@@ -60,7 +60,8 @@ class RangeProductForm(Form):
     contraction
         Of step and shift where neither depends on the channel: ``fma`` or ``none``.
     plain
-        A shift below 255e-5 is left out, and the step enters as the reciprocal of its reciprocal.
+        What becomes of a shift below 255e-5: ``kept``; or it is left out, and the step enters as the reciprocal of its reciprocal (``multiply``), or its reciprocal
+        as the divisor (``divide``).
     drift
         Shifts of the channels that lie less than 5e-5 apart become the first one's.
     float_sums
@@ -70,6 +71,6 @@ class RangeProductForm(Form):
     zero_point: Literal["sum", "range"]
     bias: Literal["sum", "shift"]
     contraction: Literal["fma", "none"]
-    plain: bool
+    plain: Literal["kept", "multiply", "divide"]
     drift: bool
     float_sums: Literal["none", "signed"]

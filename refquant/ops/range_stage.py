@@ -48,7 +48,7 @@ def transposed_range_stage(form, x, w, out, bias, activation, place, *, groups, 
         raise UnsupportedError(f"{place}: x has zero point {x.zero_point} and groups={groups}, with which OpenVINO dequantizes and computes in float32; use zero point 0 and one group")
     if geometry.stride[-1] > 3 or any(k < s for k, s in zip(kernel, geometry.stride)) or w.shape[0] ** 2 * sides > 2**26:
         raise UnsupportedError(f"{place}: kernel {kernel}, stride {geometry.stride} and {w.shape[0]} channels, with which OpenVINO computes in float32; use a stride of 3 at most, no larger than the kernel")
-    if max(geometry.stride) > 1 and max(geometry.dilation) > 1:
+    if form.plain != "divide" and max(geometry.stride) > 1 and max(geometry.dilation) > 1:
         raise UnsupportedError(f"{place}: stride {geometry.stride} and dilation {geometry.dilation}, which OpenVINO gives to a matrix product whose bias the profile does not describe; use one of them")
     flat = QTensor(np.swapaxes(w.values, 0, 1), w.qparams if not w.qparams.per_channel else QParams(w.qparams.scale, w.qparams.zero_point, w.dtype, axis=0))
     return range_stage(form, x, flat, out, bias, activation, place, groups=groups, stride=(1,) * len(kernel))
@@ -142,7 +142,7 @@ def _vectors(layer, steps):
     shift = shift + _F(layer.qmin)
     if np.all(shift == shift[0]):
         shift = shift[:1]
-        if layer.form.plain and np.abs(shift[0]) < _NEGLIGIBLE:
+        if layer.form.plain != "kept" and np.abs(shift[0]) < _NEGLIGIBLE:
             shift = np.zeros(1, _F)
     return step[:1] if np.all(step == step[0]) else step, shift
 
@@ -157,19 +157,22 @@ def _in_range(layer):
     step, shift = _vectors(layer, steps)
     if step.size == shift.size == 1:
         if not shift[0]:
-            return {"flags": 0, "s2": _plain(layer, step)}, steps
+            return _plain(layer, {"flags": 0}, step[0]), steps
         return {"flags": E.SCALE_FMA if layer.form.contraction == "fma" else E.BIAS, "s2": step, "b": shift}, steps
     return {"flags": E.BIAS, "s2": step, "b": shift}, steps
 
 
-def _plain(layer, step):
-    return _F(1) / (_F(1) / step) if layer.form.plain and not layer.real else step
+def _plain(layer, parts, step):
+    """Scale sums that need no shift."""
+    if layer.form.plain == "divide":
+        return {**parts, "flags": parts["flags"] | E.DST_DIV, "d": _F(1) / step}
+    return {**parts, "flags": parts["flags"] | E.DST_MUL, "d": _F(1) / (_F(1) / step) if layer.form.plain == "multiply" and not layer.real else step}
 
 
 def _to_grid(layer, parts, step, shift):
     """Scale and shift a real number, which is the same for all channels."""
     if not shift[0]:
-        return {**parts, "flags": parts["flags"] | E.DST_MUL, "d": _plain(layer, step)[0]}
+        return _plain(layer, parts, step[0])
     fused = E.DST_FMA if layer.form.contraction == "fma" else E.DST_MUL | E.ZERO_FLOAT
     return {**parts, "flags": parts["flags"] | fused, "d": step[0], "zf": shift[0]}
 

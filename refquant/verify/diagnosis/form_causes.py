@@ -142,7 +142,7 @@ WORDS["RangeProductForm"] = {
     "zero_point": {"sum": "adds the zero point to the scaled sum", "range": "takes the zero point from the ends of the range"},
     "bias": {"sum": "adds the bias to the sum", "shift": "adds the bias to the shift"},
     "contraction": {"none": "rounds every step of the sum's scaling", "fma": "fuses the product and the shift of the sum"},
-    "plain": {True: "scales plain sums once", False: "scales plain sums like all others"},
+    "plain": {"kept": "scales plain sums like all others", "multiply": "scales plain sums once", "divide": "divides plain sums by the reciprocal of the step"},
     "drift": {True: "keeps what the ends of the range have drifted by", False: "takes the range as its scale says"},
     "float_sums": {"none": "sums integers alone", "signed": "sums signed codes in float32"},
 }
