@@ -338,3 +338,21 @@ def test_features_are_numbas():
     assert python(code, NUMBA_CPU_FEATURES="") == "[]"
     assert "avx" not in python(code, NUMBA_ENABLE_AVX="0")
     assert isinstance(cpu_features(), frozenset)
+
+
+def test_saturating_convolutions_run_without_the_jit():
+    """Windows are copied in words by emitted code, for which plain Python has a copy of its own."""
+    code = """
+import numpy as np
+from refquant.verify import build, oracle
+for line in (
+    "conv1d/onednn@avx2/n1c3w17-oc5k3/neartie/seed=4/relu/channels_last", "conv2d/onnxruntime@avx2/n1c3h4w5-oc4k3p1/pairs/seed=4/per_channel/intbias",
+    "conv3d/fbgemm@avx2/n1c4t3h3w3-oc6k2x3x1s1x2x1g2/pairs/seed=4/per_channel", "conv_transpose1d/onednn@avx2/n1c4w5-oc4k3s2/pairs/seed=4",
+    "conv_transpose1d/fbgemm@avx2/n1c4w5-oc4k3s2/pairs/seed=4", "conv2d/onednn@avx512_vbmi/n1c1h4w7-oc4k3/pairs/seed=4", "conv2d/openvino@avx2/n1c6h4w4-oc6k2g2/pairs/seed=4",
+):
+    problem, profile = build(line), line.split("/")[1]
+    assert np.array_equal(oracle(problem, profile), oracle(problem, profile, reference=True)), line
+    print(line)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    assert run.returncode == 0 and len(run.stdout.splitlines()) == 7, run.stderr

@@ -230,7 +230,8 @@ def mlas_softmax(x):
     [[0.2689414322376251, 0.7310585975646973]]
     """
     x = np.asarray(x, _F)
-    e = mlas_sum_exp(x + -x.max(-1, keepdims=True))
+    with np.errstate(invalid="ignore", over="ignore"):
+        e = mlas_sum_exp(x + -x.max(-1, keepdims=True))
     lanes = np.zeros((*e.shape[:-1], -(-e.shape[-1] // 8) * 8), _F)
     lanes[..., : e.shape[-1]] = e
     total = np.add.accumulate(lanes.reshape(*e.shape[:-1], -1, 8), axis=-2, dtype=_F)[..., -1, :]

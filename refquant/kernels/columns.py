@@ -9,6 +9,8 @@ A limit is the highest byte of A with which no pair of these columns can saturat
 A block has 16 to 64 columns; see `refquant.kernels.tile` for `depth`, the neighbours of k that make one word.
 """
 
+from ctypes import memmove
+
 import numpy as np
 from numba.core import types
 
@@ -43,7 +45,11 @@ def _emit_copy(e, source, target, words):
         e.store(e.load(e.add(source, at), I64), e.add(target, at))
 
 
-copy_words = emitted_function("copy_words", types.none, [types.int64] * 3, _emit_copy)
+def _copy_plainly(source, target, words):
+    memmove(int(target), int(source), 8 * int(words))
+
+
+copy_words = _copy_plainly if jit_disabled() else emitted_function("copy_words", types.none, [types.int64] * 3, _emit_copy)
 """``(source, target, words)``: eight bytes at a time, from the first to the last."""
 
 
