@@ -5,7 +5,7 @@ import pytest
 
 import refquant as rq
 from refquant import backends, numerics
-from refquant.verify import Problem, oracle
+from refquant.verify import Problem, build, oracle
 
 pytestmark = pytest.mark.engine
 TOP = np.array([255, 254, 0, 1], np.uint8)
@@ -54,6 +54,14 @@ def test_sums_beyond_int32_are_the_smallest_code(runtime, shapes, dtype):
         problem = Problem("add", {"a": a, "b": b, "out": q[2], "activation": None})
         told += not np.array_equal(agree(runtime, problem), oracle(problem, saturating))
     assert told > 3
+
+
+@pytest.mark.parametrize("line", ["n2t9c20-g3o1", "n1t1c20-g3o1", "n2t6c9-g2o1", "n1t7c5-g1o1", "n3t2c5-g4o1", "n2t33c8-g1o1"])
+@pytest.mark.parametrize("options", ["", "/masked/far", "/causal"])
+def test_heads_of_one_number_are_sums_of_eight(runtime, line, options):
+    """A product of one column adds up in eight lanes, and those in an order of their own for four rows, two and one."""
+    for seed in range(3):
+        agree(runtime, build(f"attention/onnxruntime/{line}/random/seed={seed}{options}"))
 
 
 @pytest.fixture(scope="module")

@@ -238,11 +238,6 @@ def test_padding_of_grouped_volumes_is_counted_otherwise_by_openvino():
     assert not np.array_equal(engine.run(odd), oracle(odd, engine.profile))
 
 
-def test_heads_of_one_number_are_refused():
-    with pytest.raises(rq.errors.UnsupportedError, match="heads of one number"):
-        oracle(build("attention/onnxruntime/n2t9c20-g3o1/random/seed=5"), "onnxruntime")
-
-
 @pytest.mark.engine
 def test_dynamic_layers_of_qnnpack_have_a_bias_within_int32():
     pytest.importorskip("torch")

@@ -4,7 +4,7 @@ import numpy as np
 
 from refquant.core.fma import fma32
 
-__all__ = ["mlas_gemm"]
+__all__ = ["mlas_gemm", "mlas_dots"]
 
 _F = np.float32
 _STRIDE = 128
@@ -42,7 +42,7 @@ def mlas_gemm(a, b, alpha=1.0, c=None):
 
     Exactness
     ---------
-    Bit-exact on a CPU with FMA, for more than one column, where `b` is not transposed in memory or M is not 1 or `alpha` is not 1.
+    Bit-exact on a CPU with FMA, for more than one column, where `b` is not transposed in memory or M is not 1 or `alpha` is not 1. For others see `mlas_dots`.
 
     Source
     ------
@@ -72,3 +72,47 @@ def _row(a, b):
         y = y + np.add.accumulate(products, axis=0, dtype=_F)[-1]
         i += step
     return y
+
+
+def mlas_dots(rows, x):
+    """Return ``rows @ x`` of float32: what a product of one column is, or of one row with a transposed matrix, at a factor of 1 and with nothing to add.
+
+    Products are added to eight sums without fused steps, and these to one in an order of their own for four rows at a time, for two more, and for a last one.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, (N, K)
+    x : ndarray of float32, (K,)
+
+    Returns
+    -------
+    ndarray of float32, (N,)
+
+    Exactness
+    ---------
+    Bit-exact on a CPU with AVX. A single row of a matrix with a single column that is not transposed is `mlas_gemm`'s.
+
+    Source
+    ------
+    ONNX Runtime 1.32, core/mlas/lib/sgemm.cpp, x86_64/SgemmKernelM1TransposeBAvx.S.
+
+    Examples
+    --------
+    >>> mlas_dots(np.float32([[1, 2], [3, 4]]), np.float32([1, 0.5])).tolist()
+    [2.0, 5.0]
+    """
+    n, k = rows.shape
+    products = np.zeros((n, -(-k // 8) * 8), _F)
+    products[:, :k] = rows * x
+    sums = np.add.accumulate(products.reshape(n, -1, 8), axis=1, dtype=_F)[:, -1].T + _F(0)
+    four = n // 4 * 4
+    two = four + (n & 2)
+    a = sums[:, :four].reshape(2, 4, -1)
+    fours = ((a[:, 0] + a[:, 1]) + a[:, 2]) + a[:, 3]
+    b = sums[:, four:two].reshape(2, 2, 2, -1)
+    b = b[:, 0] + b[:, 1]
+    twos = b[0] + b[1]
+    c = sums[:, two:].reshape(2, 2, 2, -1)
+    c = c[:, :, 0] + c[:, :, 1]
+    ones = c[:, 0] + c[:, 1]
+    return np.concatenate([fours[0] + fours[1], twos[0] + twos[1], ones[0] + ones[1]])

@@ -7,9 +7,9 @@ import numpy as np
 from refquant import numerics as profiles
 from refquant.core.arguments import as_array
 from refquant.core.mlas import mlas_softmax
-from refquant.core.mlas_gemm import mlas_gemm
+from refquant.core.mlas_gemm import mlas_dots, mlas_gemm
 from refquant.core.qtensor import QTensor
-from refquant.errors import ArgumentError, ShapeError, UnsupportedError
+from refquant.errors import ArgumentError, ShapeError
 from refquant.ops.arguments import sides
 from refquant.ops.linear import linear, linear_reference
 from refquant.ops.matmul import check_factors, columns_as_channels
@@ -53,8 +53,10 @@ def _addend(mask, causal, batch, length, before, low, place):
 
 
 def _head(q, k, v, scale, addend):
-    scores = mlas_gemm(q, np.ascontiguousarray(k.T), scale)
-    return mlas_gemm(mlas_softmax(scores if addend is None else scores + addend), v)
+    alone = len(q) == 1
+    scores = mlas_dots(k, q[0])[None] if alone and scale == 1 else mlas_gemm(q, np.ascontiguousarray(k.T), scale)
+    shares = mlas_softmax(scores if addend is None else scores + addend)
+    return mlas_dots(shares, v[:, 0])[:, None] if v.shape[1] == 1 and not alone else mlas_gemm(shares, v)
 
 
 def _kept(past, batch, heads, size, place):
@@ -83,10 +85,6 @@ def _attention(layer, x, w, bias, num_heads, mask, causal, past, scale, mask_val
     past = _kept(past, batch, heads, size, place)
     addend = _addend(mask, causal, batch, length, past.shape[3], mask_value, place)
     scale = _F(1) / np.sqrt(_F(size)) if not scale else _F(scale)
-    if size == 1:
-        raise UnsupportedError(f"{place}: heads of one number, whose sums go to a kernel that is not described; take heads of more")
-    if length == 1 and scale == 1:
-        raise UnsupportedError(f"{place}: one row of scores with a scale of 1 goes to a kernel that is not described; take heads of more than one number, or another scale")
     columns = QTensor(np.ascontiguousarray(w.values.T), columns_as_channels(w.qparams))
     parts = layer(x, columns, bias, numerics=profile, isa=isa).reshape(batch, length, 3, heads, size)
     present = np.concatenate([past, parts[:, :, 1:].transpose(2, 0, 3, 1, 4)], axis=3)
@@ -131,8 +129,7 @@ def attention(x, w, bias, num_heads, mask=None, *, causal=False, numerics="onnxr
 
     Exactness
     ---------
-    Bit-exact, where MLAS takes its kernels for AVX2 and FMA: see `refquant.core.mlas_gemm.mlas_gemm` and `refquant.core.mlas.mlas_softmax`. For heads of more than
-    one number.
+    Bit-exact, where MLAS takes its kernels for AVX2 and FMA: see `refquant.core.mlas_gemm.mlas_gemm` and `refquant.core.mlas.mlas_softmax`.
 
     Source
     ------
