@@ -170,6 +170,8 @@ def same_for_operator(op, mutant):
         return "nothing but a ReLU of codes follows what is no image"
     if op in ("mul", "prelu") and mutant.field in ("bias", "overflow"):
         return "a product of two codes has no bias, and no scale takes it out of int32"
+    if op == "add" and mutant.field == "overflow":
+        return "no scale of a default case takes a sum of two codes out of int32; drawn cases' scales do"
     if not function_reads(op, mutant.section, mutant.field, mutant.old, mutant.new):
         return "for other functions of one code to tell"
     if mutant.field == "order" and mutant.section != "embedding" and not order_shows(op, mutant.old, mutant.new):
