@@ -82,9 +82,9 @@ def test_pytorch_refuses(engine, monkeypatch):
     monkeypatch.setattr(torch.backends.quantized, "engine", engine.name)
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.where(torch.ones(x.shape, dtype=torch.bool), x, x)
-    for name in ("sub",):
+    for name in ("sub", "exp", "log", "sqrt", "rsqrt", "abs"):
         with pytest.raises((RuntimeError, NotImplementedError)):
-            getattr(torch, name)(*[x] * 2)
+            getattr(torch, name)(*[x] * (2 if name == "sub" else 1))
     packed = torch.ops.quantized.linear_prepack(torch.quantize_per_tensor(torch.ones(3, 4), 0.5, 0, torch.qint8), None)
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.ops.quantized.linear_leaky_relu(_codes(torch, (2, 4)), packed, 0.5, 0, 0.01)
