@@ -77,7 +77,7 @@ STREAMS = {
         "m5k64n17 m1k1n5 m2k3n31 m13k7n16 m31k127n33 m3k515n5 m129k2n1 m1k256n257 m7k4n15", "m256k64n256 m199k100n333",
         "random pairs saturate wrap", ", asymmetric, per_channel asymmetric, int8, uint8 asymmetric, int8 uint8, int8 per_channel asymmetric", "m3k140000n6",
     ),
-    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, int8 threads, threads relu channels_last, broadcast, int8 broadcast, int8 threads sliced, transposed relu, stepped int8, expanded, channels_last sliced"),
+    "add": _stream(_ELEMENTWISE + " n1 n1c1h1w1", _LARGE + " n131", "neartie saturate neartie random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, threads, int8 threads, threads relu channels_last, broadcast, int8 broadcast, int8 threads, sliced, transposed relu, stepped int8, expanded, channels_last sliced, threads sliced, int8 threads, "),
     "mul": _stream(_ELEMENTWISE, _LARGE, "neartie saturate telling random", ", relu, int8, channels_last, int8 relu channels_last, channels_last relu, mixed, broadcast, int8 broadcast, sliced, channels_last stepped"),
     "relu": _stream(_ELEMENTWISE, _LARGE, "random", ", int8, channels_last, transposed, channels_last sliced"),
     **{
