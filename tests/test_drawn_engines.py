@@ -122,7 +122,31 @@ def told(problem, profile):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
-@pytest.mark.parametrize("channels", [1, 2, 31, 256, 257, 301, 767, 768, 769])
+@pytest.mark.parametrize("channels", [1, 2, 31, 256, 257, 301, 509, 513, 601])
 def test_a_matrix_product_pairs_channels_in_two_halves(vino, channels, dtype):
     for kernel in ((3,), (9,)):
         agree(vino, transposed(np.random.default_rng(channels), (6,), kernel, (channels, 8), dtype, bias=False, ends=True))
+
+
+@pytest.mark.parametrize("k", [301, 509, 513, 601, 765, 769])
+def test_halves_of_openvinos_matrix_products_end_at_two_blocks_of_256(vino, k):
+    """The first half of an odd length shifts all later pairs; from 512 on there is one part again, where PyTorch's oneDNN has two up to 767."""
+    rng = np.random.default_rng(k)
+    for dtype, zero in (("uint8", 128), ("int8", 0)):
+        x, w = rng.choice(TOP, (5, k)), rng.choice(np.array([127, 126, -128], np.int8), (16, k))
+        x = x if dtype == "uint8" else (x ^ np.uint8(128)).view(np.int8)
+        tensors = {"x": rq.QTensor(x, rq.QParams(0.01, 0, dtype)), "w": rq.QTensor(w, rq.QParams(0.02, 0, "int8"))}
+        agree(vino, Problem("linear", {**tensors, "bias": None, "out": rq.QParams(40.0, zero, dtype), "activation": None}))
+
+
+@pytest.mark.parametrize("channels, side", [(13, 5), (13, 7), (3, 7)])
+def test_groups_that_are_no_fours_halve_their_windows_alike(vino, channels, side):
+    rng = np.random.default_rng(side)
+    tensors = {"x": rq.QTensor(rng.choice(TOP, (1, 2 * channels, 9, 9)), rq.QParams(0.01, 0, "uint8")), "w": rq.QTensor(rng.choice(np.array([127, 126, -128], np.int8), (10, channels, side, side)), rq.QParams(0.02, 0, "int8"))}
+    geometry = {"stride": 1, "padding": 0, "dilation": 1, "groups": 2}
+    agree(vino, Problem("conv2d", {**tensors, "bias": None, **geometry, "out": rq.QParams(90.0, 128, "uint8"), "activation": None}))
+
+
+def test_openvinos_matrix_product_takes_what_pytorchs_leaves_to_plain_loops(vino):
+    """Its scratch memory is 24 times that of the tensors, of which PyTorch's oneDNN allows 15."""
+    agree(vino, build("conv_transpose2d/openvino/n1c4h21w21-oc31k6p0x6d1x3/random/seed=3001001/nobias/symmetric/far"))

@@ -189,10 +189,13 @@ def saturating_product(engine, op, name, *, x_dtype="uint8", x_zero_point=0, geo
 
 # oneDNN gemm_info.cpp: bk_traditional = 256, and bk = 256 (SSE4.1, AVX) or 384 (AVX2); gemm_driver.cpp, get_k_padd
 _ONEDNN_HALVES = {"sse41": (257, 2 * 256 - 1), "avx2": (257, 2 * 384 - 1)}
+# OpenVINO's older one has blocks of 256 on AVX2, too, as K = 513, 601 and 765 tell.
+_OPENVINO_HALVES = (257, 2 * 256 - 1)
 
 
 def _linear(engine, row, x_dtype, x_zero_point, evidence):
     halves = _ONEDNN_HALVES.get(row.name, (0, -1)) if engine in ("onednn", "openvino") else (0, -1)
+    halves = _OPENVINO_HALVES if engine == "openvino" and halves[0] else halves
     if x_dtype == "uint8":
         return Product("k", halves=halves, evidence=evidence)
     if "AVX512F" in row.extensions or (x_zero_point != 0 and engine != "openvino"):
@@ -234,7 +237,7 @@ def _openvino_conv(x_dtype, geometry, evidence):
             return Product("channels", shift=128, evidence=evidence)
         return Product("channels", halved=True, evidence=evidence)
     if not in_fours(geometry):
-        return Product("raster", "zero_point", halves=_ONEDNN_HALVES["avx2"], evidence=evidence)
+        return Product("raster", "zero_point", halves=_OPENVINO_HALVES, evidence=evidence)
     return None if geometry.ic == 1 else Product("channels", "zero_point", evidence=evidence)
 
 
@@ -245,9 +248,10 @@ def _transposed(engine, row, exact, x_dtype, geometry):
     if engine == "onednn" and "AVX512-VNNI" in row.extensions:
         return None
     if engine == "openvino":
-        if exact or geometry.ic == 1 or geometry.taken_by == "reference":
+        if exact or geometry.ic == 1:
             return None
-        return Product("channels", halves=_ONEDNN_HALVES["avx2"] if geometry.taken_by == "matrix" else (0, -1), shift=0 if x_dtype == "uint8" else 128)
+        # Of OpenVINO's oneDNN the matrix product takes all that is left, whatever memory it asks for.
+        return Product("channels", halves=(0, -1) if geometry.taken_by == "direct" else _OPENVINO_HALVES, shift=0 if x_dtype == "uint8" else 128)
     if engine != "onednn" or x_dtype != "uint8" or row.name not in ("sse41", "avx2"):
         raise UnsupportedError(
             f"isa: how {engine} adds up a transposed convolution of {x_dtype} on {row.name} was never measured; it is known for onednn and fbgemm, uint8, on avx2"
