@@ -57,9 +57,9 @@ def test_the_command_asks_engines(capsys):
         backends.load("onnxruntime")
     except BackendMissing as error:
         pytest.skip(str(error))
-    assert main("diagnose --wrong-profiles --engine onnxruntime --numerics onnx_reference --op add --cases 1".split()) == 0
+    assert main("diagnose --wrong-profiles --engine onnxruntime --numerics onnx_reference --op mul --cases 1".split()) == 0
     out = capsys.readouterr().out
-    assert "in one constant inside of the rounding" in out and "1 of 1 cases explained to the last bit" in out
+    assert "multiplies codes less their zero points" in out and "1 of 1 cases explained to the last bit" in out
 
 
 class Faulty:

@@ -71,7 +71,8 @@ def transposed_kernel(shape, level):
     Examples
     --------
     >>> small = Transposed(1, 1, 8, 8, (5, 5), (3, 3), (1, 1), (1, 1), (1, 1), (5, 5))
-    >>> [transposed_kernel(shape, "avx2") for shape in (small, small._replace(groups=2, ic=3), small._replace(kernel=(1, 23), padding=(0, 11)))]
+    >>> wide = Transposed(1, 1, 7, 16, (16, 16), (2, 11), (1, 1), (1, 2), (1, 1), (15, 22))
+    >>> [transposed_kernel(shape, "avx2") for shape in (small, small._replace(groups=2, ic=3), wide)]
     ['direct', 'matrix', 'reference']
     """
     if any(_has_direct(shape, block) for block in ((8, 4) if level == "avx2" else (4,))):

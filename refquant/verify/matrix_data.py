@@ -73,9 +73,9 @@ def build_where(case, rng):
     if case.has("broadcast"):
         at = tuple(slice(None, 1) if rng.random() < 0.5 else slice(None) for _ in shape)
         if rng.random() < 0.5:
-            condition = condition[at]
+            condition = np.ascontiguousarray(condition[at])
         else:
-            y = QTensor(y.values[at], y.qparams)
+            y = QTensor(np.ascontiguousarray(y.values[at]), y.qparams)
     if rng.random() < 0.3:
         y = QTensor(y.values, out)
     return Problem("where", {"condition": condition, "x": x, "y": y, "out": out})
