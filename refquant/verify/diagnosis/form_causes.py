@@ -58,7 +58,7 @@ WORDS = {
     },
     "DequantizeForm": {"formula": _DEQUANTIZE},
     "VectorDequantizeForm": {"formula": _DEQUANTIZE, "tail": {k: f"{v} in the tail" for k, v in _DEQUANTIZE.items()}},
-    "UnaryForm": {"style": {"aten": "takes PyTorch's vector and scalar loops", "lookup": "takes a table of dequantized and quantized codes", "float": "takes PyTorch's float32 kernels between dequantized and quantized codes", "onnxruntime": "takes hard sigmoid as a product with 1/6", "qnnpack": "takes QNNPACK's tables, with the zero point inside of the rounding"}},
+    "UnaryForm": {"style": {"aten": "takes PyTorch's vector and scalar loops", "lookup": "takes a table of dequantized and quantized codes", "float": "takes PyTorch's float32 kernels between dequantized and quantized codes", "onnxruntime": "takes ONNX Runtime's float functions, rational ones for sigmoid and tanh, x times 1/6 for hard sigmoid", "qnnpack": "takes QNNPACK's tables, with the zero point inside of the rounding"}},
     "ProductForm": {
         "accumulator": {"exact": "adds up exactly", "fbgemm_depthwise": "saturates pairs of taps to int16 as FBGEMM's depthwise kernels do"},
         "arithmetic": {
