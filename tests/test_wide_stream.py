@@ -75,6 +75,8 @@ def test_far_problems_have_far_numbers():
     assert max(spans) > 10 and {p["x"].qparams.zero_point for p in seen} >= {0, 255}
     assert any(np.abs(p["bias"]).max() > 1e29 for p in seen)
     assert any((p["x"].values == 255).all() for p in seen) and any((p["x"].values == 0).all() for p in seen)
+    roots = [far(build("sqrt/tflite_ref/n63/saturate/seed=3/int8/rescale"), rng)["x"] for _ in range(50)]
+    assert len({x.qparams.zero_point for x in roots}) > 2 and all(x.values.min() >= x.qparams.zero_point for x in roots)
     assert build("mul_scalar/fbgemm/n9/random/seed=1/far")["x"].qparams == build("mul_scalar/fbgemm/n9/random/seed=1")["x"].qparams
 
 

@@ -13,6 +13,8 @@ __all__ = ["far"]
 _SETS = ("scales", "scales", "zeros", "scales zeros", "codes", "codes zeros", "bias", "activation", "zeros codes activation", "scales codes bias")
 # The scales of scalars' results are chosen by the operator, which refuses what leaves float32.
 _AS_THEY_ARE = ("add_scalar", "mul_scalar")
+# Codes below the zero point, of which there is none.
+_ROOTS = ("sqrt", "rsqrt")
 _LEAST, _MOST = 2.0**-100, 2.0**100
 
 
@@ -105,6 +107,9 @@ def far(problem, rng):
     if problem.op in _AS_THEY_ARE:
         return problem
     arguments = {name: changed(value) for name, value in problem.arguments.items()}
+    if problem.op in _ROOTS:
+        x = arguments["x"]
+        arguments["x"] = QTensor(np.maximum(x.values, x.values.dtype.type(x.qparams.zero_point)), x.qparams)
     if "bias" in chosen and isinstance(arguments.get("bias"), np.ndarray):
         arguments["bias"] = _bias(rng, arguments["bias"])
     if "activation" in chosen and problem.op != "gemm":
