@@ -150,3 +150,12 @@ def test_groups_that_are_no_fours_halve_their_windows_alike(vino, channels, side
 def test_openvinos_matrix_product_takes_what_pytorchs_leaves_to_plain_loops(vino):
     """Its scratch memory is 24 times that of the tensors, of which PyTorch's oneDNN allows 15."""
     agree(vino, build("conv_transpose2d/openvino/n1c4h21w21-oc31k6p0x6d1x3/random/seed=3001001/nobias/symmetric/far"))
+
+
+def test_a_dilated_line_with_output_padding_is_refused_by_name(vino):
+    """Some of its outputs differ, as the engine itself shows; the line without either does not."""
+    line = "conv_transpose2d/openvino@avx2/n1c8h7w7-oc3k2d1x4op0x{}/neartie/seed=45/symmetric"
+    padded, plain = (build(line.format(more)) for more in (1, 0))
+    assert "padded at its output" in vino.supports(padded) and vino.supports(plain) is None
+    if "@avx2" in vino.profile:
+        assert not np.array_equal(vino.run(padded), oracle(padded, vino.profile)) and np.array_equal(vino.run(plain), oracle(plain, vino.profile))

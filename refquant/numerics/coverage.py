@@ -252,7 +252,7 @@ CONDITIONS = (
     Note("avg_pool2d avg_pool3d", "openvino", f"{_OPENVINO}; padding that counts is code 0, whatever number that is"),
     Note("adaptive_avg_pool2d adaptive_avg_pool3d", "openvino", f"{_OPENVINO}; the global pool alone"),
     Note("conv3d", "openvino", "what is meant, of padded volumes with a zero point in groups, no depthwise ones, whose channels fill no steps of 8: the engine counts padding otherwise"),
-    Note(_TRANSPOSED, "openvino", f"{_OPENVINO}; activations with zero point 0, one group, strides of 3 at most that no kernel is smaller than: all else runs in float32; held on a CPU with AVX2, by the profile on that level; with dilation there alone"),
+    Note(_TRANSPOSED, "openvino", f"{_OPENVINO}; activations with zero point 0, one group, strides of 3 at most that no kernel is smaller than: all else runs in float32; held on a CPU with AVX2, by the profile on that level; with dilation there alone, what is meant where a dilated width has output padding: some outputs of the engine are others"),
     Note("interpolate", "openvino", f"{_OPENVINO}; Resize with modes half_pixel, align_corners, and asymmetric for the nearest point"),
     Note("clamp hardtanh", "openvino", "what is meant, for a lower limit of 2**31 steps and more: the engine wraps it to int32, so that it limits nothing or little"),
     Note("choose_qparams quantize_dynamic", "openvino", "DynamicQuantizeLinear as its ONNX reader writes it, in float32; scales that are normal numbers"),
