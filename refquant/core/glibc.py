@@ -185,7 +185,7 @@ def glibc_log(x):
 
     Exactness
     ---------
-    Bit-exact but where fused float64 steps, which glibc takes on processors that have them, move a float32: at about one number in 10**8.
+    Bit-exact but where fused float64 steps, which glibc takes on processors that have them, could move a float32; no number that was compared is one.
 
     Source
     ------

@@ -13,7 +13,7 @@ __all__ = ["far"]
 _SETS = ("scales", "scales", "zeros", "scales zeros", "codes", "codes zeros", "bias", "activation", "zeros codes activation", "scales codes bias")
 # The scales of scalars' results are chosen by the operator, which refuses what leaves float32.
 _AS_THEY_ARE = ("add_scalar", "mul_scalar")
-# Codes below the zero point, of which there is none.
+# These refuse codes below the zero point: negative numbers have no root.
 _ROOTS = ("sqrt", "rsqrt")
 _LEAST, _MOST = 2.0**-100, 2.0**100
 

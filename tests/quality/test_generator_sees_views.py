@@ -71,6 +71,6 @@ def test_a_view_has_the_codes_and_other_strides(name):
 
 
 def test_engines_without_views_are_not_asked_for_them():
-    for profile in ("onnx", "onnxruntime", "openvino", "inductor"):
+    for profile in ("onnx", "onnxruntime", "openvino", "inductor", "tflite_ref", "tflite_opt", "xnnpack"):
         assert not any(case.has(name) for case in islice(case_stream("add", profile), 60) for name in VIEWS)
     assert sum(case.has(name) for case in islice(case_stream("add", "qnnpack"), 60) for name in VIEWS) > 5
